@@ -1,0 +1,31 @@
+/** Registration entries: which selectors make which SPIFFE ID, and what the Workload API delivers to it. */
+import type { Seconds } from '../base/clock.ts'
+import type { SpiffeId } from '../spiffe/id.ts'
+import type { Selector } from '../spiffe/selector.ts'
+
+/** Where a statement stands: shown by `explain` and written to the audit log. */
+export interface Place {
+  readonly file: string
+  readonly line: number
+}
+
+/** What a key's life is tied to: the calling process, its systemd unit, or the identity on this node. */
+export type InstanceKind = 'process' | 'unit' | 'identity'
+
+/** One registration entry of an identity policy file. */
+export interface Entry {
+  readonly name: string
+  readonly spiffeId: SpiffeId
+  /** All must hold; never empty. */
+  readonly selectors: readonly Selector[]
+  readonly x509Ttl: Seconds
+  readonly jwtTtl: Seconds
+  /** Unique among the entries of one caller, or empty (SPIFFE Workload API s.5.2). */
+  readonly hint: string
+  readonly deliver: { readonly x509: boolean; readonly jwt: boolean; readonly wit: boolean }
+  /** Reserved audiences that this entry may ask JWT-SVIDs for all the same. */
+  readonly audiences: readonly string[]
+  readonly dnsNames: readonly string[]
+  readonly instance: InstanceKind
+  readonly place: Place
+}

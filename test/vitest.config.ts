@@ -1,0 +1,24 @@
+/** Two projects: `unit` is pure and runs on any Node; `integration` starts the built agent and real peers. */
+import { defineConfig } from 'vitest/config'
+
+const execArgv = ['--secure-heap=1048576', '--secure-heap-min=2']
+
+export default defineConfig({
+  test: {
+    root: new URL('..', import.meta.url).pathname,
+    projects: [
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts', 'test/fuzz/**/*.test.ts'], pool: 'forks', execArgv } },
+      {
+        test: {
+          name: 'integration',
+          include: ['test/integration/**/*.test.ts', 'test/conformance/**/*.test.ts'],
+          pool: 'forks',
+          execArgv,
+          fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 300_000,
+        },
+      },
+    ],
+  },
+})
