@@ -27,7 +27,7 @@ rmSync('dist', { recursive: true, force: true })
 mkdirSync('dist', { recursive: true })
 await build({
   ...common,
-  entryPoints: { holdfast: 'src/cli/main.ts', 'hash-worker': 'src/attest/hash-worker.ts' },
+  entryPoints: { holdfast: 'src/cli/main.ts' },
   outdir: 'dist',
   splitting: true,
   chunkNames: 'chunks/[name]-[hash]',

@@ -1,11 +1,14 @@
 /** Two projects: `unit` is pure and runs on any Node; `integration` starts the built agent and real peers. */
 import { defineConfig } from 'vitest/config'
 
+// The gate adds up the JSON reports of all suites; a person reads the default reporter.
+const report = process.env['HOLDFAST_TEST_REPORT']
 const execArgv = ['--secure-heap=1048576', '--secure-heap-min=2']
 
 export default defineConfig({
   test: {
     root: new URL('..', import.meta.url).pathname,
+    reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts', 'test/fuzz/**/*.test.ts'], pool: 'forks', execArgv } },
       {
