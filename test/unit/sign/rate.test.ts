@@ -1,0 +1,23 @@
+import { expect, it } from 'vitest'
+import { Rates } from '../../../src/sign/rate.ts'
+import { ManualClock } from '../../support/clock.ts'
+
+it('refuses the request over the rate and fills again with time', () => {
+  const clock = new ManualClock()
+  const rates = new Rates(10, clock)
+  const { signal } = new AbortController()
+  for (let count = 0; count < 10; count++) rates.take('a', signal)
+  expect(() => rates.take('a', signal)).toThrowError(/over 10 proofs a second/)
+  clock.advance(100)
+  rates.take('a', signal)
+  expect(() => rates.take('a', signal)).toThrow()
+})
+
+it('counts each instance by itself and forgets one that ended', () => {
+  const rates = new Rates(1, new ManualClock())
+  const lease = new AbortController()
+  rates.take('a', lease.signal)
+  rates.take('b', lease.signal)
+  lease.abort()
+  rates.take('a', new AbortController().signal)
+})
