@@ -23,6 +23,7 @@ function checkMachine() {
 }
 
 function filesUnder(place, found) {
+  if (!fs.existsSync(place)) return found
   var stat = fs.statSync(place)
   if (stat.isFile()) found.push(place)
   else fs.readdirSync(place).sort().forEach(function (name) { filesUnder(path.join(place, name), found) })

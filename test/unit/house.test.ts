@@ -104,7 +104,7 @@ describe('the house', () => {
 
   it('reveals secrets only at the listed places', () => {
     const found = files.filter((file) => /\.reveal\(\)/.test(file.text)).map((file) => file.name)
-    expect(found.sort()).toEqual(['sign/sign.ts'])
+    expect(found.filter((name) => name !== 'sign/sign.ts')).toEqual([])
   })
 })
 
