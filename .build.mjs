@@ -33,17 +33,41 @@ await build({
   chunkNames: 'chunks/[name]-[hash]',
   banner: { js: shebang + require },
 })
-await build({ ...common, entryPoints: { client: 'src/client/index.ts' }, outdir: 'dist', banner: { js: require } })
+await build({
+  ...common,
+  entryPoints: { client: 'src/client/index.ts' },
+  outdir: 'dist',
+  banner: { js: require },
+})
 chmodSync('dist/holdfast.js', 0o755)
 
 const types = spawnSync(
   process.execPath,
   [
     'node_modules/typescript/bin/tsc',
-    '--ignoreConfig', 'src/client/index.ts', '--outDir', 'dist/types', '--rootDir', 'src',
-    '--declaration', '--emitDeclarationOnly', '--module', 'NodeNext', '--target', 'ES2023',
-    '--lib', 'ES2023,ESNext.Disposable', '--types', 'node', '--strict', '--skipLibCheck', '--exactOptionalPropertyTypes',
-    '--noUncheckedIndexedAccess', '--verbatimModuleSyntax', '--allowImportingTsExtensions', '--rewriteRelativeImportExtensions',
+    '--ignoreConfig',
+    'src/client/index.ts',
+    '--outDir',
+    'dist/types',
+    '--rootDir',
+    'src',
+    '--declaration',
+    '--emitDeclarationOnly',
+    '--module',
+    'NodeNext',
+    '--target',
+    'ES2023',
+    '--lib',
+    'ES2023,ESNext.Disposable',
+    '--types',
+    'node',
+    '--strict',
+    '--skipLibCheck',
+    '--exactOptionalPropertyTypes',
+    '--noUncheckedIndexedAccess',
+    '--verbatimModuleSyntax',
+    '--allowImportingTsExtensions',
+    '--rewriteRelativeImportExtensions',
   ],
   { stdio: 'inherit' },
 )

@@ -7,7 +7,7 @@ var crypto = require('crypto')
 var child = require('child_process')
 
 var root = __dirname
-var at = function (name) { return path.join(root, name) }
+var at = (name) => path.join(root, name)
 
 function refuse(sentence) {
   process.stderr.write('holdfast: ' + sentence + '\n')
@@ -26,14 +26,19 @@ function filesUnder(place, found) {
   if (!fs.existsSync(place)) return found
   var stat = fs.statSync(place)
   if (stat.isFile()) found.push(place)
-  else fs.readdirSync(place).sort().forEach(function (name) { filesUnder(path.join(place, name), found) })
+  else
+    fs.readdirSync(place)
+      .sort()
+      .forEach((name) => {
+        filesUnder(path.join(place, name), found)
+      })
   return found
 }
 
 function hashOf(places) {
   var hash = crypto.createHash('sha256').update(process.versions.modules)
-  places.forEach(function (place) {
-    filesUnder(at(place), []).forEach(function (file) {
+  places.forEach((place) => {
+    filesUnder(at(place), []).forEach((file) => {
       hash.update('\0' + path.relative(root, file) + '\0').update(fs.readFileSync(file))
     })
   })
@@ -41,7 +46,11 @@ function hashOf(places) {
 }
 
 function read(file) {
-  try { return fs.readFileSync(at(file), 'utf8') } catch (_) { return '' }
+  try {
+    return fs.readFileSync(at(file), 'utf8')
+  } catch (_) {
+    return ''
+  }
 }
 
 function run(command, args, sentence) {
@@ -51,7 +60,12 @@ function run(command, args, sentence) {
 }
 
 function alive(pid) {
-  try { process.kill(pid, 0); return true } catch (error) { return error.code === 'EPERM' }
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return error.code === 'EPERM'
+  }
 }
 
 /** One setup at a time: the lock holds its owner's pid, and a dead owner's lock is taken over. */
@@ -64,12 +78,23 @@ function locked(work) {
     } catch (error) {
       if (error.code !== 'EEXIST') throw error
       var owner = Number(read('.setup.lock'))
-      if (owner && !alive(owner)) { try { fs.unlinkSync(lock) } catch (_) { /* another waiter was first */ } continue }
+      if (owner && !alive(owner)) {
+        try {
+          fs.unlinkSync(lock)
+        } catch (_) {
+          /* another waiter was first */
+        }
+        continue
+      }
       if (waited > 600000) refuse('another setup holds .setup.lock (pid ' + owner + ') for ten minutes.')
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200)
     }
   }
-  try { work() } finally { fs.unlinkSync(lock) }
+  try {
+    work()
+  } finally {
+    fs.unlinkSync(lock)
+  }
 }
 
 var BUILT_FROM = ['src', 'proto', 'tsconfig.json', 'package.json', '.build.mjs']
@@ -88,7 +113,9 @@ function ensure() {
 }
 
 checkMachine()
-var stampsAreFresh = fs.existsSync(at('node_modules')) && fs.existsSync(at('dist/.stamp')) &&
+var stampsAreFresh =
+  fs.existsSync(at('node_modules')) &&
+  fs.existsSync(at('dist/.stamp')) &&
   read('node_modules/.holdfast-stamp') === hashOf(['package-lock.json']) &&
   read('dist/.stamp') === hashOf(BUILT_FROM) + hashOf(['package-lock.json'])
 if (!stampsAreFresh) locked(ensure)

@@ -10,7 +10,14 @@ export default defineConfig({
     root: new URL('..', import.meta.url).pathname,
     reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     projects: [
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts', 'test/fuzz/**/*.test.ts'], pool: 'forks', execArgv } },
+      {
+        test: {
+          name: 'unit',
+          include: ['test/unit/**/*.test.ts', 'test/fuzz/**/*.test.ts'],
+          pool: 'forks',
+          execArgv,
+        },
+      },
       {
         test: {
           name: 'integration',

@@ -2,7 +2,7 @@
  * Fault: the one error type, over a closed list of reasons. A reason is the metric label, the audit field and the
  * anchor of the reference page; a Fault has no free-form details, so there is nowhere to put a token.
  */
-import { REASONS, type Owner, type Reason } from './reasons.ts'
+import { type Owner, REASONS, type Reason } from './reasons.ts'
 
 export type { Owner, Reason } from './reasons.ts'
 
@@ -39,7 +39,8 @@ export class Fault extends Error {
     this.action = printable(options.action ?? REASONS[reason].cure)
     this.owner = options.owner ?? REASONS[reason].owner
     this.retryAfterSeconds = options.retryAfterSeconds
-    if (options.cause !== undefined) Object.defineProperty(this, 'cause', { value: options.cause, enumerable: false })
+    if (options.cause !== undefined)
+      Object.defineProperty(this, 'cause', { value: options.cause, enumerable: false })
   }
 
   /** The same shape on every wire: `{"error": fault}`. */

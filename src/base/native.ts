@@ -116,5 +116,9 @@ export function forbidCoreFiles(): void {
 /** Whether both core limits are 0. */
 export function areCoreFilesForbidden(): boolean {
   const answer = Buffer.alloc(16)
-  return getrlimit(RLIMIT_CORE, answer) === 0 && answer.readBigUInt64LE(0) === 0n && answer.readBigUInt64LE(8) === 0n
+  return (
+    getrlimit(RLIMIT_CORE, answer) === 0 &&
+    answer.readBigUInt64LE(0) === 0n &&
+    answer.readBigUInt64LE(8) === 0n
+  )
 }

@@ -131,7 +131,8 @@ export const REASONS = facts({
   },
   audience_reserved: {
     owner: 'identity',
-    cause: 'the audience belongs to a configured authorization server, where a JWT-SVID would be a bearer credential',
+    cause:
+      'the audience belongs to a configured authorization server, where a JWT-SVID would be a bearer credential',
     cure: 'Let the agent fetch tokens, or list the audience under audiences of the entry.',
   },
   token_required: {
@@ -204,7 +205,11 @@ export const REASONS = facts({
   },
   // The agent
   not_ready: { owner: 'agent', cause: 'the agent is starting', cure: 'Try again shortly.' },
-  draining: { owner: 'agent', cause: 'the agent is shutting down', cure: 'Reconnect: a successor takes the socket over.' },
+  draining: {
+    owner: 'agent',
+    cause: 'the agent is shutting down',
+    cure: 'Reconnect: a successor takes the socket over.',
+  },
   overloaded: { owner: 'agent', cause: 'the agent is at its limit', cure: 'Back off and try again.' },
   authority_unavailable: {
     owner: 'identity',
@@ -266,7 +271,11 @@ export const REASONS = facts({
     cause: 'this user may not use the admin door',
     cure: 'Run the command as root or as the user that runs the agent.',
   },
-  deadline: { owner: 'caller', cause: 'the request took too long', cure: 'Send the request whole, and try again.' },
+  deadline: {
+    owner: 'caller',
+    cause: 'the request took too long',
+    cure: 'Send the request whole, and try again.',
+  },
   canceled: { owner: 'caller', cause: 'the caller went away', cure: 'Nothing to do.' },
   bug: {
     owner: 'agent',

@@ -50,7 +50,8 @@ function secureHeapGaps(): readonly Gap[] {
     ]
   }
   // Node only warns when the pages could not be locked; the kernel's own count tells.
-  const locked = Number(/^VmLck:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0) * 1024
+  const locked =
+    Number(/^VmLck:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0) * 1024
   if (locked >= heap.total) return []
   return [
     {

@@ -4,7 +4,7 @@
  */
 import { closeSync, constants, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { type Clock, type Seconds, nowSeconds } from '../base/clock.ts'
+import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 
 /** What a rule names. `process` is an instance key, so that a reused pid is not meant. */
@@ -46,14 +46,16 @@ export class Revocations {
   check(facts: readonly (readonly [RevocationKind, string])[]): void {
     for (const [kind, value] of facts) {
       const rule = this.find(kind, value)
-      if (rule) throw new Fault('revoked', `an operator revoked this ${kind.replace('_', ' ')}${untilText(rule)}`)
+      if (rule)
+        throw new Fault('revoked', `an operator revoked this ${kind.replace('_', ' ')}${untilText(rule)}`)
     }
   }
 
   /** Adds a rule, for `seconds` or until lifted; it is on disk when this returns. */
   add(kind: RevocationKind, value: string, seconds?: Seconds): Revocation {
     this.#forgetExpired()
-    if (this.#rules.size >= RULES_LIMIT) throw new Fault('overloaded', `${RULES_LIMIT} revocations are in force; lift some`)
+    if (this.#rules.size >= RULES_LIMIT)
+      throw new Fault('overloaded', `${RULES_LIMIT} revocations are in force; lift some`)
     const since = nowSeconds(this.#clock)
     const rule = { kind, value, since, ...(seconds === undefined ? {} : { until: since + seconds }) }
     this.#replace(new Map(this.#rules).set(keyOf(kind, value), rule))
@@ -106,7 +108,10 @@ function readRules(file: string): readonly Revocation[] {
   } catch {
     // Said below, in one sentence for both causes.
   }
-  throw new Fault('config_invalid', `${file}: not a list of revocations; the agent will not start without knowing them`)
+  throw new Fault(
+    'config_invalid',
+    `${file}: not a list of revocations; the agent will not start without knowing them`,
+  )
 }
 
 function isRule(rule: unknown): rule is Revocation {

@@ -1,16 +1,15 @@
 /** What a proof needs of a key: its public half and a signature. The vault implements it; keys never come here. */
 
+import type { PublicJwk } from '../spiffe/jwk.ts'
+
+export type { PublicJwk } from '../spiffe/jwk.ts'
+
 declare const brand: unique symbol
 /** An RFC 7638 SHA-256 thumbprint in base64url: the `jkt` of a binding. */
 export type Jkt = string & { readonly [brand]: 'Jkt' }
 
 /** JWS algorithms that SPIFFE and DPoP both know. */
 export type Alg = 'ES256' | 'ES384' | 'RS256' | 'PS256'
-
-/** A public key as an RFC 7517 member object, required members only. */
-export type PublicJwk =
-  | { readonly kty: 'EC'; readonly crv: 'P-256' | 'P-384'; readonly x: string; readonly y: string }
-  | { readonly kty: 'RSA'; readonly n: string; readonly e: string }
 
 /** A held key that signs JWS signing input; valid until its owner's lease ends, then `sign` throws key_lost. */
 export interface Signer {

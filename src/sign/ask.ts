@@ -2,7 +2,7 @@
 import { Fault } from '../base/fault.ts'
 import { Secret } from '../base/secret.ts'
 import type { Jkt } from '../proof/signer.ts'
-import { canonicalUrl, type CanonicalUrl } from '../proof/target.ts'
+import { type CanonicalUrl, canonicalUrl } from '../proof/target.ts'
 import { parseSpiffeId, type SpiffeId } from '../spiffe/id.ts'
 
 /** The access token that goes with the request: whole, as its RFC 9449 `ath`, or none. */
@@ -90,7 +90,8 @@ function parseToken(members: Members): TokenPart {
 
 function refuseUnknown(members: Members, known: ReadonlySet<string>): void {
   for (const name in members) {
-    if (!known.has(name)) throw new Fault('invalid_request', `unknown member ${JSON.stringify(name.slice(0, 64))}`)
+    if (!known.has(name))
+      throw new Fault('invalid_request', `unknown member ${JSON.stringify(name.slice(0, 64))}`)
   }
 }
 

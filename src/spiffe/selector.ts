@@ -11,7 +11,10 @@ const SELECTOR_LIMIT = 4352
 /** The selector in `text`; throws invalid_request. Only the shape is checked: kinds belong to their attestors. */
 export function parseSelector(text: string): Selector {
   if (text.length > SELECTOR_LIMIT || !SELECTOR.test(text)) {
-    throw new Fault('invalid_request', `not a selector: ${JSON.stringify(text.slice(0, 128))}, wanted type:value`)
+    throw new Fault(
+      'invalid_request',
+      `not a selector: ${JSON.stringify(text.slice(0, 128))}, wanted type:value`,
+    )
   }
   return text as Selector
 }

@@ -1,5 +1,5 @@
 /** The house rules: import floors, sizes, forbidden globals, and where secrets may be revealed. */
-import { readFileSync, readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { describe, expect, it } from 'vitest'
 
@@ -117,7 +117,10 @@ function valueImports(file: SourceFile): readonly string[] {
 function longFunctions(file: SourceFile): readonly string[] {
   const lines = file.text.split('\n')
   return lines.flatMap((line, start) => {
-    const opening = /^( *)(?:export )?(?:async )?(?:function\*? |(?:static |async |get |#)*\*?[#\w]+\([^)]*\)[^=;]*\{$)/.exec(line)
+    const opening =
+      /^( *)(?:export )?(?:async )?(?:function\*? |(?:static |async |get |#)*\*?[#\w]+\([^)]*\)[^=;]*\{$)/.exec(
+        line,
+      )
     if (!opening || /^\s*(?:if|for|while|switch|return)\b/.test(line)) return []
     const end = lines.findIndex((later, index) => index > start && later === `${opening[1]}}`)
     return end - start > 60 ? [`${file.name}:${start + 1} has ${end - start} lines`] : []

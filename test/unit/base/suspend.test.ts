@@ -6,7 +6,11 @@ it('tells of a sleep, which only time since boot sees, and of nothing else', () 
   const clock = new ManualClock()
   let slept = 0
   let resumed = 0
-  const stop = watchSuspend(clock, () => (resumed += 1), () => clock.monotonic() + slept)
+  const stop = watchSuspend(
+    clock,
+    () => (resumed += 1),
+    () => clock.monotonic() + slept,
+  )
   clock.advance(10_000)
   clock.jump(3_600_000)
   clock.advance(10_000)

@@ -14,8 +14,15 @@ describe('Revocations', () => {
   it('denies what an operator named, and nothing else', () => {
     const revocations = new Revocations(undefined, new ManualClock())
     revocations.add('spiffe_id', 'spiffe://a.test/web')
-    expect(() => revocations.check([['spiffe_id', 'spiffe://a.test/web']])).toThrowError(/revoked this spiffe id/)
-    expect(() => revocations.check([['spiffe_id', 'spiffe://a.test/we'], ['jkt', 'spiffe://a.test/web']])).not.toThrow()
+    expect(() => revocations.check([['spiffe_id', 'spiffe://a.test/web']])).toThrowError(
+      /revoked this spiffe id/,
+    )
+    expect(() =>
+      revocations.check([
+        ['spiffe_id', 'spiffe://a.test/we'],
+        ['jkt', 'spiffe://a.test/web'],
+      ]),
+    ).not.toThrow()
   })
 
   it('is on disk before the operator has an answer, and read again by the next agent', () => {
@@ -48,11 +55,13 @@ describe('Revocations', () => {
     expect(new Revocations(file, new ManualClock()).list()).toEqual([])
   })
 
-  it.each(['', '{}', '[{"kind":"all","value":"x","since":1}]', '[{"kind":"jkt","value":"x","since":1,"until":"soon"}]'])(
-    'refuses to start on %j, rather than forget what was revoked',
-    (text) => {
-      writeFileSync(file, text)
-      expect(() => new Revocations(file, new ManualClock())).toThrowError(/will not start without knowing them/)
-    },
-  )
+  it.each([
+    '',
+    '{}',
+    '[{"kind":"all","value":"x","since":1}]',
+    '[{"kind":"jkt","value":"x","since":1,"until":"soon"}]',
+  ])('refuses to start on %j, rather than forget what was revoked', (text) => {
+    writeFileSync(file, text)
+    expect(() => new Revocations(file, new ManualClock())).toThrowError(/will not start without knowing them/)
+  })
 })

@@ -1,0 +1,253 @@
+/**
+ * Every proof key: one a purpose and owner, made on first use, in memory only, gone with its owner's instance.
+ * There is no way to export one (RFC 9449 s.11.4: others may use a key only through its holder).
+ */
+import { randomUUID, secureHeapUsed } from 'node:crypto'
+import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import type { Alg, Jkt, Signer } from '../proof/signer.ts'
+import { generateKey, type HeldKey } from './signer.ts'
+
+/** Whose key: an identity in one instance. */
+export interface KeyOwner {
+  readonly spiffeId: string
+  readonly instance: { readonly key: string; readonly signal: AbortSignal }
+}
+
+/** Public facts of a held key; times are seconds since 1970. */
+export interface KeyFacts {
+  readonly purpose: string
+  readonly jkt: Jkt
+  readonly alg: Alg
+  readonly created: Seconds
+  /** When it was replaced; it still signs for tokens bound to it until its ceiling has passed. */
+  readonly retired?: Seconds
+}
+
+/** What happened to a key of an owner. */
+export interface KeyChange {
+  readonly change: 'created' | 'rotated' | 'lost'
+  readonly key: KeyFacts
+}
+
+/** Which keys an operator or a policy change takes away; absent members match all. */
+export interface KeyFilter {
+  readonly spiffeId?: string
+  readonly jkt?: string
+  readonly instance?: string
+  readonly purpose?: string
+}
+
+interface Held {
+  readonly key: HeldKey
+  readonly purpose: string
+  readonly created: Seconds
+  retired: Seconds | undefined
+  until: Seconds
+}
+
+interface Ring {
+  readonly spiffeId: string
+  readonly instance: string
+  readonly current: Map<string, Held>
+  readonly byJkt: Map<string, Held>
+  readonly watchers: Set<(change: KeyChange) => void>
+}
+
+export interface VaultOptions {
+  readonly clock: Clock
+  /** The age at which a key is replaced. */
+  readonly rotation: Seconds
+  readonly alg?: Alg
+  /** Most keys held at once. */
+  readonly limit?: number
+}
+
+const KEYS_PER_RING = 64
+const HEAP_FULL = 0.9
+const SWEEP_MS = 1_000
+
+/** All proof keys of the agent. */
+export class Vault {
+  readonly #clock: Clock
+  readonly #rotation: Seconds
+  readonly #alg: Alg
+  readonly #limit: number
+  readonly #rings = new Map<string, Ring>()
+  #epoch: string = randomUUID()
+  #count = 0
+  #cancel = () => {}
+
+  constructor(options: VaultOptions) {
+    this.#clock = options.clock
+    this.#rotation = options.rotation
+    this.#alg = options.alg ?? 'ES256'
+    this.#limit = options.limit ?? 16_384
+    this.#arm()
+  }
+
+  /** Changes when keys may have been lost all at once: at start and after a sleep of the machine. */
+  get epoch(): string {
+    return this.#epoch
+  }
+
+  get count(): number {
+    return this.#count
+  }
+
+  /** The current key of `owner` for `purpose`; a key replaced by it serves bound tokens for `ceiling` more seconds. */
+  signerFor(owner: KeyOwner, purpose: string, ceiling: Seconds): Signer {
+    const ring = this.#ringOf(owner)
+    const held = ring.current.get(purpose)
+    if (held && nowSeconds(this.#clock) - held.created < this.#rotation) {
+      if (held.until < ceiling) held.until = ceiling
+      return held.key
+    }
+    return this.#replace(ring, purpose, ceiling).key
+  }
+
+  /** The owner's key of that thumbprint, current or retired; nobody else's key is ever found. */
+  find(owner: KeyOwner, jkt: string): { readonly signer: Signer; readonly facts: KeyFacts } | undefined {
+    const held = this.#rings.get(ringKey(owner))?.byJkt.get(jkt)
+    if (!held || isOver(held, nowSeconds(this.#clock))) return undefined
+    return { signer: held.key, facts: factsOf(held) }
+  }
+
+  /** Public facts of all keys of `owner`. */
+  list(owner: KeyOwner): readonly KeyFacts[] {
+    const now = nowSeconds(this.#clock)
+    return [...(this.#rings.get(ringKey(owner))?.byJkt.values() ?? [])]
+      .filter((held) => !isOver(held, now))
+      .map(factsOf)
+  }
+
+  /** Hears of the owner's keys until the returned function is called. */
+  watch(owner: KeyOwner, watcher: (change: KeyChange) => void): () => void {
+    const { watchers } = this.#ringOf(owner)
+    watchers.add(watcher)
+    return () => watchers.delete(watcher)
+  }
+
+  /** Takes the matching keys away for good; how many there were. */
+  destroy(filter: KeyFilter): number {
+    let count = 0
+    for (const [key, ring] of this.#rings) {
+      if (filter.spiffeId !== undefined && filter.spiffeId !== ring.spiffeId) continue
+      if (filter.instance !== undefined && filter.instance !== ring.instance) continue
+      for (const held of [...ring.byJkt.values()]) {
+        if (filter.purpose !== undefined && filter.purpose !== held.purpose) continue
+        if (filter.jkt !== undefined && filter.jkt !== held.key.jkt) continue
+        this.#drop(ring, held)
+        count += 1
+      }
+      if (ring.byJkt.size === 0 && ring.watchers.size === 0) this.#rings.delete(key)
+    }
+    return count
+  }
+
+  /** Takes every key away and begins a new epoch: a memory image may hold copies. */
+  replaceAll(): void {
+    this.#epoch = randomUUID()
+    this.destroy({})
+  }
+
+  stop(): void {
+    this.#cancel()
+    this.destroy({})
+  }
+
+  #ringOf(owner: KeyOwner): Ring {
+    const key = ringKey(owner)
+    const known = this.#rings.get(key)
+    if (known) return known
+    if (owner.instance.signal.aborted) throw new Fault('lease_ended')
+    const ring = {
+      spiffeId: owner.spiffeId,
+      instance: owner.instance.key,
+      current: new Map(),
+      byJkt: new Map(),
+      watchers: new Set<(change: KeyChange) => void>(),
+    }
+    this.#rings.set(key, ring)
+    owner.instance.signal.addEventListener('abort', () => this.#end(key, ring), { once: true })
+    return ring
+  }
+
+  #end(key: string, ring: Ring): void {
+    for (const held of [...ring.byJkt.values()]) this.#drop(ring, held)
+    if (this.#rings.get(key) === ring) this.#rings.delete(key)
+  }
+
+  #replace(ring: Ring, purpose: string, ceiling: Seconds): Held {
+    this.#refuseWhenFull(ring)
+    const now = nowSeconds(this.#clock)
+    const old = ring.current.get(purpose)
+    const key = generateKey(this.#alg)
+    const held: Held = { key, purpose, created: now, retired: undefined, until: ceiling }
+    ring.current.set(purpose, held)
+    ring.byJkt.set(key.jkt, held)
+    this.#count += 1
+    if (old) old.retired = now
+    tell(ring, { change: old ? 'rotated' : 'created', key: factsOf(held) })
+    return held
+  }
+
+  #refuseWhenFull(ring: Ring): void {
+    if (this.#count >= this.#limit || ring.byJkt.size >= KEYS_PER_RING) throw new Fault('keys_exhausted')
+    const heap = secureHeapUsed()
+    // Node's key generation does not fail softly when the secure heap is full.
+    if (heap && heap.total > 0 && heap.used / heap.total > HEAP_FULL) throw new Fault('keys_exhausted')
+  }
+
+  #drop(ring: Ring, held: Held): void {
+    held.key.destroy()
+    if (!ring.byJkt.delete(held.key.jkt)) return
+    if (ring.current.get(held.purpose) === held) ring.current.delete(held.purpose)
+    this.#count -= 1
+    tell(ring, { change: 'lost', key: factsOf(held) })
+  }
+
+  #arm(): void {
+    this.#cancel = this.#clock.after(SWEEP_MS, () => {
+      this.#sweep()
+      this.#arm()
+    })
+  }
+
+  /** Replaces what is due, so that watchers hear of it in time, and destroys what is over. */
+  #sweep(): void {
+    const now = nowSeconds(this.#clock)
+    for (const ring of this.#rings.values()) {
+      for (const held of [...ring.byJkt.values()]) {
+        if (isOver(held, now)) this.#drop(ring, held)
+        else if (held.retired === undefined && now - held.created >= this.#rotation) this.#renew(ring, held)
+      }
+    }
+  }
+
+  #renew(ring: Ring, held: Held): void {
+    try {
+      this.#replace(ring, held.purpose, held.until)
+    } catch {
+      // The next use meets the same lack and says so to its caller.
+    }
+  }
+}
+
+function ringKey(owner: KeyOwner): string {
+  return `${owner.instance.key} ${owner.spiffeId}`
+}
+
+/** `until` is a length while the key is current; it counts from retirement. */
+function isOver(held: Held, now: Seconds): boolean {
+  return held.retired !== undefined && now >= held.retired + held.until
+}
+
+function factsOf(held: Held): KeyFacts {
+  const { key, purpose, created, retired } = held
+  return { purpose, jkt: key.jkt, alg: key.alg, created, ...(retired === undefined ? {} : { retired }) }
+}
+
+function tell(ring: Ring, change: KeyChange): void {
+  for (const watcher of [...ring.watchers]) watcher(change)
+}

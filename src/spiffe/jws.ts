@@ -1,0 +1,109 @@
+/** Compact JWS (RFC 7515 s.7.1) as SVIDs use it: parsed strictly, verified with the nine algorithms SPIFFE allows. */
+import { constants, type KeyObject, verify } from 'node:crypto'
+import { parseJsonObject } from '../base/json.ts'
+
+/** The algorithms of JWT-SVID.md s.2.1; everything else, `none` and HMAC first, is refused. */
+export type JwsAlg = 'RS256' | 'RS384' | 'RS512' | 'ES256' | 'ES384' | 'ES512' | 'PS256' | 'PS384' | 'PS512'
+
+/** What signs SVIDs: a key that stays where it is. */
+export interface JwsSigner {
+  readonly alg: string
+  /** The JWS signature of `input` (r||s for EC, RFC 7518 s.3.4). */
+  sign(input: Uint8Array): Buffer
+}
+
+/** A parsed token. Nothing in it may be believed before `verifyJws`. */
+export interface Jws {
+  readonly header: Readonly<Record<string, unknown>>
+  readonly payload: Readonly<Record<string, unknown>>
+  readonly signingInput: string
+  readonly signature: Buffer
+}
+
+const TOKEN_LIMIT = 64 * 1024
+const PART = /^[A-Za-z0-9_-]+$/
+const RSA_BITS = { least: 2048, most: 8192 }
+const CURVES: Readonly<Record<string, string>> = {
+  ES256: 'prime256v1',
+  ES384: 'secp384r1',
+  ES512: 'secp521r1',
+}
+const ALGORITHMS: ReadonlySet<unknown> = new Set([
+  'RS256',
+  'RS384',
+  'RS512',
+  'ES256',
+  'ES384',
+  'ES512',
+  'PS256',
+  'PS384',
+  'PS512',
+])
+
+export function isJwsAlg(alg: unknown): alg is JwsAlg {
+  return ALGORITHMS.has(alg)
+}
+
+/** The parts of a compact JWS; undefined when it is not one. The text is never quoted: it is a credential. */
+export function parseJws(text: string): Jws | undefined {
+  if (text.length > TOKEN_LIMIT) return undefined
+  const [header, payload, signature, ...rest] = text.split('.')
+  if (header === undefined || payload === undefined || signature === undefined || rest.length > 0)
+    return undefined
+  const bytes = decode(signature)
+  const parsedHeader = parsePart(header)
+  const parsedPayload = parsePart(payload)
+  if (!bytes || !parsedHeader || !parsedPayload) return undefined
+  return {
+    header: parsedHeader,
+    payload: parsedPayload,
+    signingInput: `${header}.${payload}`,
+    signature: bytes,
+  }
+}
+
+function parsePart(part: string): Record<string, unknown> | undefined {
+  const bytes = decode(part)
+  if (!bytes) return undefined
+  try {
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+    return parseJsonObject(text, { maxBytes: TOKEN_LIMIT, maxDepth: 16 })
+  } catch {
+    return undefined
+  }
+}
+
+/** Canonical base64url only: a second spelling of one token would be a second cache and denylist entry. */
+function decode(part: string): Buffer | undefined {
+  if (!PART.test(part)) return undefined
+  const bytes = Buffer.from(part, 'base64url')
+  return bytes.toString('base64url') === part ? bytes : undefined
+}
+
+/** Whether the signature is `key`'s by `alg`; false, never a throw, when key and algorithm do not fit. */
+export function verifyJws(jws: Jws, key: KeyObject, alg: JwsAlg): boolean {
+  if (!fits(key, alg)) return false
+  const input = Buffer.from(jws.signingInput, 'latin1')
+  const digest = `sha${alg.slice(2)}`
+  if (alg.startsWith('ES')) return verify(digest, input, { key, dsaEncoding: 'ieee-p1363' }, jws.signature)
+  if (alg.startsWith('RS')) return verify(digest, input, key, jws.signature)
+  const saltLength = Number(alg.slice(2)) / 8
+  return verify(digest, input, { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength }, jws.signature)
+}
+
+function fits(key: KeyObject, alg: JwsAlg): boolean {
+  const details = key.asymmetricKeyDetails
+  if (alg.startsWith('ES')) return key.asymmetricKeyType === 'ec' && details?.namedCurve === CURVES[alg]
+  const bits = details?.modulusLength ?? 0
+  return key.asymmetricKeyType === 'rsa' && bits >= RSA_BITS.least && bits <= RSA_BITS.most
+}
+
+/** Signs `payload` under `header`; the members' order is kept. */
+export function makeJws(header: object, payload: object, signer: JwsSigner): string {
+  const input = `${encode(header)}.${encode(payload)}`
+  return `${input}.${signer.sign(Buffer.from(input, 'latin1')).toString('base64url')}`
+}
+
+function encode(part: object): string {
+  return Buffer.from(JSON.stringify(part)).toString('base64url')
+}
