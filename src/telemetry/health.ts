@@ -12,14 +12,17 @@ export interface Degradation {
 export class Health {
   readonly #pending = new Set<string>()
   readonly #degraded = new Map<string, Degradation>()
+  readonly #watchers = new Set<() => void>()
 
   /** Not ready until `done` is called with the same name. */
   begin(name: string): void {
+    if (this.#pending.has(name)) return
     this.#pending.add(name)
+    this.#tell()
   }
 
   done(name: string): void {
-    this.#pending.delete(name)
+    if (this.#pending.delete(name)) this.#tell()
   }
 
   get ready(): boolean {
@@ -30,15 +33,31 @@ export class Health {
     return [...this.#pending]
   }
 
+  /** Adds a degradation, or replaces the one of the same code. */
   degrade(degradation: Degradation): void {
+    const known = this.#degraded.get(degradation.code)
+    if (known?.message === degradation.message && known.action === degradation.action) return
     this.#degraded.set(degradation.code, degradation)
+    this.#tell()
   }
 
   recover(code: string): void {
-    this.#degraded.delete(code)
+    if (this.#degraded.delete(code)) this.#tell()
   }
 
   get degraded(): readonly Degradation[] {
     return [...this.#degraded.values()]
+  }
+
+  /** Calls `watcher` on each change of readiness or degradation until the returned function is called. */
+  watch(watcher: () => void): () => void {
+    this.#watchers.add(watcher)
+    return () => {
+      this.#watchers.delete(watcher)
+    }
+  }
+
+  #tell(): void {
+    for (const watcher of [...this.#watchers]) watcher()
   }
 }
