@@ -1,0 +1,182 @@
+/** The configuration: read from one file, or made for development; and the only place that reads the environment. */
+import { dirname, resolve } from 'node:path'
+import { Fault } from './base/fault.ts'
+import { type Problem, problemFault } from './base/problem.ts'
+import { checkShape } from './base/shape.ts'
+import { readTrusted } from './base/trusted.ts'
+import { parseYaml, YAML_LIMIT, type YamlFile } from './base/yaml.ts'
+import { type Branch, type Config, camelCase, isSetting, SETTINGS, type Setting } from './settings.ts'
+import { parseTrustDomain } from './spiffe/id.ts'
+
+export type { Config, FederatedBundle, Layer, Listen, OwnerContact } from './settings.ts'
+
+/** What the agent and its commands take from the environment; nothing else is read there. */
+export interface Environment {
+  readonly nodeOptions: string | undefined
+  /** Socket activation (sd_listen_fds): how many descriptors were passed, and to which pid. */
+  readonly listenFds: string | undefined
+  readonly listenPid: string | undefined
+  readonly notifySocket: string | undefined
+  readonly endpointSocket: string | undefined
+  readonly sudoUid: string | undefined
+  readonly home: string | undefined
+  readonly noColor: boolean
+}
+
+export function readEnvironment(): Environment {
+  const env = process.env
+  return {
+    nodeOptions: env['NODE_OPTIONS'],
+    listenFds: env['LISTEN_FDS'],
+    listenPid: env['LISTEN_PID'],
+    notifySocket: env['NOTIFY_SOCKET'],
+    endpointSocket: env['SPIFFE_ENDPOINT_SOCKET'],
+    sudoUid: env['SUDO_UID'],
+    home: env['HOME'],
+    noColor: (env['NO_COLOR'] ?? '') !== '',
+  }
+}
+
+/** The trust domain of `--dev`: a name that no other agent has (RFC 6761 s.6.2). */
+export const DEV_TRUST_DOMAIN = parseTrustDomain('dev.holdfast.test')
+
+/** The configuration in `file`; relative paths in it are relative to it. Throws config_invalid, policy_writable. */
+export async function loadConfig(file: string): Promise<Config> {
+  const text = readTrusted(file, { maxBytes: YAML_LIMIT }).toString('utf8')
+  const result = await parseConfig(file, text)
+  if ('problems' in result) throw problemFault('config_invalid', result.problems)
+  return result.config
+}
+
+export type ConfigResult = { readonly config: Config } | { readonly problems: readonly Problem[] }
+
+/** The configuration in `text`, or everything that is wrong with it. */
+export async function parseConfig(file: string, text: string): Promise<ConfigResult> {
+  const parsed = await parseYaml(file, text)
+  if ('problems' in parsed) return parsed
+  const { configSchema } = await import('./settings-schema.ts')
+  const shaped = checkShape(configSchema, parsed.yaml)
+  if ('problems' in shaped) return shaped
+  const config = fill(SETTINGS as unknown as Branch, shaped.value, dirname(resolve(file))) as Config
+  const problems = conflictsIn(config, parsed.yaml)
+  return problems.length > 0 ? { problems } : { config }
+}
+
+/** All defaults, with what development switches on; `over` is laid over it, section by section. */
+export function devConfig(over: { readonly dir?: string } = {}): Config {
+  const defaults = fill(SETTINGS as unknown as Branch, {}, '/') as Config
+  return { ...defaults, trustDomain: DEV_TRUST_DOMAIN, wit: 'on', dir: over.dir ?? defaults.dir }
+}
+
+/** `values` in camel case over the defaults, paths made absolute. */
+function fill(branch: Branch, values: unknown, base: string): unknown {
+  const given = (values ?? {}) as Readonly<Record<string, unknown>>
+  return Object.fromEntries(
+    Object.entries(branch).map(([name, node]) => [
+      camelCase(name),
+      isSetting(node) ? settingValue(node, given[name], base) : fill(node, given[name], base),
+    ]),
+  )
+}
+
+function settingValue(setting: Setting<unknown>, given: unknown, base: string): unknown {
+  if (given === undefined) return setting.value
+  switch (setting.form.kind) {
+    case 'path':
+      return resolve(base, String(given))
+    case 'paths':
+      return (given as readonly string[]).map((path) => resolve(base, path))
+    case 'federation':
+      return (given as readonly { trust_domain: string; bundle_file: string }[]).map((bundle) => ({
+        trustDomain: bundle.trust_domain,
+        bundleFile: resolve(base, bundle.bundle_file),
+      }))
+    default:
+      return given
+  }
+}
+
+const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost'])
+
+/** Settings that are each well-formed and cannot hold together. */
+function conflictsIn(config: Config, yaml: YamlFile): readonly Problem[] {
+  const { authority, bundleEndpoint, federation, trustDomain } = config
+  const problems: Problem[] = []
+  const refuse = (path: readonly string[], message: string) =>
+    problems.push({ file: yaml.file, line: yaml.lineOf(path), message: `${path.join('.')}: ${message}` })
+  const { certificateFile, keyFile, chainFile } = authority.ca
+  if ((certificateFile === undefined) !== (keyFile === undefined) || (chainFile && !certificateFile)) {
+    refuse(['authority', 'ca'], 'certificate_file and key_file go together')
+  }
+  const { listen } = bundleEndpoint
+  if ((bundleEndpoint.certificateFile === undefined) !== (bundleEndpoint.keyFile === undefined)) {
+    refuse(['bundle_endpoint'], 'certificate_file and key_file go together')
+  } else if (listen && !bundleEndpoint.certificateFile && !LOOPBACK.has(listen.host)) {
+    refuse(['bundle_endpoint', 'listen'], 'plain HTTP only on loopback: set certificate_file and key_file')
+  }
+  const seen = new Set<string>([trustDomain])
+  for (const [index, bundle] of federation.entries()) {
+    if (seen.has(bundle.trustDomain))
+      refuse(['federation', String(index)], `${bundle.trustDomain} is there twice`)
+    seen.add(bundle.trustDomain)
+  }
+  return problems
+}
+
+/** One row of the configuration reference. */
+export interface SettingRow {
+  readonly name: string
+  readonly type: string
+  readonly default: string
+  readonly says: string
+}
+
+/** Every setting, in the order of the table. */
+export function settingRows(
+  branch: Branch = SETTINGS as unknown as Branch,
+  above = '',
+): readonly SettingRow[] {
+  return Object.entries(branch).flatMap(([name, node]) => {
+    if (!isSetting(node)) return settingRows(node, `${above}${name}.`)
+    const type = typeText(node)
+    return [{ name: above + name, type, default: node.required ? 'required' : node.written, says: node.says }]
+  })
+}
+
+function typeText({ form }: Setting<unknown>): string {
+  switch (form.kind) {
+    case 'choice':
+      return form.of.join(' | ')
+    case 'count':
+      return `number, ${form.min} to ${form.max}`
+    case 'duration':
+      return 'duration'
+    case 'flag':
+      return 'true | false'
+    case 'listen':
+      return 'host:port | off'
+    case 'paths':
+      return 'list of paths'
+    case 'federation':
+      return 'list of {trust_domain, bundle_file}'
+    case 'owners':
+      return 'map of layer to {team, contact}'
+    case 'trust_domain':
+      return 'trust domain'
+    default:
+      return form.kind
+  }
+}
+
+/** The JSON Schema that editors complete and check a configuration file with. */
+export async function configSchemaJson(): Promise<Record<string, unknown>> {
+  const { configJsonSchema } = await import('./settings-schema.ts')
+  return configJsonSchema()
+}
+
+/** Throws unless `trustDomain` of a reloaded configuration is the running one's: identities cannot change under it. */
+export function checkReload(running: Config, next: Config): void {
+  if (running.trustDomain !== next.trustDomain) {
+    throw new Fault('config_invalid', 'trust_domain cannot change while the agent runs: restart it')
+  }
+}

@@ -1,0 +1,263 @@
+/**
+ * Every setting of the agent: its form, its default, a sentence. Parsing, the JSON Schema and the reference page all
+ * come from this table; names are as in the file.
+ */
+import type { Seconds } from './base/clock.ts'
+import type { TrustDomain } from './spiffe/id.ts'
+
+/** What a setting may be written as. */
+export type Form =
+  | {
+      readonly kind:
+        | 'text'
+        | 'path'
+        | 'trust_domain'
+        | 'paths'
+        | 'url'
+        | 'flag'
+        | 'listen'
+        | 'federation'
+        | 'owners'
+    }
+  | { readonly kind: 'choice'; readonly of: readonly string[] }
+  | { readonly kind: 'count' | 'duration'; readonly min: number; readonly max: number }
+
+/** One setting; `value` is what holds without it. */
+export interface Setting<T> {
+  readonly form: Form
+  readonly value: T
+  /** The default as a person would write it, or words for one that depends on the machine. */
+  readonly written: string
+  readonly says: string
+  readonly required?: true
+}
+
+/** An address to listen on; a port of 0 takes any. */
+export interface Listen {
+  readonly host: string
+  readonly port: number
+}
+
+/** Whom to ask about a layer of policy. */
+export interface OwnerContact {
+  readonly team: string
+  readonly contact: string
+}
+
+/** The bundle of another trust domain, kept in a file. */
+export interface FederatedBundle {
+  readonly trustDomain: TrustDomain
+  readonly bundleFile: string
+}
+
+export type Layer = 'identity' | 'platform' | 'application' | 'security'
+export const LAYERS: readonly Layer[] = ['identity', 'platform', 'application', 'security']
+
+const SECOND = 1
+const MINUTE = 60
+const HOUR = 3600
+const DAY = 86_400
+
+type Named<T> = Setting<T | undefined>
+
+const optional = (kind: 'text' | 'path' | 'url', says: string, written = 'none'): Named<string> => ({
+  form: { kind },
+  value: undefined,
+  written,
+  says,
+})
+
+const choice = <const T extends string>(of: readonly T[], value: T, says: string): Setting<T> => ({
+  form: { kind: 'choice', of },
+  value,
+  written: value,
+  says,
+})
+
+const flag = (value: boolean, says: string): Setting<boolean> => ({
+  form: { kind: 'flag' },
+  value,
+  written: String(value),
+  says,
+})
+
+const count = (value: number, min: number, max: number, says: string): Setting<number> => ({
+  form: { kind: 'count', min, max },
+  value,
+  written: String(value),
+  says,
+})
+
+const duration = (value: Seconds, min: Seconds, max: Seconds, says: string): Setting<Seconds> => ({
+  form: { kind: 'duration', min, max },
+  value,
+  written: durationText(value),
+  says,
+})
+
+const listen = (value: Listen | undefined, says: string): Named<Listen> => ({
+  form: { kind: 'listen' },
+  value,
+  written: value ? `${value.host}:${value.port}` : 'off',
+  says,
+})
+
+/** `1h` of 3600: the largest unit that divides it. */
+export function durationText(seconds: Seconds): string {
+  const [unit, size] = (
+    [
+      ['d', DAY],
+      ['h', HOUR],
+      ['m', MINUTE],
+    ] as const
+  ).find(([, size]) => seconds % size === 0) ?? ['s', SECOND]
+  return `${seconds / size}${unit}`
+}
+
+export const SETTINGS = {
+  trust_domain: {
+    form: { kind: 'trust_domain' },
+    value: 'dev.holdfast.test' as TrustDomain,
+    written: '',
+    says: 'The trust domain of every SPIFFE ID issued here, without scheme.',
+    required: true,
+  } satisfies Setting<TrustDomain>,
+  dir: optional(
+    'path',
+    'The directory of the sockets: DIR/public/workload.sock and DIR/private/admin.sock.',
+    '/run/holdfast as root, else /tmp/holdfast-UID',
+  ),
+  log: {
+    level: choice(['debug', 'info', 'warn', 'error'], 'info', 'The least grave lines that are logged.'),
+  },
+  hardening: {
+    on_degraded: choice(
+      ['refuse', 'continue'],
+      'continue',
+      'Whether to start when a protection of the process (locked key memory, no dumps, no debugger) is missing.',
+    ),
+  },
+  kernel: {
+    require_pidfd: flag(
+      false,
+      'Refuse to start where the kernel cannot hand out the pidfd of a peer (SO_PEERPIDFD, Linux 6.5).',
+    ),
+  },
+  policy: {
+    files: {
+      form: { kind: 'paths' },
+      value: [] as readonly string[],
+      written: '[]',
+      says: 'The policy files: paths, directories (their *.yaml), or patterns with * in the last part; relative to this file.',
+    } satisfies Setting<readonly string[]>,
+  },
+  authority: {
+    algorithm: choice(
+      ['ES256', 'ES384', 'RS256', 'PS256'],
+      'ES256',
+      'The algorithm of the CA, JWT and WIT keys.',
+    ),
+    intermediate: flag(false, 'Sign X.509-SVIDs with an intermediate CA below the root.'),
+    ca_ttl: duration(DAY, 10 * MINUTE, 3650 * DAY, 'How long a CA made by the agent lives.'),
+    key_ttl: duration(DAY, 10 * MINUTE, 365 * DAY, 'How long a JWT or WIT signing key lives.'),
+    nodes: choice(
+      ['one', 'many'],
+      'one',
+      'Whether other nodes share the trust domain: with many, JWT-SVIDs and WIT-SVIDs need a shared key set.',
+    ),
+    ca: {
+      certificate_file: optional('path', 'A CA certificate to sign with (PEM) instead of one made at start.'),
+      key_file: optional('path', 'The key of that CA (PEM); no other user may be able to read it.'),
+      chain_file: optional(
+        'path',
+        'Certificates from that CA up to its root (PEM), when it is not the root.',
+      ),
+    },
+  },
+  svid: {
+    x509_ttl: duration(HOUR, MINUTE, 7 * DAY, 'The life of an X.509-SVID, where the entry says nothing.'),
+    jwt_ttl: duration(5 * MINUTE, 30, DAY, 'The life of a JWT-SVID, where the entry says nothing.'),
+  },
+  wit: choice(['off', 'on'], 'off', 'Whether WIT-SVIDs and the proofs made with them (WPT) are served.'),
+  keys: {
+    rotation: duration(HOUR, MINUTE, 7 * DAY, 'How long a proof key signs before it is replaced.'),
+  },
+  limits: {
+    connections_per_uid: count(512, 1, 100_000, 'Open connections of one uid.'),
+    connections: count(8192, 1, 1_000_000, 'Open connections of all callers.'),
+    streams_per_connection: count(100, 1, 10_000, 'Calls at a time on one connection.'),
+    header_timeout: duration(
+      5,
+      1,
+      MINUTE,
+      'How long a caller may take to send the head of its first request.',
+    ),
+    proofs_per_second: count(10_000, 1, 1_000_000, 'Proofs one instance may ask for in a second.'),
+    validations_per_second: count(1000, 1, 1_000_000, 'JWT-SVIDs one caller may have checked in a second.'),
+  },
+  audit: {
+    sink: choice(
+      ['file', 'stdout', 'none'],
+      'file',
+      'Where audit records go; with none, nothing is recorded.',
+    ),
+    file: optional('path', 'The audit file.', 'DIR/private/audit.jsonl'),
+    on_failure: choice(
+      ['refuse', 'continue'],
+      'refuse',
+      'Whether proofs and tokens are refused while records cannot be written.',
+    ),
+    rotate_mib: count(64, 1, 4096, 'The size at which the audit file is rotated, in MiB.'),
+    keep: count(10, 1, 10_000, 'How many rotated audit files are kept.'),
+  },
+  ops: {
+    listen: listen(undefined, 'The address of /livez, /readyz and /metrics, such as 127.0.0.1:9465, or off.'),
+  },
+  bundle_endpoint: {
+    listen: listen(undefined, 'The address of the bundle endpoint (OIDC discovery, JWKS), or off.'),
+    certificate_file: optional(
+      'path',
+      'Its TLS certificate (PEM); without one it serves plain HTTP, on loopback only.',
+    ),
+    key_file: optional('path', 'The key of that certificate (PEM); no other user may be able to read it.'),
+    issuer: optional('url', 'The issuer named in OIDC discovery and in JWT-SVIDs: an https URL.'),
+  },
+  owners: {
+    form: { kind: 'owners' },
+    value: {} as Readonly<Partial<Record<Layer, OwnerContact>>>,
+    written: '{}',
+    says: 'Whom to ask about each layer of policy: a team and a contact, named in refusals.',
+  } satisfies Setting<Readonly<Partial<Record<Layer, OwnerContact>>>>,
+  revocations: {
+    file: optional('path', 'Where revocations are kept across restarts.', 'DIR/private/revocations.json'),
+  },
+  federation: {
+    form: { kind: 'federation' },
+    value: [] as readonly FederatedBundle[],
+    written: '[]',
+    says: 'Bundles of other trust domains: trust_domain and bundle_file of each.',
+  } satisfies Setting<readonly FederatedBundle[]>,
+} as const
+
+type CamelCase<S extends string> = S extends `${infer Head}_${infer Tail}`
+  ? `${Head}${Capitalize<CamelCase<Tail>>}`
+  : S
+
+type ValuesOf<T> = {
+  readonly [K in keyof T as CamelCase<K & string>]: T[K] extends Setting<infer V> ? V : ValuesOf<T[K]>
+}
+
+/** The configuration as the agent reads it: the table's settings in camel case, durations in seconds. */
+export type Config = ValuesOf<typeof SETTINGS>
+
+/** A branch of the table: settings and further branches, by name. */
+export type Branch = { readonly [name: string]: Setting<unknown> | Branch }
+
+export function isSetting(node: Setting<unknown> | Branch): node is Setting<unknown> {
+  return 'form' in node && 'says' in node
+}
+
+/** `connectionsPerUid` of `connections_per_uid`. */
+export function camelCase(name: string): string {
+  return name.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
+}
