@@ -2,7 +2,16 @@
  * The audit log: one JSON line a decision, chained by hash, anchored by signed checkpoints. A decision leaves the
  * agent only after `commit` has put its record where it belongs.
  */
+import type { Clock } from '../base/clock.ts'
 import type { Owner, Reason } from '../base/fault.ts'
+import type { AuditSigner } from './audit-chain.ts'
+import { descriptorSink, fileSink, noSink, type Sink } from './audit-sink.ts'
+import { AuditWriter } from './audit-writer.ts'
+import type { Health } from './health.ts'
+import type { Log } from './log.ts'
+import type { Metrics } from './metrics.ts'
+
+export type { AuditSigner } from './audit-chain.ts'
 
 export type AuditEvent =
   | 'agent.start'
@@ -61,5 +70,57 @@ export interface Audit {
   /** Throws audit_unavailable when the last write failed and policy says `refuse`: nothing new may be signed. */
   check(): void
   /** Each record as it is written, without the chain's members, until the returned function is called. */
-  watch(listener: (record: AuditFacts & { readonly ts: string; readonly seq: number }) => void): () => void
+  watch(listener: (record: AuditRecord) => void): () => void
+  /** Signs a last checkpoint and writes it; later records are lost. Never throws. */
+  close(): void
+}
+
+/** A record as it was written, without the chain's members. */
+export type AuditRecord = AuditFacts & { readonly ts: string; readonly seq: number }
+
+/** Where records go. */
+export type AuditSink =
+  | {
+      readonly kind: 'file'
+      readonly path: string
+      /** The size at which the file becomes `path.1`; 64 MiB when absent. */
+      readonly rotateBytes?: number
+      /** Rotated files that stay; 9 when absent. */
+      readonly keep?: number
+    }
+  | { readonly kind: 'descriptor'; readonly fd: number }
+  | { readonly kind: 'none' }
+
+export interface AuditOptions {
+  readonly sink: AuditSink
+  /** What happens to a request whose record cannot be written. */
+  readonly onFailure: 'refuse' | 'continue'
+  /** Names this run of the agent; its epoch. */
+  readonly boot: string
+  /** Signs checkpoints, for this boot only. */
+  readonly signer: AuditSigner
+  readonly clock: Clock
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly health: Health
+}
+
+const ROTATE_BYTES = 64 * 1024 * 1024
+const KEEP = 9
+
+/**
+ * Opens the sink and writes the record that ties this boot to what it found. Throws config_invalid or
+ * policy_writable for a file that must not be used, audit_unavailable when nothing can be written and policy says
+ * `refuse`.
+ */
+export function openAudit(options: AuditOptions): Audit {
+  const writer = new AuditWriter(sinkOf(options.sink), options)
+  writer.open()
+  return writer
+}
+
+function sinkOf(sink: AuditSink): Sink {
+  if (sink.kind === 'none') return noSink()
+  if (sink.kind === 'descriptor') return descriptorSink(sink.fd)
+  return fileSink(sink.path, { rotateBytes: sink.rotateBytes ?? ROTATE_BYTES, keep: sink.keep ?? KEEP })
 }
