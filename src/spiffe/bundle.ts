@@ -1,7 +1,9 @@
 /** Trust bundles (SPIFFE_Trust_Domain_and_Bundle.md s.4): what a trust domain's SVIDs are verified with. */
-import { createPublicKey, type KeyObject, X509Certificate } from 'node:crypto'
+import { createPublicKey, type KeyObject } from 'node:crypto'
 import { Fault } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
+import { parseCertificate } from './certificate.ts'
+import { publicKeyOf } from './certificate-key.ts'
 import type { TrustDomain } from './id.ts'
 import { type PublicJwk, publicJwkOf } from './jwk.ts'
 
@@ -22,6 +24,9 @@ export interface Bundle {
   readonly sequence: bigint
   readonly refreshHintSeconds: number
 }
+
+/** Finds the bundle that a trust domain's SVIDs are verified with; undefined when it is not trusted at all. */
+export type BundleOf = (trustDomain: TrustDomain) => Bundle | undefined
 
 const DEFAULT_REFRESH_SECONDS = 300
 const BUNDLE_LIMITS = { maxBytes: 4 * 1024 * 1024, maxDepth: 8 }
@@ -51,8 +56,9 @@ export function formatWitBundle(bundle: Bundle): string {
 }
 
 function formatX509(der: Buffer): object {
-  const jwk = publicJwkOf(new X509Certificate(der).publicKey)
-  return { ...jwk, use: 'x509-svid', x5c: [der.toString('base64')] }
+  const key = publicKeyOf(parseCertificate(der))
+  if (!key) throw new Fault('certificate_malformed', 'the key of an authority is neither EC nor RSA')
+  return { ...publicJwkOf(key), use: 'x509-svid', x5c: [der.toString('base64')] }
 }
 
 function formatKeys(keys: ReadonlyMap<string, KeyAuthority>, use: string): readonly object[] {
@@ -61,45 +67,73 @@ function formatKeys(keys: ReadonlyMap<string, KeyAuthority>, use: string): reado
 
 type Members = Readonly<Record<string, unknown>>
 
-/** Reads a bundle document; keys of unknown kinds are skipped, as the standard wants. Throws bundle_missing. */
+/**
+ * Reads a bundle document. Keys of unknown kinds and those that cannot be used are skipped, as the standard wants; a
+ * document that contradicts itself is refused whole. Throws bundle_missing.
+ */
 export function parseBundle(text: string, trustDomain: TrustDomain): Bundle {
-  const document = parseJsonObject(text, BUNDLE_LIMITS)
-  const {
-    keys,
-    spiffe_sequence: sequence = 0,
-    spiffe_refresh_hint: hint = DEFAULT_REFRESH_SECONDS,
-  } = document
+  const { keys, spiffe_sequence: sequence = 0, spiffe_refresh_hint: hint = 0 } = parseDocument(text)
   if (!Array.isArray(keys)) throw malformed('`keys` is not an array')
   if (keys.length > KEYS_LIMIT) throw malformed(`over ${KEYS_LIMIT} keys`)
-  if (!Number.isSafeInteger(sequence)) throw malformed('`spiffe_sequence` is not an integer below 2^53')
-  if (!Number.isSafeInteger(hint)) throw malformed('`spiffe_refresh_hint` is not an integer')
-  const jwks = keys.filter(isMembers)
+  if (!isCount(sequence)) throw malformed('`spiffe_sequence` is not an integer from 0 to 2^53 - 1')
+  if (!isCount(hint)) throw malformed('`spiffe_refresh_hint` is not an integer from 0')
+  const jwks = keys.filter(isUsable)
+  refuseTwins(jwks)
   return {
     trustDomain,
     x509Authorities: jwks.flatMap(x509Of),
     jwtAuthorities: new Map(jwks.flatMap((jwk) => keyOf(jwk, 'jwt-svid'))),
     witAuthorities: new Map(jwks.flatMap((jwk) => keyOf(jwk, 'wit-svid'))),
-    sequence: BigInt(sequence as number),
-    refreshHintSeconds: hint as number,
+    sequence: BigInt(sequence),
+    refreshHintSeconds: hint || DEFAULT_REFRESH_SECONDS,
   }
 }
 
-function isMembers(key: unknown): key is Members {
-  return typeof key === 'object' && key !== null && !Array.isArray(key)
+function parseDocument(text: string): Members {
+  try {
+    return parseJsonObject(text, BUNDLE_LIMITS)
+  } catch (error) {
+    throw malformed(Fault.from(error).message)
+  }
 }
 
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && Number(value) >= 0
+}
+
+const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
+
+/** A JWK of a known kind; one that publishes its private half is nobody's any more. */
+function isUsable(key: unknown): key is Members {
+  if (typeof key !== 'object' || key === null || Array.isArray(key)) return false
+  const { kty } = key as Members
+  return (kty === 'EC' || kty === 'RSA') && !PRIVATE_MEMBERS.some((name) => name in key)
+}
+
+/** WIT-SVID.md s.5: a `kid` is unique across the keys of both token kinds. */
+function refuseTwins(jwks: readonly Members[]): void {
+  const tokenKeys = jwks.filter(({ use }) => use === 'jwt-svid' || use === 'wit-svid')
+  const kids = tokenKeys.map(({ kid }) => kid).filter((kid) => typeof kid === 'string')
+  if (new Set(kids).size !== kids.length) throw malformed('two keys have one `kid`')
+}
+
+/** X509-SVID.md s.6: only the first of `x5c` counts; standard base64, unlike the rest of a JWK. */
 function x509Of(jwk: Members): readonly Buffer[] {
   const chain = jwk['x5c']
   const first: unknown = Array.isArray(chain) ? chain[0] : undefined
-  return jwk['use'] === 'x509-svid' && typeof first === 'string' && first !== ''
-    ? [Buffer.from(first, 'base64')]
-    : []
+  if (jwk['use'] !== 'x509-svid' || typeof first !== 'string') return []
+  const der = Buffer.from(first, 'base64')
+  if (der.toString('base64') !== first) return []
+  try {
+    return [parseCertificate(der).der]
+  } catch {
+    return []
+  }
 }
 
 function keyOf(jwk: Members, use: string): readonly (readonly [string, KeyAuthority])[] {
-  const { kid, kty } = jwk
-  if (jwk['use'] !== use || typeof kid !== 'string' || kid === '' || (kty !== 'EC' && kty !== 'RSA'))
-    return []
+  const { kid } = jwk
+  if (jwk['use'] !== use || typeof kid !== 'string' || kid === '') return []
   try {
     const key = createPublicKey({ key: jwk, format: 'jwk' })
     return [[kid, { key, jwk: publicJwkOf(key) }]]

@@ -1,8 +1,8 @@
 /** JWT-SVIDs (JWT-SVID.md): made, and verified in full for exactly one audience. */
 import type { Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
-import type { Bundle } from './bundle.ts'
-import { parseWorkloadId, type SpiffeId, type TrustDomain, trustDomainOf } from './id.ts'
+import type { BundleOf } from './bundle.ts'
+import { parseWorkloadId, type SpiffeId, trustDomainOf } from './id.ts'
 import { isJwsAlg, type Jws, type JwsAlg, type JwsSigner, makeJws, parseJws, verifyJws } from './jws.ts'
 
 export interface JwtSvidClaims {
@@ -20,8 +20,6 @@ export interface JwtSvid {
   readonly expires: Seconds
   readonly claims: Readonly<Record<string, unknown>>
 }
-
-export type BundleOf = (trustDomain: TrustDomain) => Bundle | undefined
 
 const LEEWAY: Seconds = 5
 const HEADER_MEMBERS: ReadonlySet<string> = new Set(['alg', 'kid', 'typ'])

@@ -2,10 +2,11 @@
 import { createPublicKey, type KeyObject } from 'node:crypto'
 import type { Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
+import type { BundleOf } from './bundle.ts'
 import { parseWorkloadId, type SpiffeId, trustDomainOf } from './id.ts'
 import { type PublicJwk, publicJwkOf } from './jwk.ts'
 import { isJwsAlg, type JwsAlg, type JwsSigner, makeJws, parseJws, verifyJws } from './jws.ts'
-import { type BundleOf, checkTimes, invalid } from './jwtsvid.ts'
+import { checkTimes, invalid } from './jwtsvid.ts'
 
 export interface WitSvidClaims {
   readonly spiffeId: SpiffeId
