@@ -1,6 +1,6 @@
 /**
- * The SVIDs of this node, made once and kept until a jittered half of their life: callers of one entry share them,
- * and an answer is serialised once.
+ * The SVIDs of this node, made once and kept until a jittered half of their life: callers of one identity share them,
+ * and a reload of policy that does not touch an identity does not touch its SVIDs.
  */
 import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
@@ -13,10 +13,9 @@ import type { Authority, IssuedToken } from './authority.ts'
 /** A deliverable X.509-SVID; `key` belongs to the cache and must not be changed. */
 export interface X509Svid {
   readonly spiffeId: SpiffeId
-  readonly hint: string
   /** Leaf, then intermediates: concatenated DER. */
   readonly chain: Buffer
-  /** PKCS#8 in DER; overwritten when the SVID is replaced and its readers have had it. */
+  /** PKCS#8 in DER; overwritten a while after the SVID was replaced. */
   readonly key: Buffer
   readonly notAfter: Seconds
   readonly renewAt: Seconds
@@ -25,7 +24,6 @@ export interface X509Svid {
 /** A deliverable WIT-SVID with its key. */
 export interface WitSvid {
   readonly spiffeId: SpiffeId
-  readonly hint: string
   readonly token: string
   readonly key: DeliveredKey
   readonly renewAt: Seconds
@@ -36,11 +34,15 @@ interface Token extends IssuedToken {
 }
 
 const TOKENS_LIMIT = 20_000
+// A message on its way may still hold the replaced key's buffer.
+const WIPE_AFTER_MS = 60_000
 
 export interface SvidsOptions {
   readonly authority: Authority
   readonly clock: Clock
   readonly random?: () => number
+  /** Hears of each SVID that the authority signed. */
+  readonly onIssued?: (kind: 'x509' | 'jwt' | 'wit') => void
 }
 
 /** Caches in front of an authority. */
@@ -48,40 +50,40 @@ export class Svids {
   readonly #authority: Authority
   readonly #clock: Clock
   readonly #random: () => number
-  #x509 = new Map<Entry, X509Svid>()
-  #wit = new Map<Entry, WitSvid>()
-  #tokens = new Map<string, Token>()
-  #held = new WeakMap<Signer, Map<string, Token>>()
+  readonly #onIssued: (kind: 'x509' | 'jwt' | 'wit') => void
+  readonly #x509 = new Map<string, X509Svid>()
+  readonly #wit = new Map<string, WitSvid>()
+  readonly #tokens = new Map<string, Token>()
+  readonly #held = new WeakMap<Signer, Map<string, Token>>()
 
   constructor(options: SvidsOptions) {
     this.#authority = options.authority
     this.#clock = options.clock
     this.#random = options.random ?? Math.random
+    this.#onIssued = options.onIssued ?? (() => {})
   }
 
   /** The entry's X.509-SVID, the same one until it is due for renewal. */
   x509(entry: Entry): X509Svid {
-    const known = this.#x509.get(entry)
+    const key = keyOf(entry)
+    const known = this.#x509.get(key)
     const now = nowSeconds(this.#clock)
     if (known && now < known.renewAt) return known
-    const key = makeDeliveredKey()
-    const { spiffeId, x509Ttl: ttl, dnsNames, hint } = entry
-    const { chain, notAfter } = this.#authority.issueX509({ spiffeId, spki: key.spki, ttl, dnsNames })
-    const renewAt = this.#renewAt(now, notAfter)
-    const svid = { spiffeId, hint, chain: Buffer.concat(chain), key: key.pkcs8(), notAfter, renewAt }
-    key.wipe()
-    this.#x509.set(entry, svid)
+    const svid = this.#makeX509(entry, now)
+    this.#x509.set(key, svid)
+    if (known) this.#wipeLater(() => known.key.fill(0))
     return svid
   }
 
   /** A JWT-SVID for these audiences, the same one until half its life has passed. */
   jwt(entry: Entry, audience: readonly string[]): string {
     const { spiffeId, jwtTtl: ttl } = entry
-    const key = `${spiffeId}\0${ttl}\0${audience.join('\0')}`
+    const key = JSON.stringify([spiffeId, ttl, ...audience])
     const now = nowSeconds(this.#clock)
     const known = this.#tokens.get(key)
     if (known && now < known.renewAt) return known.token
     const issued = this.#authority.issueJwt({ spiffeId, audience, ttl })
+    this.#onIssued('jwt')
     if (this.#tokens.size >= TOKENS_LIMIT) this.#forgetTokens(now)
     this.#tokens.set(key, { ...issued, renewAt: this.#renewAt(now, issued.expires) })
     return issued.token
@@ -89,20 +91,22 @@ export class Svids {
 
   /** The WIT-SVID that the Workload API hands out, with a key of its own. */
   deliveredWit(entry: Entry): WitSvid {
-    const known = this.#wit.get(entry)
+    const id = keyOf(entry)
+    const known = this.#wit.get(id)
     const now = nowSeconds(this.#clock)
     if (known && now < known.renewAt) return known
     const key = makeDeliveredKey()
-    const { spiffeId, x509Ttl: ttl, hint } = entry
+    const { spiffeId, x509Ttl: ttl } = entry
     const { token, expires } = this.#authority.issueWit({
       spiffeId,
       publicJwk: key.publicJwk,
       alg: 'ES256',
       ttl,
     })
-    const svid = { spiffeId, hint, token, key, renewAt: this.#renewAt(now, expires) }
+    this.#onIssued('wit')
+    const svid = { spiffeId, token, key, renewAt: this.#renewAt(now, expires) }
     known?.key.wipe()
-    this.#wit.set(entry, svid)
+    this.#wit.set(id, svid)
     return svid
   }
 
@@ -115,32 +119,53 @@ export class Svids {
     if (known && now < known.renewAt) return known.token
     const { spiffeId, x509Ttl: ttl } = entry
     const issued = this.#authority.issueWit({ spiffeId, publicJwk: signer.publicJwk, alg: signer.alg, ttl })
+    this.#onIssued('wit')
     tokens.set(spiffeId, { ...issued, renewAt: this.#renewAt(now, issued.expires) })
     return issued.token
   }
 
-  /** The entries whose delivered SVIDs are due; the rotator pushes them. */
-  due(): readonly Entry[] {
+  /** Whether a delivered SVID is due for renewal. */
+  get isDue(): boolean {
     const now = nowSeconds(this.#clock)
-    const isDue = ([, svid]: readonly [Entry, { readonly renewAt: Seconds }]) => now >= svid.renewAt
-    return [
-      ...new Set([...[...this.#x509].filter(isDue), ...[...this.#wit].filter(isDue)].map(([entry]) => entry)),
-    ]
+    for (const svid of this.#x509.values()) if (now >= svid.renewAt) return true
+    for (const svid of this.#wit.values()) if (now >= svid.renewAt) return true
+    return false
+  }
+
+  /** When the identity's X.509-SVID expires, if one was made. */
+  expiryOf(entry: Entry): Seconds | undefined {
+    return this.#x509.get(keyOf(entry))?.notAfter
   }
 
   /** Drops what belongs to entries that are no longer there, and all tokens: audiences may have become reserved. */
-  keepOnly(entries: ReadonlySet<Entry>): void {
-    for (const [entry, svid] of this.#x509) {
-      if (entries.has(entry)) continue
-      svid.key.fill(0)
-      this.#x509.delete(entry)
+  keepOnly(entries: readonly Entry[]): void {
+    const wanted = new Set(entries.map(keyOf))
+    for (const [key, svid] of this.#x509) {
+      if (wanted.has(key)) continue
+      this.#wipeLater(() => svid.key.fill(0))
+      this.#x509.delete(key)
     }
-    for (const [entry, svid] of this.#wit) {
-      if (entries.has(entry)) continue
+    for (const [key, svid] of this.#wit) {
+      if (wanted.has(key)) continue
       svid.key.wipe()
-      this.#wit.delete(entry)
+      this.#wit.delete(key)
     }
     this.#tokens.clear()
+  }
+
+  #makeX509(entry: Entry, now: Seconds): X509Svid {
+    const key = makeDeliveredKey()
+    const { spiffeId, x509Ttl: ttl, dnsNames } = entry
+    const { chain, notAfter } = this.#authority.issueX509({ spiffeId, spki: key.spki, ttl, dnsNames })
+    this.#onIssued('x509')
+    const renewAt = this.#renewAt(now, notAfter)
+    const svid = { spiffeId, chain: Buffer.concat(chain), key: key.pkcs8(), notAfter, renewAt }
+    key.wipe()
+    return svid
+  }
+
+  #wipeLater(wipe: () => void): void {
+    this.#clock.after(WIPE_AFTER_MS, wipe)
   }
 
   /** Between 45 and 55 % of the life, so that a node's SVIDs do not all renew in one second. */
@@ -154,4 +179,15 @@ export class Svids {
     for (const [key, token] of this.#tokens) if (now >= token.renewAt) this.#tokens.delete(key)
     if (this.#tokens.size >= TOKENS_LIMIT) this.#tokens.clear()
   }
+}
+
+const keys = new WeakMap<Entry, string>()
+
+/** What makes two entries share an SVID, across reloads. */
+function keyOf(entry: Entry): string {
+  const known = keys.get(entry)
+  if (known !== undefined) return known
+  const key = JSON.stringify([entry.spiffeId, entry.x509Ttl, ...entry.dnsNames])
+  keys.set(entry, key)
+  return key
 }

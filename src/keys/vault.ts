@@ -145,6 +145,26 @@ export class Vault {
     return count
   }
 
+  /** Takes the keys away that `keep` does not want; how many there were. */
+  retain(keep: (spiffeId: string, purpose: string) => boolean): number {
+    let count = 0
+    for (const ring of this.#rings.values()) {
+      for (const held of [...ring.byJkt.values()]) {
+        if (keep(ring.spiffeId, held.purpose)) continue
+        this.#drop(ring, held)
+        count += 1
+      }
+    }
+    return count
+  }
+
+  /** How many keys an identity has on this node. */
+  countOf(spiffeId: string): number {
+    let count = 0
+    for (const ring of this.#rings.values()) if (ring.spiffeId === spiffeId) count += ring.byJkt.size
+    return count
+  }
+
   /** Takes every key away and begins a new epoch: a memory image may hold copies. */
   replaceAll(): void {
     this.#epoch = randomUUID()

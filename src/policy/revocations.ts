@@ -42,6 +42,11 @@ export class Revocations {
     return rule && (rule.until === undefined || rule.until > nowSeconds(this.#clock)) ? rule : undefined
   }
 
+  /** Nothing is revoked: the common case costs callers nothing. */
+  get isEmpty(): boolean {
+    return this.#rules.size === 0
+  }
+
   /** Throws `revoked` when any of `facts` is denied. */
   check(facts: readonly (readonly [RevocationKind, string])[]): void {
     for (const [kind, value] of facts) {

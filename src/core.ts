@@ -1,0 +1,115 @@
+/** What an agent holds behind its doors: policy, leases, keys, SVIDs, revocations, and how they hear of each other. */
+import { Attestation } from './attest/identify.ts'
+import { type Clock, nowSeconds } from './base/clock.ts'
+import { Live } from './base/live.ts'
+import { watchSuspend } from './base/suspend.ts'
+import type { Authority } from './issue/authority.ts'
+import { Rotator } from './issue/rotator.ts'
+import { Svids } from './issue/svids.ts'
+import { Vault } from './keys/vault.ts'
+import type { RevokeOptions } from './operate/revoke.ts'
+import type { RuleBook } from './policy/book.ts'
+import { Revocations } from './policy/revocations.ts'
+import type { Config } from './settings.ts'
+import { Rates } from './sign/rate.ts'
+import { Signing } from './sign/sign.ts'
+import { withdrawKeys } from './sign/withdraw.ts'
+import type { Audit } from './telemetry/audit.ts'
+import type { Health } from './telemetry/health.ts'
+import type { Log } from './telemetry/log.ts'
+import type { Metrics } from './telemetry/metrics.ts'
+
+export interface CoreOptions {
+  readonly config: Config
+  readonly book: RuleBook
+  readonly authority: Authority
+  readonly audit: Audit
+  readonly log: Log
+  readonly health: Health
+  readonly metrics: Metrics
+  readonly clock: Clock
+  readonly revocationsFile: string
+}
+
+/** The parts of a running agent that no socket belongs to. */
+export interface Core {
+  readonly book: Live<RuleBook>
+  readonly revocations: Revocations
+  readonly attestation: Attestation
+  readonly vault: Vault
+  readonly svids: Svids
+  readonly rotator: Rotator
+  readonly signing: Signing
+  readonly revoking: RevokeOptions
+  /** Whether JWT-SVIDs and WIT-SVIDs may be issued: several nodes must share their key. */
+  readonly jwt: boolean
+  readonly wit: boolean
+  /** Destroys every key and ends every lease. */
+  stop(): void
+}
+
+/** Builds the core; throws config_invalid when the revocations cannot be read. */
+export function openCore(options: CoreOptions): Core {
+  const { config, authority, audit, health, metrics, clock } = options
+  const revocations = new Revocations(options.revocationsFile, clock)
+  const book = new Live(options.book)
+  const attestation = new Attestation({ clock, book, health, requirePidfd: config.kernel.requirePidfd })
+  const vault = new Vault({ clock, rotation: config.keys.rotation })
+  const onIssued = (kind: string) => metrics.count('holdfast_svids_issued_total', { kind })
+  const svids = new Svids({ authority, clock, onIssued })
+  const rotator = new Rotator({ svids, authority, book, clock })
+  const jwt = config.authority.nodes === 'one'
+  const wit = jwt && config.wit === 'on'
+  const rates = new Rates(config.limits.proofsPerSecond, clock)
+  const heldWit = wit ? svids.heldWit.bind(svids) : undefined
+  const onProof = (kind: string, fault?: { readonly reason: string }) =>
+    fault
+      ? metrics.count('holdfast_refusals_total', { reason: fault.reason })
+      : metrics.count('holdfast_proofs_total', { kind })
+  const signing = new Signing({ vault, book, revocations, rates, audit, clock, heldWit, onProof })
+  const tell = () => rotator.tell()
+  const revoking = { revocations, vault, attestation, svids, book, now: () => nowSeconds(clock), tell }
+  const stops = [
+    book.watch((next) => withdrawKeys(vault, next)),
+    watchSuspend(clock, () => replaceKeys(options, vault)),
+  ]
+  gauges(metrics, { vault, attestation, rotator })
+  return {
+    book,
+    revocations,
+    attestation,
+    vault,
+    svids,
+    rotator,
+    signing,
+    revoking,
+    jwt,
+    wit,
+    stop: () => {
+      for (const stop of stops) stop()
+      attestation.stop()
+      rotator.stop()
+      vault.stop()
+      authority.stop()
+    },
+  }
+}
+
+/** A sleep may have written memory to a disk: what was in it is not trusted any more. */
+function replaceKeys({ log, audit }: CoreOptions, vault: Vault): void {
+  const { count } = vault
+  vault.replaceAll()
+  log.warn('the machine slept: all proof keys were replaced', { count, epoch: vault.epoch })
+  audit.append({ event: 'key.destroy', allowed: true, count, detail: 'resume from suspend' })
+}
+
+function gauges(metrics: Metrics, core: Pick<Core, 'vault' | 'attestation' | 'rotator'>): void {
+  metrics.gauge('holdfast_keys', 'Proof keys held.', () => core.vault.count)
+  metrics.gauge('holdfast_connections', 'Open connections.', () => core.attestation.counts.connections)
+  metrics.gauge(
+    'holdfast_instances',
+    'Instances that keys may hang on.',
+    () => core.attestation.counts.instances,
+  )
+  metrics.gauge('holdfast_streams', 'Open streams that hear of changes.', () => core.rotator.watchers)
+}

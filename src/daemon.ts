@@ -1,0 +1,208 @@
+/** The composition root: in which order an agent's parts start and end, and what it answers meanwhile. */
+import type { Clock, Millis } from './base/clock.ts'
+import { Fault } from './base/fault.ts'
+import { type Core, type CoreOptions, openCore } from './core.ts'
+import { type Doors, openDoors } from './doors.ts'
+import { type BundleEndpoint, openBundleEndpoint } from './issue/bundle-endpoint.ts'
+import { openOps } from './operate/ops.ts'
+import { type AgentStatus, bundleStatus, identityStatuses, targetStatuses } from './operate/status.ts'
+import type { RuleBook } from './policy/book.ts'
+import { type Directories, prepareDirectories } from './serve/directories.ts'
+
+export interface DaemonOptions extends Omit<CoreOptions, 'revocationsFile'> {
+  readonly dir: string
+  readonly version: string
+  /** Reads policy again; throws policy_invalid. */
+  readonly loadBook: () => Promise<RuleBook>
+  readonly takeover: boolean
+  /** Descriptors of sockets that systemd listens on: `workload`, `admin`. */
+  readonly listening: ReadonlyMap<string, number>
+  /** Called when a drain that an operator asked for is over. */
+  readonly onDrained: () => void
+}
+
+/** A running agent. */
+export interface Daemon {
+  readonly directories: Directories
+  readonly opsPort: number | undefined
+  status(): AgentStatus
+  /** Loads policy again; on failure the last good policy stays, the agent is degraded, and the Fault is thrown. */
+  reload(): Promise<void>
+  /** Refuses new calls, lets those under way end within `grace`, then destroys every key. */
+  stop(grace: Millis): Promise<void>
+}
+
+/** Why no call is taken; `passive` while a newcomer has the socket. */
+type Phase = 'starting' | 'ready' | 'draining' | 'passive'
+
+const DRAIN_GRACE: Millis = 2_000
+const LOOK_EVERY: Millis = 20
+
+/** Starts an agent; its sockets answer UNAVAILABLE until it is ready. Throws what keeps it from starting. */
+export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
+  const { config, health } = options
+  health.begin('start')
+  const directories = prepareDirectories(options.dir)
+  const core = openCore({ ...options, revocationsFile: config.revocations.file ?? directories.revocations })
+  const agent = new Agent(options, directories, core)
+  try {
+    await agent.start()
+  } catch (error) {
+    agent.end()
+    throw error
+  }
+  health.done('start')
+  return agent
+}
+
+class Agent implements Daemon {
+  readonly directories: Directories
+  readonly #options: DaemonOptions
+  readonly #core: Core
+  #doors: Doors | undefined
+  #ops: Awaited<ReturnType<typeof openOps>> | undefined
+  #endpoint: BundleEndpoint | undefined
+  #phase: Phase = 'starting'
+
+  constructor(options: DaemonOptions, directories: Directories, core: Core) {
+    this.#options = options
+    this.directories = directories
+    this.#core = core
+  }
+
+  get opsPort(): number | undefined {
+    return this.#ops?.port
+  }
+
+  async start(): Promise<void> {
+    const doors = await openDoors(
+      {
+        ...this.#options,
+        revocationsFile: '',
+        directories: this.directories,
+        admit: () => refuse(this.#phase),
+        admin: { status: () => this.status(), reload: () => this.reload(), drain: () => this.#drain() },
+        onTaken: () => this.#becomePassive(),
+        onBack: () => this.#becomeReady(),
+      },
+      this.#core,
+    )
+    this.#doors = doors
+    await this.#openPorts()
+    this.#becomeReady()
+    doors.publish()
+    const { hash } = this.#core.book.get()
+    this.#options.audit.append({
+      event: 'agent.start',
+      allowed: true,
+      policy: hash,
+      detail: this.#options.version,
+    })
+    await doors.addStandardServices()
+  }
+
+  status(): AgentStatus {
+    const { config, version, health, authority } = this.#options
+    const { book, svids, vault, revocations } = this.#core
+    return {
+      version,
+      pid: process.pid,
+      trust_domain: config.trustDomain,
+      state: this.#phase,
+      pending: health.pending,
+      degraded: health.degraded,
+      policy: book.get().hash,
+      epoch: vault.epoch,
+      connections: this.#doors?.connections() ?? 0,
+      keys: vault.count,
+      bundle: bundleStatus(authority.bundle.get()),
+      identities: identityStatuses(book.get(), svids, vault),
+      targets: targetStatuses(book.get()),
+      revocations: revocations.list(),
+    }
+  }
+
+  async reload(): Promise<void> {
+    const { audit, health, log, metrics } = this.#options
+    try {
+      const book = await this.#options.loadBook()
+      this.#endpoint?.reload()
+      if (book.hash !== this.#core.book.get().hash) this.#core.book.set(book)
+      health.recover('reload_failed')
+      audit.append({ event: 'policy.load', allowed: true, policy: book.hash })
+      metrics.count('holdfast_reloads_total', { reason: 'ok' })
+      log.info('policy loaded', { count: book.entries.length })
+    } catch (caught) {
+      const fault = Fault.from(caught)
+      health.degrade({ code: 'reload_failed', message: fault.message, action: fault.action })
+      audit.append({ event: 'policy.load', allowed: false, reason: fault.reason })
+      metrics.count('holdfast_reloads_total', { reason: fault.reason })
+      log.error(`the last good policy stays: ${fault.message}`, {
+        reason: fault.reason,
+        action: fault.action,
+      })
+      throw fault
+    }
+  }
+
+  async stop(grace: Millis): Promise<void> {
+    if (this.#phase === 'draining') return
+    this.#phase = 'draining'
+    this.#doors?.leave(grace, false)
+    await settled(this.#options.clock, grace, () => this.#doors?.connections() === 0)
+    this.end()
+  }
+
+  /** Everything goes at once; safe to call for an agent that never started whole. */
+  end(): void {
+    this.#phase = 'draining'
+    this.#doors?.stop()
+    this.#ops?.stop()
+    this.#endpoint?.stop()
+    this.#core.stop()
+    this.#options.audit.append({ event: 'agent.stop', allowed: true })
+    this.#options.audit.close()
+  }
+
+  #drain(): void {
+    void this.stop(DRAIN_GRACE).then(this.#options.onDrained)
+  }
+
+  #becomeReady(): void {
+    this.#phase = 'ready'
+    this.#core.rotator.resume()
+  }
+
+  #becomePassive(): void {
+    this.#phase = 'passive'
+    this.#options.log.warn('another agent took the socket over; this one serves nobody until SIGTERM')
+    this.#core.rotator.pause()
+    this.#doors?.leave(DRAIN_GRACE, true)
+  }
+
+  async #openPorts(): Promise<void> {
+    const { config, health, metrics, authority } = this.#options
+    const { listen } = config.ops
+    const serving = () => this.#phase === 'ready'
+    if (listen) this.#ops = await openOps({ ...listen, health, metrics, serving })
+    const { listen: address, ...files } = config.bundleEndpoint
+    if (address) this.#endpoint = await openBundleEndpoint({ ...address, ...files, bundle: authority.bundle })
+  }
+}
+
+function refuse(phase: Phase): void {
+  if (phase === 'starting') throw new Fault('not_ready')
+  if (phase !== 'ready') throw new Fault('draining')
+}
+
+/** Resolves when `isDone`, or after `limit`. */
+function settled(clock: Clock, limit: Millis, isDone: () => boolean): Promise<void> {
+  const end = clock.monotonic() + limit
+  return new Promise((resolve) => {
+    const look = () => {
+      if (isDone() || clock.monotonic() >= end) resolve()
+      else clock.after(LOOK_EVERY, look)
+    }
+    look()
+  })
+}

@@ -1,0 +1,77 @@
+/**
+ * The way of one connection: counted by uid, attested by the kernel's facts, then handed to gRPC or HTTP/1.1 by its
+ * first bytes. Nothing that a client sends is read before it is counted.
+ */
+import type { Socket } from 'node:net'
+import type { AttestedWorkload } from '../attest/identify.ts'
+import type { Clock, Millis } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import { peerCredentials } from '../base/native.ts'
+import { needsRepair, repairAuthority } from './authority-repair.ts'
+import { attestedCaller, type Caller, refusedCaller } from './caller.ts'
+import { fdOf } from './fd.ts'
+import { firstBytes } from './first-bytes.ts'
+import type { GrpcSide } from './grpc.ts'
+import type { HttpSide } from './http.ts'
+import type { ConnectionLimits } from './limits.ts'
+
+export interface DoorOptions {
+  readonly limits: ConnectionLimits
+  /** Attests the peer of a descriptor; throws the Fault that its calls will hear. */
+  readonly attest: (fd: number) => AttestedWorkload
+  readonly grpc: GrpcSide
+  readonly http: HttpSide
+  readonly clock: Clock
+  /** How long a client may take to say what it speaks. */
+  readonly firstBytesTimeout: Millis
+  readonly onConnection: (fault: Fault | undefined) => void
+}
+
+/** What a net.Server calls with each paused connection. */
+export function openDoor(options: DoorOptions): (socket: Socket) => void {
+  return (socket) => {
+    socket.on('error', () => socket.destroy())
+    try {
+      enter(options, socket)
+      options.onConnection(undefined)
+    } catch (caught) {
+      options.onConnection(Fault.from(caught))
+      socket.destroy()
+    }
+  }
+}
+
+function enter(options: DoorOptions, socket: Socket): void {
+  const fd = fdOf(socket)
+  if (fd === undefined) throw new Fault('attestation_failed', 'Node shows no descriptor for the connection')
+  const { pid, uid } = peerCredentials(fd)
+  socket.once('close', options.limits.take(uid))
+  const attested = attest(options, socket, fd)
+  const caller = attested instanceof Fault ? refusedCaller(pid, uid, attested) : attestedCaller(attested)
+  const ready = attested instanceof Fault ? undefined : attested.ready
+  void route(options, socket, caller, ready).catch(() => socket.destroy())
+}
+
+function attest(options: DoorOptions, socket: Socket, fd: number): AttestedWorkload | Fault {
+  try {
+    const workload = options.attest(fd)
+    socket.once('close', () => workload.close())
+    return workload
+  } catch (caught) {
+    return Fault.from(caught, 'attestation_failed')
+  }
+}
+
+async function route(
+  options: DoorOptions,
+  socket: Socket,
+  caller: Caller,
+  ready: Promise<void> | undefined,
+): Promise<void> {
+  const first = await firstBytes(socket, options.clock, options.firstBytesTimeout)
+  // A selector that takes time (unix:sha256) is read before the first call, not during it.
+  if (ready) await ready
+  if (!first || socket.destroyed) socket.destroy()
+  else if (first.speaks === 'http1') options.http.inject(socket, caller)
+  else options.grpc.inject(needsRepair(first.bytes) ? repairAuthority(socket) : socket, caller)
+}

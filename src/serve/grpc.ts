@@ -1,0 +1,296 @@
+/**
+ * gRPC on connections that somebody else accepted and attested; the only import of grpc-js servers. The caller of a
+ * stream is found by the address that its connection was given, never by anything the client says.
+ */
+import type { Duplex } from 'node:stream'
+import {
+  type handleBidiStreamingCall,
+  type handleServerStreamingCall,
+  type handleUnaryCall,
+  Metadata,
+  Server,
+  ServerCredentials,
+  type ServerDuplexStream,
+  type ServerWritableStream,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js'
+import { loadSync, type MessageTypeDefinition, type PackageDefinition } from '@grpc/proto-loader'
+import { Fault } from '../base/fault.ts'
+import { packageFile } from '../base/package.ts'
+import type { Caller } from './caller.ts'
+import { STATUS } from './status.ts'
+
+/** A protobuf message as the wire library gives and takes it; absent members are absent. */
+export type Message = Readonly<Record<string, unknown>>
+
+/** The sending half of a server stream whose messages are full states: a slow reader gets only the newest. */
+export interface Stream {
+  send(message: Message): void
+  end(fault: Fault): void
+  /** Aborts when the stream has ended, whoever ended it. */
+  readonly signal: AbortSignal
+}
+
+/** How one RPC is answered. `exchange` answers each message of a two-way stream with one message, in order. */
+export type Handler =
+  | { readonly unary: (caller: Caller, request: Message) => Message | Promise<Message> }
+  | { readonly stream: (caller: Caller, request: Message, stream: Stream) => void }
+  | { readonly exchange: (caller: Caller, request: Message) => Message }
+
+export type Handlers = Readonly<Record<string, Handler>>
+
+export interface GrpcOptions {
+  /** Throws not_ready or draining. */
+  readonly admit: () => void
+  /** Hears of each call that began, and of the reason when it failed. */
+  readonly onCall: (method: string, fault: Fault | undefined) => void
+  readonly streamsPerConnection: number
+}
+
+/** The gRPC side of a socket. */
+export interface GrpcSide {
+  /** Serves `caller` on `connection`, which must not have been read from. */
+  inject(connection: Duplex, caller: Caller): void
+  /** Adds reflection and health, which cost start-up time and memory. */
+  addStandardServices(): Promise<void>
+  /** Sends GOAWAY, then ends what is still open after `grace` ms. */
+  drain(grace: number): void
+  stop(): void
+}
+
+const HEADER = 'workload.spiffe.io'
+const MESSAGE_LIMIT = 1024 * 1024
+const SESSION_MEMORY_MB = 4
+const PROTO_FILES = ['workload.proto', 'holdfast.proto']
+const PROTO_OPTIONS = {
+  keepCase: true,
+  longs: Number,
+  enums: String,
+  defaults: false,
+  oneofs: false,
+} as const
+
+/** Serves `services` (full service name to handlers). */
+export function openGrpc(services: Readonly<Record<string, Handlers>>, options: GrpcOptions): GrpcSide {
+  const definitions = loadSync([...PROTO_FILES, 'status.proto'], {
+    ...PROTO_OPTIONS,
+    includeDirs: [packageFile('proto')],
+  })
+  const server = new Server({
+    'grpc.max_receive_message_length': MESSAGE_LIMIT,
+    'grpc.max_concurrent_streams': options.streamsPerConnection,
+    'grpc-node.max_session_memory': SESSION_MEMORY_MB,
+    'grpc.enable_channelz': 0,
+  })
+  const callers = new Map<string, Caller>()
+  const wrap = new Wrapper(callers, options, faultEncoder(definitions))
+  for (const [name, handlers] of Object.entries(services)) {
+    const definition = definitions[name] as ServiceDefinition
+    server.addService(definition, wrap.all(name, handlers))
+  }
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
+  return {
+    inject: (connection, caller) => {
+      const key = nextKey()
+      callers.set(key, caller)
+      connection.once('close', () => callers.delete(key))
+      Object.defineProperty(connection, 'remoteAddress', { value: key, configurable: true })
+      injector.injectConnection(connection)
+    },
+    addStandardServices: () => addStandardServices(server, definitions, Object.keys(services)),
+    drain: (grace) => injector.drain(grace),
+    stop: () => {
+      injector.destroy()
+      server.forceShutdown()
+    },
+  }
+}
+
+let connections = 0
+
+/** grpc-js prints a peer as `address:port`; an address without dots or colons is printed as it is. */
+function nextKey(): string {
+  connections += 1
+  return `peer-${connections}`
+}
+
+async function addStandardServices(server: Server, definitions: PackageDefinition, names: readonly string[]) {
+  const [{ ReflectionService }, { HealthImplementation }] = await Promise.all([
+    import('@grpc/reflection'),
+    import('grpc-health-check'),
+  ])
+  new ReflectionService(definitions, { services: [...names] }).addToServer(server)
+  const statuses = Object.fromEntries(['', ...names].map((name) => [name, 'SERVING' as const]))
+  new HealthImplementation(statuses).addToServer(server)
+}
+
+type EncodeFault = (fault: Fault) => Metadata
+
+/** `google.rpc.Status` with `ErrorInfo`, as gRPC clients of every language read it. */
+function faultEncoder(definitions: PackageDefinition): EncodeFault {
+  const status = definitions['google.rpc.Status'] as MessageTypeDefinition<object, object>
+  const info = definitions['google.rpc.ErrorInfo'] as MessageTypeDefinition<object, object>
+  return (fault) => {
+    const { reason, action, owner, docs } = fault.toJSON()
+    const value = info.serialize({ reason, domain: 'holdfast.dev', metadata: { action, owner, docs } })
+    const detail = { type_url: 'type.googleapis.com/google.rpc.ErrorInfo', value }
+    const metadata = new Metadata()
+    const message = { code: STATUS[reason].grpc, message: fault.message, details: [detail] }
+    metadata.set('grpc-status-details-bin', status.serialize(message))
+    return metadata
+  }
+}
+
+interface AnyCall {
+  readonly metadata: Metadata
+  getPeer(): string
+}
+
+/** Wraps handlers: header, readiness, caller, and Faults on the way back. */
+class Wrapper {
+  readonly #callers: ReadonlyMap<string, Caller>
+  readonly #options: GrpcOptions
+  readonly #encode: EncodeFault
+
+  constructor(callers: ReadonlyMap<string, Caller>, options: GrpcOptions, encode: EncodeFault) {
+    this.#callers = callers
+    this.#options = options
+    this.#encode = encode
+  }
+
+  all(service: string, handlers: Handlers): UntypedServiceImplementation {
+    const wrapped = Object.entries(handlers).map(([method, handler]) => [
+      method,
+      this.#one(`${service}/${method}`, handler),
+    ])
+    return Object.fromEntries(wrapped) as UntypedServiceImplementation
+  }
+
+  #one(name: string, handler: Handler) {
+    if ('unary' in handler) return this.#unary(name, handler.unary)
+    if ('stream' in handler) return this.#stream(name, handler.stream)
+    return this.#exchange(name, handler.exchange)
+  }
+
+  /** The security header comes before everything else (SPIFFE_Workload_Endpoint.md s.3). */
+  #admit(call: AnyCall): Caller {
+    const header = call.metadata.get(HEADER)
+    if (header.length !== 1 || header[0] !== 'true') throw new Fault('header_missing')
+    this.#options.admit()
+    const caller = this.#callers.get(call.getPeer())
+    if (!caller) throw new Fault('peer_gone')
+    return caller
+  }
+
+  #error(name: string, caught: unknown) {
+    const fault = Fault.from(caught)
+    this.#options.onCall(name, fault)
+    return { code: STATUS[fault.reason].grpc, details: fault.message, metadata: this.#encode(fault) }
+  }
+
+  #unary(name: string, handle: (caller: Caller, request: Message) => Message | Promise<Message>) {
+    const run: handleUnaryCall<Message, Message> = async (call, callback) => {
+      try {
+        const answer = await handle(this.#admit(call), call.request)
+        this.#options.onCall(name, undefined)
+        callback(null, answer)
+      } catch (caught) {
+        callback(this.#error(name, caught))
+      }
+    }
+    return run
+  }
+
+  #stream(name: string, handle: (caller: Caller, request: Message, stream: Stream) => void) {
+    const run: handleServerStreamingCall<Message, Message> = (call) => {
+      const end = (fault: Fault) => call.emit('error', this.#error(name, fault))
+      const stream = newestOnly(call, end)
+      try {
+        const caller = this.#admit(call)
+        this.#options.onCall(name, undefined)
+        endWithLease(caller, stream.signal, end)
+        handle(caller, call.request, stream)
+      } catch (caught) {
+        end(Fault.from(caught))
+      }
+    }
+    return run
+  }
+
+  #exchange(name: string, handle: (caller: Caller, request: Message) => Message) {
+    const run: handleBidiStreamingCall<Message, Message> = (call) => {
+      const end = (caught: unknown) => call.emit('error', this.#error(name, caught))
+      try {
+        const caller = this.#admit(call)
+        this.#options.onCall(name, undefined)
+        endWithLease(caller, closedSignal(call), end)
+        answerEach(call, (request) => handle(caller, request), end)
+      } catch (caught) {
+        end(caught)
+      }
+    }
+    return run
+  }
+}
+
+/** Open streams end with the lease: a revocation that only blocks new calls is half a revocation. */
+function endWithLease(caller: Caller, closed: AbortSignal, end: (fault: Fault) => void): void {
+  const { signal } = caller.workload()
+  const onEnd = () => end(Fault.from(signal.reason, 'lease_ended'))
+  signal.addEventListener('abort', onEnd, { once: true, signal: closed })
+}
+
+function closedSignal(
+  call: ServerDuplexStream<Message, Message> | ServerWritableStream<Message, Message>,
+): AbortSignal {
+  const closed = new AbortController()
+  const abort = () => closed.abort()
+  call.once('cancelled', abort)
+  call.once('close', abort)
+  call.once('finish', abort)
+  return closed.signal
+}
+
+/** A reader that stops reading costs one message of memory. */
+function newestOnly(call: ServerWritableStream<Message, Message>, end: (fault: Fault) => void): Stream {
+  let waiting: Message | undefined
+  let isFull = false
+  const write = (message: Message) => {
+    isFull = !call.write(message)
+  }
+  call.on('drain', () => {
+    isFull = false
+    const next = waiting
+    waiting = undefined
+    if (next) write(next)
+  })
+  call.on('error', () => {})
+  const signal = closedSignal(call)
+  const send = (message: Message) => {
+    if (signal.aborted) return
+    if (isFull) waiting = message
+    else write(message)
+  }
+  return { send, end, signal }
+}
+
+/** One answer a message; reading stops while the other side does not take answers. */
+function answerEach(
+  call: ServerDuplexStream<Message, Message>,
+  answer: (request: Message) => Message,
+  end: (caught: unknown) => void,
+): void {
+  call.on('data', (request: Message) => {
+    try {
+      if (!call.write(answer(request))) {
+        call.pause()
+        call.once('drain', () => call.resume())
+      }
+    } catch (caught) {
+      end(caught)
+    }
+  })
+  call.on('error', () => {})
+  call.on('end', () => call.end())
+}

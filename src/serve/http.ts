@@ -1,0 +1,231 @@
+/**
+ * HTTP/1.1 with JSON on connections that somebody else accepted: strict about everything a proxy or a browser could
+ * smuggle, and one shape for every error.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import { Fault } from '../base/fault.ts'
+import { parseJsonObject } from '../base/json.ts'
+import type { Caller } from './caller.ts'
+import { STATUS } from './status.ts'
+
+/** A parsed request; `body` is undefined for methods without one. */
+export interface JsonRequest {
+  readonly caller: Caller
+  readonly body: Readonly<Record<string, unknown>>
+  readonly query: URLSearchParams
+  /** Aborts when the client has gone. */
+  readonly signal: AbortSignal
+}
+
+/** An answer: an object sent as JSON, or lines sent as they come. */
+export type JsonAnswer =
+  | object
+  | { readonly lines: (send: (line: object) => void, signal: AbortSignal) => void }
+
+export type Route = (request: JsonRequest) => JsonAnswer | Promise<JsonAnswer>
+
+/** `POST /v1/dpop` to what answers it. */
+export type Routes = Readonly<Record<string, Route>>
+
+export interface HttpOptions {
+  readonly routes: Routes
+  /** Throws not_ready or draining. */
+  readonly admit: () => void
+  readonly onCall: (route: string, fault: Fault | undefined) => void
+  /** Whether `workload.spiffe.io: true` is required. */
+  readonly securityHeader: boolean
+  readonly headerTimeout: number
+  readonly maxBodyBytes?: number
+}
+
+/** The HTTP side of a socket. */
+export interface HttpSide {
+  inject(connection: Socket, caller: Caller): void
+  /** Answers what is under way, then closes. */
+  drain(): void
+  stop(): void
+}
+
+const BODY_LIMIT = 64 * 1024
+const HEADER_BYTES = 16 * 1024
+const HEADERS_LIMIT = 64
+const JSON_DEPTH = 8
+const WITH_BODY: ReadonlySet<string> = new Set(['POST', 'PUT'])
+const KEEP_ALIVE_MS = 60_000
+
+/** Serves `options.routes`. */
+export function openHttp(options: HttpOptions): HttpSide {
+  const callers = new WeakMap<Socket, Caller>()
+  const server = createServer({
+    maxHeaderSize: HEADER_BYTES,
+    headersTimeout: options.headerTimeout,
+    requestTimeout: options.headerTimeout * 2,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    connectionsCheckingInterval: 1_000,
+    insecureHTTPParser: false,
+    // Exactly one Host is demanded below, with the same answer for none and for two.
+    requireHostHeader: false,
+  })
+  server.maxHeadersCount = HEADERS_LIMIT
+  server.on('request', (request, response) => {
+    void answer(options, callers.get(request.socket), request, response)
+  })
+  server.on('upgrade', (_request, socket) =>
+    socket.end(rawError(new Fault('invalid_request', 'upgrades are refused'))),
+  )
+  server.on('connect', (_request, socket) =>
+    socket.end(rawError(new Fault('method_not_allowed', 'CONNECT is refused'))),
+  )
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    if (socket.writable) socket.end(rawError(clientFault(error)))
+    else socket.destroy()
+  })
+  return {
+    inject: (connection, caller) => {
+      callers.set(connection, caller)
+      server.emit('connection', connection)
+    },
+    drain: () => closeGently(server),
+    stop: () => server.closeAllConnections(),
+  }
+}
+
+function closeGently(server: Server): void {
+  server.close()
+  server.closeIdleConnections()
+}
+
+function clientFault(error: NodeJS.ErrnoException): Fault {
+  if (error.code === 'HPE_HEADER_OVERFLOW')
+    return new Fault('invalid_request', `the headers are over ${HEADER_BYTES} bytes`)
+  if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') return new Fault('deadline')
+  return new Fault('invalid_request', 'the request is not HTTP/1.1')
+}
+
+function rawError(fault: Fault): string {
+  const body = JSON.stringify({ error: fault })
+  const status = STATUS[fault.reason].http
+  return `HTTP/1.1 ${status} ${fault.reason}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`
+}
+
+async function answer(
+  options: HttpOptions,
+  caller: Caller | undefined,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const gone = new AbortController()
+  response.once('close', () => gone.abort())
+  let name = 'unknown'
+  try {
+    checkHeaders(request, options)
+    if (!caller) throw new Fault('peer_gone')
+    const [path = '', search = ''] = splitTarget(request.url ?? '')
+    const route = routeOf(options.routes, request.method ?? '', path, response)
+    name = `${request.method} ${path}`
+    options.admit()
+    const body = await readBody(request, options.maxBodyBytes ?? BODY_LIMIT)
+    const result = await route({ caller, body, query: new URLSearchParams(search), signal: gone.signal })
+    options.onCall(name, undefined)
+    send(response, result, gone.signal)
+  } catch (caught) {
+    const fault = Fault.from(caught)
+    options.onCall(name, fault)
+    sendFault(request, response, fault)
+  }
+}
+
+/** Origin form only: an absolute target would name a second host (RFC 9112 s.3.2). */
+function splitTarget(target: string): readonly string[] {
+  if (!target.startsWith('/')) throw new Fault('invalid_request', 'the request target is not a path')
+  return target.split('?', 2)
+}
+
+function checkHeaders(request: IncomingMessage, options: HttpOptions): void {
+  const count = (name: string) =>
+    request.rawHeaders.filter((raw, index) => index % 2 === 0 && raw.toLowerCase() === name).length
+  if (request.headers.origin !== undefined || request.headers.referer !== undefined)
+    throw new Fault('browser_refused')
+  if (count('host') !== 1)
+    throw new Fault('invalid_request', `${count('host')} Host headers, wanted exactly one`)
+  if (count('content-length') > 1 || (count('content-length') > 0 && count('transfer-encoding') > 0)) {
+    throw new Fault('invalid_request', 'the length of the body is given twice')
+  }
+  if (!options.securityHeader) return
+  if (count('workload.spiffe.io') !== 1 || request.headers['workload.spiffe.io'] !== 'true')
+    throw new Fault('header_missing')
+}
+
+function routeOf(routes: Routes, method: string, path: string, response: ServerResponse): Route {
+  const route = routes[`${method} ${path}`]
+  if (route) return route
+  const allowed = Object.keys(routes)
+    .filter((name) => name.endsWith(` ${path}`))
+    .map((name) => name.split(' ')[0])
+  if (allowed.length === 0) throw new Fault('not_found')
+  response.setHeader('Allow', allowed.join(', '))
+  throw new Fault('method_not_allowed', `${method} is not served here, but ${allowed.join(', ')}`)
+}
+
+async function readBody(request: IncomingMessage, limit: number): Promise<Readonly<Record<string, unknown>>> {
+  if (!WITH_BODY.has(request.method ?? '')) return {}
+  const type = request.headers['content-type'] ?? ''
+  if (!/^application\/json(?:\s*;\s*charset=utf-8)?$/i.test(type)) throw new Fault('media_type')
+  if (Number(request.headers['content-length'] ?? 0) > limit)
+    throw new Fault('body_too_large', `the body is over ${limit} bytes`)
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of request) {
+    size += (chunk as Buffer).length
+    if (size > limit) throw new Fault('body_too_large', `the body is over ${limit} bytes`)
+    chunks.push(chunk as Buffer)
+  }
+  return parseJsonObject(textOf(chunks), { maxBytes: limit, maxDepth: JSON_DEPTH })
+}
+
+function textOf(chunks: readonly Buffer[]): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks))
+  } catch {
+    throw new Fault('invalid_request', 'the body is not UTF-8')
+  }
+}
+
+function send(response: ServerResponse, result: JsonAnswer, signal: AbortSignal): void {
+  if ('lines' in result) {
+    response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' })
+    response.flushHeaders()
+    // A reader that does not read is cut off: decisions do not wait for watchers.
+    const write = (line: object) => {
+      if (!response.write(`${JSON.stringify(line)}\n`) && response.writableLength > BODY_LIMIT * 16)
+        response.destroy()
+    }
+    result.lines(write, signal)
+    return
+  }
+  const body = JSON.stringify(result)
+  response.writeHead(200, headersOf(body))
+  response.end(body)
+}
+
+function sendFault(request: IncomingMessage, response: ServerResponse, fault: Fault): void {
+  if (response.headersSent) return void response.destroy()
+  const { http } = STATUS[fault.reason]
+  const retry = fault.retryAfterSeconds ?? (http === 503 || http === 429 ? 1 : undefined)
+  if (retry !== undefined) response.setHeader('Retry-After', String(retry))
+  // What was not read of the body would be taken for the next request.
+  if (!request.complete) response.setHeader('Connection', 'close')
+  const body = JSON.stringify({ error: fault })
+  response.writeHead(http, headersOf(body))
+  response.end(body)
+}
+
+function headersOf(body: string) {
+  return {
+    'Content-Type': 'application/json',
+    'Content-Length': Buffer.byteLength(body),
+    'Cache-Control': 'no-store',
+    'X-Content-Type-Options': 'nosniff',
+  }
+}

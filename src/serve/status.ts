@@ -1,0 +1,90 @@
+/** What a Fault becomes on each wire: the one table of gRPC codes, HTTP statuses and OAuth errors (RFC 6749 s.5.2). */
+import type { Reason } from '../base/fault.ts'
+
+/** gRPC status codes by name (grpc/doc/statuscodes.md); numbers, so that no gRPC library is needed to know them. */
+export const GRPC = {
+  CANCELLED: 1,
+  INVALID_ARGUMENT: 3,
+  DEADLINE_EXCEEDED: 4,
+  PERMISSION_DENIED: 7,
+  RESOURCE_EXHAUSTED: 8,
+  FAILED_PRECONDITION: 9,
+  UNIMPLEMENTED: 12,
+  INTERNAL: 13,
+  UNAVAILABLE: 14,
+} as const
+
+export type GrpcCode = (typeof GRPC)[keyof typeof GRPC]
+
+interface Status {
+  readonly grpc: GrpcCode
+  readonly http: number
+  readonly oauth: string
+}
+
+const status = (grpc: GrpcCode, http: number, oauth: string): Status => ({ grpc, http, oauth })
+
+// SPIFFE clients give up for good on INVALID_ARGUMENT and retry everything else: nothing transient may map to it.
+const MALFORMED = status(GRPC.INVALID_ARGUMENT, 400, 'invalid_request')
+const DENIED = status(GRPC.PERMISSION_DENIED, 403, 'access_denied')
+const UNAVAILABLE = status(GRPC.UNAVAILABLE, 503, 'temporarily_unavailable')
+const SLOW_DOWN = status(GRPC.RESOURCE_EXHAUSTED, 429, 'temporarily_unavailable')
+const LOCAL = status(GRPC.FAILED_PRECONDITION, 500, 'server_error')
+
+export const STATUS: Readonly<Record<Reason, Status>> = {
+  invalid_request: MALFORMED,
+  header_missing: MALFORMED,
+  browser_refused: DENIED,
+  not_found: status(GRPC.UNIMPLEMENTED, 404, 'invalid_request'),
+  method_not_allowed: status(GRPC.UNIMPLEMENTED, 405, 'invalid_request'),
+  body_too_large: status(GRPC.RESOURCE_EXHAUSTED, 413, 'invalid_request'),
+  media_type: status(GRPC.INVALID_ARGUMENT, 415, 'invalid_request'),
+  unimplemented: status(GRPC.UNIMPLEMENTED, 501, 'unsupported_token_type'),
+  no_identity: DENIED,
+  attestation_failed: UNAVAILABLE,
+  peer_gone: DENIED,
+  peer_changed: DENIED,
+  peer_foreign: DENIED,
+  lease_ended: DENIED,
+  revoked: DENIED,
+  rate_limited: SLOW_DOWN,
+  too_many_connections: SLOW_DOWN,
+  policy_denied: DENIED,
+  target_unknown: DENIED,
+  url_refused: MALFORMED,
+  custody_denied: DENIED,
+  delivery_denied: DENIED,
+  audience_reserved: DENIED,
+  token_required: DENIED,
+  token_foreign: DENIED,
+  token_expired: DENIED,
+  token_too_long: DENIED,
+  token_malformed: DENIED,
+  key_lost: DENIED,
+  key_purpose: DENIED,
+  keys_exhausted: SLOW_DOWN,
+  spiffe_id_invalid: MALFORMED,
+  svid_invalid: MALFORMED,
+  svid_expired: MALFORMED,
+  svid_audience: MALFORMED,
+  bundle_missing: MALFORMED,
+  certificate_malformed: MALFORMED,
+  not_ready: UNAVAILABLE,
+  draining: UNAVAILABLE,
+  overloaded: status(GRPC.UNAVAILABLE, 503, 'temporarily_unavailable'),
+  authority_unavailable: UNAVAILABLE,
+  authority_not_shared: status(GRPC.UNIMPLEMENTED, 501, 'unsupported_token_type'),
+  audit_unavailable: UNAVAILABLE,
+  hardening_missing: LOCAL,
+  agent_running: LOCAL,
+  socket_unusable: LOCAL,
+  config_invalid: LOCAL,
+  policy_invalid: LOCAL,
+  policy_writable: LOCAL,
+  entry_too_weak: LOCAL,
+  agent_unreachable: LOCAL,
+  admin_denied: DENIED,
+  deadline: status(GRPC.DEADLINE_EXCEEDED, 408, 'temporarily_unavailable'),
+  canceled: status(GRPC.CANCELLED, 499, 'temporarily_unavailable'),
+  bug: status(GRPC.INTERNAL, 500, 'server_error'),
+}

@@ -1,0 +1,17 @@
+/** What a change of policy takes away at once: keys of identities and purposes that no statement names any more. */
+import type { Vault } from '../keys/vault.ts'
+import type { RuleBook } from '../policy/book.ts'
+import type { Target } from '../policy/grant.ts'
+import { purposeOf } from './sign.ts'
+
+/** Destroys the keys that `book` has no use for; how many there were. */
+export function withdrawKeys(vault: Vault, book: RuleBook): number {
+  const ids = new Set<string>(book.entries.map((entry) => entry.spiffeId))
+  const purposes = new Set([...book.targets.values()].flatMap(purposesOf))
+  return vault.retain((spiffeId, purpose) => ids.has(spiffeId) && purposes.has(purpose))
+}
+
+function purposesOf(target: Target): readonly string[] {
+  if (!target.identity || !target.platform || !target.application) return []
+  return target.identity.binding.map((kind) => (kind === 'wpt' ? 'wpt' : purposeOf(target)))
+}
