@@ -1,16 +1,53 @@
 /** The rule book: all policy files of one load, joined, indexed and immutable. A reload makes a new one. */
+import type { Seconds } from '../base/clock.ts'
+import type { CanonicalUrl } from '../proof/target.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import type { Selector } from '../spiffe/selector.ts'
-import type { Entry } from './entry.ts'
-import type { Target } from './grant.ts'
+import type { Entry, Place } from './entry.ts'
+import type { Grant, ProofKind, Target } from './grant.ts'
+
+/** Security's statement: nothing of this workload or this target is allowed, whatever the other layers say. */
+export interface Denial {
+  readonly spiffeId: SpiffeId | undefined
+  readonly target: string | undefined
+  readonly why: string
+  /** It ends at this time by itself. */
+  readonly until: Seconds | undefined
+  readonly place: Place
+}
+
+/** A test that stands beside the rules it checks. */
+export interface PolicyTest {
+  readonly name: string
+  readonly spiffeId: SpiffeId
+  readonly selectors: readonly Selector[]
+  readonly kind: ProofKind
+  readonly method: string | undefined
+  readonly url: string
+  readonly token: 'full' | 'hash' | 'none'
+  readonly expect: 'allow' | 'deny'
+  /** The reason of the refusal, when the test names one. */
+  readonly reason: string | undefined
+  /** The name of the grant that has to allow it, when the test names one. */
+  readonly rule: string | undefined
+  readonly place: Place
+}
+
+/** Refusals are audited and not carried out until this time; each has somebody who answered for it. */
+export interface Observe {
+  readonly approver: string
+  readonly until: Seconds
+  readonly place: Place
+}
 
 /** What an operator should know of a policy that loads all the same. */
 export interface Weakness {
-  /** Stable: `entry_uid_only`, `tokenless`, `observe`, `deliver_and_sign`. */
+  /** Stable: `entry_uid_only`, `deliver`, `deliver_and_sign`, `hash_only`, `tokenless`, `http`, `observe`. */
   readonly code: string
   readonly grade: 'weak' | 'insecure'
   readonly subject: string
   readonly message: string
+  readonly place: Place
 }
 
 export interface RuleBook {
@@ -18,14 +55,23 @@ export interface RuleBook {
   readonly targets: ReadonlyMap<string, Target>
   /** Targets by canonical origin, as the platform layer states them. */
   readonly targetsByOrigin: ReadonlyMap<string, readonly Target[]>
+  /** The targets that `url` may belong to, in policy order. */
+  targetsFor(url: CanonicalUrl): readonly Target[]
+  /** The grants of `target` that name `caller`, in policy order. */
+  grantsFor(target: Target, caller: SpiffeId): readonly Grant[]
+  /** The denial in force for this workload or this target. */
+  denialOf(spiffeId: SpiffeId, target: string | undefined): Denial | undefined
   /** Entries whose selectors are all in `selectors`, in policy order: the first is the default identity. */
   entriesFor(selectors: ReadonlySet<Selector>): readonly Entry[]
   /** Whether a JWT-SVID for `audience` would be a bearer credential at a configured authorization server. */
   isReserved(audience: string): boolean
   /** Whether any entry rests on this kind of selector (`unix:sha256`), so that costly facts are read only when used. */
   usesSelector(kind: string): boolean
-  /** Policy in `mode: observe` decides and audits without refusing. */
+  /** Policy in `mode: observe` decides and audits without refusing; false again when its end date has come. */
   readonly observe: boolean
+  readonly observing: Observe | undefined
+  readonly denials: readonly Denial[]
+  readonly tests: readonly PolicyTest[]
   /** SHA-256 of the files, 16 hex characters: which policy decided. */
   readonly hash: string
   readonly weaknesses: readonly Weakness[]

@@ -3,9 +3,11 @@ import type { Owner, Reason } from '../base/fault.ts'
 import type { CanonicalUrl } from '../proof/target.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import type { Selector } from '../spiffe/selector.ts'
-import type { RuleBook } from './book.ts'
+import type { Denial, RuleBook } from './book.ts'
 import type { Entry, Place } from './entry.ts'
-import type { ProofKind, Target, TargetIdentity } from './grant.ts'
+import type { Grant, ProofKind, Target, TargetIdentity } from './grant.ts'
+import { isMatchOfAny } from './pattern.ts'
+import { type Layer, placeText } from './statements.ts'
 
 /** What is asked. Pure facts: the same question gets the same answer. */
 export interface Question {
@@ -44,3 +46,178 @@ export type Decision = Allowed | Denied
 
 /** Answers `question` by `book`; never throws. */
 export type Decide = (book: RuleBook, question: Question) => Decision
+
+export const decide: Decide = (book, question) => {
+  const targets = book.targetsFor(question.url)
+  const denial = book.denialOf(question.spiffeId, undefined)
+  if (denial) return deniedBy(denial, targets[0])
+  let nearest: Miss | undefined
+  for (const target of targets) {
+    const answer = decideTarget(book, target, question)
+    if ('allowed' in answer) return answer
+    if (nearest === undefined || answer.steps > nearest.steps) nearest = answer
+  }
+  return nearest ? nearest.denied : unknownTarget(question.url)
+}
+
+/** A refusal and how far the question came: the refusal of the target that came furthest is the one worth mending. */
+interface Miss {
+  readonly steps: number
+  readonly denied: Denied
+}
+
+function decideTarget(book: RuleBook, target: Target, question: Question): Allowed | Miss {
+  const denial = book.denialOf(question.spiffeId, target.name)
+  if (denial) return { steps: 0, denied: deniedBy(denial, target) }
+  const { identity, application } = target
+  if (!identity) return silent(target, 'identity', target.platform?.place, 1)
+  if (!target.platform) return silent(target, 'platform', identity.place, 1)
+  if (!application) return silent(target, 'application', identity.place, 1)
+  const grant = findGrant(book, target, question)
+  if (!('grant' in grant)) return grant
+  const refused = bindingMiss(target, identity, question) ?? tokenMiss(target, identity, question)
+  return refused ?? { allowed: true, target, identity, rule: grant.grant.place }
+}
+
+function findGrant(book: RuleBook, target: Target, question: Question): { readonly grant: Grant } | Miss {
+  let nearest: Grant | undefined
+  let steps = -1
+  for (const grant of book.grantsFor(target, question.spiffeId)) {
+    const came = stepsInto(grant, question)
+    if (came === GRANTED) return { grant }
+    if (came > steps) {
+      steps = came
+      nearest = grant
+    }
+  }
+  return { steps: 2 + steps, denied: grantDenied(target, question, nearest, steps) }
+}
+
+const GRANTED = 3
+
+/** How many of path, method and condition hold, in this order. */
+function stepsInto(grant: Grant, question: Question): number {
+  if (!isMatchOfAny(grant.paths, question.url.path)) return 0
+  if (!allowsMethod(grant, question.method)) return 1
+  return grant.when === undefined || grant.when.evaluate(factsOf(question)) === true ? GRANTED : 2
+}
+
+// A proof for TRACE echoes credentials, one for CONNECT opens a tunnel: no list can grant them (RFC 9110 s.9.3).
+const NEVER_GRANTED: ReadonlySet<string> = new Set(['TRACE', 'CONNECT'])
+
+function allowsMethod(grant: Grant, method: string | undefined): boolean {
+  if (method === undefined) return grant.methods.includes('*')
+  if (NEVER_GRANTED.has(method)) return false
+  return grant.methods.includes('*') || grant.methods.includes(method)
+}
+
+function factsOf(question: Question): Readonly<Record<string, unknown>> {
+  return {
+    method: question.method ?? '',
+    path: question.url.path,
+    host: question.url.host,
+    spiffe_id: question.spiffeId,
+    kind: question.kind,
+    token: question.token,
+    selectors: question.selectors,
+  }
+}
+
+function bindingMiss(target: Target, identity: TargetIdentity, question: Question): Miss | undefined {
+  const { kind } = question
+  if (identity.custody === 'nothing') {
+    return miss(target, 6, identity.place, {
+      reason: 'custody_denied',
+      owner: 'identity',
+      message: `custody of ${target.name} is nothing: an application may not hold its request headers`,
+      action: `Use the egress door, or set custody: headers at ${placeText(identity.place)}.`,
+    })
+  }
+  if (identity.binding.includes(kind)) return undefined
+  return miss(target, 6, identity.place, {
+    reason: 'policy_denied',
+    owner: 'identity',
+    message: `requests to ${target.name} are bound by ${identity.binding.join(', ') || 'nothing'}, not by ${kind}`,
+    action: `Add ${kind} to binding at ${placeText(identity.place)}.`,
+  })
+}
+
+function tokenMiss(target: Target, identity: TargetIdentity, { token }: Question): Miss | undefined {
+  if (token === 'full' || (token === 'hash' ? identity.hashOnly : identity.tokenless)) return undefined
+  const setting = token === 'hash' ? 'hash_only' : 'tokenless'
+  const shown = token === 'hash' ? 'not only its hash' : 'which is missing'
+  return miss(target, 7, identity.place, {
+    reason: 'token_required',
+    owner: 'identity',
+    message: `${target.name} wants the access token, ${shown}`,
+    action: `Send access_token, or set ${setting}: true at ${placeText(identity.place)}.`,
+  })
+}
+
+type Refusal = Pick<Denied, 'reason' | 'owner' | 'message' | 'action'>
+
+function miss(target: Target, steps: number, nearest: Place | undefined, refusal: Refusal): Miss {
+  return { steps, denied: { allowed: false, ...refusal, target, ...(nearest ? { nearest } : {}) } }
+}
+
+function silent(target: Target, owner: Layer, nearest: Place | undefined, steps: number): Miss {
+  return miss(target, steps, nearest, {
+    reason: 'policy_denied',
+    owner,
+    message: `no ${owner} policy file says anything about ${target.name}`,
+    action: `Add ${target.name} to the targets of a policy file of layer ${owner}.`,
+  })
+}
+
+function grantDenied(target: Target, question: Question, grant: Grant | undefined, steps: number): Denied {
+  const { method, url, spiffeId } = question
+  const place = grant?.place ?? target.application?.place
+  const at = place ? ` at ${placeText(place)}` : ''
+  const refusals: Readonly<Record<number, readonly [string, string]>> = {
+    [-1]: [`no grant of ${target.name} names ${spiffeId}`, `Add ${spiffeId} to the callers of a grant${at}.`],
+    0: [`no grant of ${target.name} allows the path ${url.path}`, `Add ${url.path} to paths${at}.`],
+    1: [
+      `no grant of ${target.name} allows ${method ?? 'proofs that cover no method'} here`,
+      methodAction(method, at),
+    ],
+    2: [`the condition${at} does not hold`, `Meet or change the condition: ${grant?.when?.source ?? ''}`],
+  }
+  const [message, action] = refusals[steps] ?? ['no grant allows this', `See the grants${at}.`]
+  const denied: Denied = {
+    allowed: false,
+    reason: 'policy_denied',
+    owner: 'application',
+    message,
+    action,
+    target,
+  }
+  return place ? { ...denied, nearest: place } : denied
+}
+
+function methodAction(method: string | undefined, at: string): string {
+  if (method !== undefined && NEVER_GRANTED.has(method))
+    return `${method} is never granted: use another method.`
+  return `Add ${method ?? "'*'"} to methods${at}.`
+}
+
+function deniedBy(denial: Denial, target: Target | undefined): Denied {
+  const what = denial.spiffeId ?? denial.target ?? 'this'
+  return {
+    allowed: false,
+    reason: 'policy_denied',
+    owner: 'security',
+    message: `security denies ${what}: ${denial.why}`,
+    action: `Ask the security team; the denial stands at ${placeText(denial.place)}.`,
+    nearest: denial.place,
+    ...(target ? { target } : {}),
+  }
+}
+
+function unknownTarget(url: CanonicalUrl): Denied {
+  const reason = url.ip ? 'url_refused' : 'target_unknown'
+  const message = url.ip
+    ? `the host ${url.host} is an IP literal that no target lists`
+    : `no target has the origin ${url.origin}`
+  const action = `Add ${url.origin} to the origins of a target in a platform policy file.`
+  return { allowed: false, reason, owner: 'platform', message, action }
+}

@@ -1,6 +1,5 @@
 /** Targets and grants: which upstreams exist and what a workload may ask for them, one statement a layer. */
 import type { Seconds } from '../base/clock.ts'
-import type { SpiffeId } from '../spiffe/id.ts'
 import type { Place } from './entry.ts'
 
 /** The kinds of proof of this release. */
@@ -24,7 +23,10 @@ export interface TargetIdentity {
   readonly place: Place
 }
 
-/** Platform's statement: where the target is. Origins are canonical (`https://orders.example.org`). */
+/**
+ * Platform's statement: where the target is. Origins are canonical (`https://orders.example.org`); a loopback host may
+ * stand for all its ports (`http://localhost:*`).
+ */
 export interface TargetPlatform {
   readonly origins: readonly string[]
   readonly place: Place
@@ -32,10 +34,13 @@ export interface TargetPlatform {
 
 /** One grant of application's statement: these callers may use these methods on these paths. */
 export interface Grant {
-  readonly callers: readonly SpiffeId[]
+  /** How tests name it; empty when the file gives it no name. */
+  readonly name: string
+  /** SPIFFE IDs, or prefixes ending in `/**`, matched segment by segment. */
+  readonly callers: readonly string[]
   /** Upper-case methods, or `*` for any but TRACE and CONNECT, which are never granted. */
   readonly methods: readonly string[]
-  /** Whole paths, or prefixes ending in `/**`, matched segment by segment on the canonical path. */
+  /** Whole paths, or prefixes ending in `/**`: the prefix and all below it, segment by segment, on the canonical path. */
   readonly paths: readonly string[]
   readonly when: When | undefined
   readonly place: Place

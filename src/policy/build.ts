@@ -1,0 +1,117 @@
+/** Makes the rule book of a set of statements: joined by target name, indexed, and no longer changed. */
+import type { Seconds } from '../base/clock.ts'
+import type { CanonicalUrl } from '../proof/target.ts'
+import type { SpiffeId } from '../spiffe/id.ts'
+import type { Denial, RuleBook } from './book.ts'
+import type { Grant, Target } from './grant.ts'
+import { indexEntries } from './index-entries.ts'
+import { LOOPBACK_HOSTS } from './parse.ts'
+import { isMatchOfAny, isPrefix } from './pattern.ts'
+import { reservedAudiences } from './reserved.ts'
+import type { Statements } from './statements.ts'
+import { weaknessesOf } from './weaknesses.ts'
+
+export interface BookOptions {
+  /** Which policy this is: the hash of its files. */
+  readonly hash: string
+  readonly now: () => Seconds
+}
+
+/** The rule book of `statements`, which `conflictsIn` has found no fault with. */
+export function buildBook(statements: Statements, options: BookOptions): RuleBook {
+  const targets = joinTargets(statements)
+  const targetsByOrigin = byOrigin(targets)
+  const grants = new Map([...targets.values()].map((target) => [target, indexGrants(target)]))
+  const entries = indexEntries(statements.entries)
+  const observing = statements.observe[0]
+  return {
+    entries: statements.entries,
+    targets,
+    targetsByOrigin,
+    targetsFor: (url) => targetsFor(targetsByOrigin, url),
+    grantsFor: (target, caller) => grants.get(target)?.(caller) ?? [],
+    denialOf: denialFinder(statements.denials, options.now),
+    entriesFor: entries.find,
+    isReserved: reservedAudiences([...targets.values()]),
+    usesSelector: (kind) => entries.kinds.has(kind),
+    get observe() {
+      return observing !== undefined && options.now() < observing.until
+    },
+    observing,
+    denials: statements.denials,
+    tests: statements.tests,
+    hash: options.hash,
+    weaknesses: weaknessesOf(statements),
+  }
+}
+
+function joinTargets(statements: Statements): ReadonlyMap<string, Target> {
+  const byName = <T extends { readonly name: string }>(layer: readonly T[]) =>
+    new Map(layer.map((statement) => [statement.name, statement]))
+  const identity = byName(statements.identity)
+  const platform = byName(statements.platform)
+  const application = byName(statements.application)
+  const names = new Set([...identity.keys(), ...platform.keys(), ...application.keys()])
+  return new Map(
+    [...names].map((name) => [
+      name,
+      {
+        name,
+        identity: identity.get(name),
+        platform: platform.get(name),
+        application: application.get(name),
+      },
+    ]),
+  )
+}
+
+function byOrigin(targets: ReadonlyMap<string, Target>): ReadonlyMap<string, readonly Target[]> {
+  const found = new Map<string, Target[]>()
+  for (const target of targets.values()) {
+    for (const origin of target.platform?.origins ?? []) {
+      const there = found.get(origin)
+      if (there) there.push(target)
+      else found.set(origin, [target])
+    }
+  }
+  return found
+}
+
+const NONE: readonly never[] = []
+
+function targetsFor(targets: ReadonlyMap<string, readonly Target[]>, url: CanonicalUrl): readonly Target[] {
+  const exact = targets.get(url.origin) ?? NONE
+  if (!LOOPBACK_HOSTS.has(url.host)) return exact
+  const anyPort = targets.get(`${url.scheme}://${url.host}:*`) ?? NONE
+  return anyPort.length === 0 ? exact : [...exact, ...anyPort.filter((target) => !exact.includes(target))]
+}
+
+/** Exact callers are looked up; prefixes are few and tried one by one. */
+function indexGrants(target: Target): (caller: SpiffeId) => readonly Grant[] {
+  const grants = target.application?.grants ?? []
+  const prefixed = grants.filter((grant) => grant.callers.some(isPrefix))
+  const exact = new Map<string, Grant[]>()
+  for (const grant of grants) {
+    for (const caller of grant.callers) if (!isPrefix(caller)) exact.set(caller, [])
+  }
+  for (const grant of grants) {
+    const named = prefixed.length > 0 && prefixed.includes(grant) ? exact.keys() : grant.callers
+    for (const caller of named) {
+      if (isMatchOfAny(grant.callers, caller)) exact.get(caller)?.push(grant)
+    }
+  }
+  return (caller) => exact.get(caller) ?? prefixed.filter((grant) => isMatchOfAny(grant.callers, caller))
+}
+
+function denialFinder(denials: readonly Denial[], now: () => Seconds): RuleBook['denialOf'] {
+  if (denials.length === 0) return () => undefined
+  return (spiffeId, target) => {
+    const at = now()
+    return denials.find(
+      (denial) =>
+        (denial.until === undefined || at < denial.until) &&
+        (denial.spiffeId === undefined || denial.spiffeId === spiffeId) &&
+        (denial.target === undefined || denial.target === target),
+    )
+  }
+}

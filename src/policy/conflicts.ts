@@ -1,0 +1,99 @@
+/** What statements cannot say together, whichever files they stand in: found before a rule book is made of them. */
+import { PROBLEMS_LIMIT, type Problem } from '../base/problem.ts'
+import { idOfTrustDomain } from '../spiffe/id.ts'
+import type { Entry, Place } from './entry.ts'
+import { kindOf } from './index-entries.ts'
+import { isSafeOrigin } from './parse.ts'
+import { type PolicyContext, placeText, type Statements } from './statements.ts'
+
+/** All that is wrong with `statements` as a whole; empty when a rule book can be made. */
+export function conflictsIn(statements: Statements, context: PolicyContext): readonly Problem[] {
+  const home = `${idOfTrustDomain(context.trustDomain)}/`
+  return [
+    ...twiceIn('identity', statements.identity),
+    ...twiceIn('platform', statements.platform),
+    ...twiceIn('application', statements.application),
+    ...entryTwins(statements.entries),
+    ...statements.entries.flatMap((entry) => entryProblems(entry, home)),
+    ...plainOrigins(statements),
+    ...foreignCallers(statements, home),
+    ...statements.observe.slice(1).map(({ place }) => {
+      const first = statements.observe[0]
+      return problem(place, `observe is there twice; first at ${first ? placeText(first.place) : ''}`)
+    }),
+  ].slice(0, PROBLEMS_LIMIT)
+}
+
+function problem(place: Place, message: string): Problem {
+  return { ...place, message }
+}
+
+interface Standing {
+  readonly name: string
+  readonly place: Place
+}
+
+/** Later files would silently win over earlier ones. */
+function twiceIn(layer: string, targets: readonly Standing[]): readonly Problem[] {
+  const first = new Map<string, Place>()
+  return targets.flatMap(({ name, place }) => {
+    const before = first.get(name)
+    if (!before) {
+      first.set(name, place)
+      return []
+    }
+    return [problem(place, `layer ${layer} has the target ${name} twice; first at ${placeText(before)}`)]
+  })
+}
+
+function entryTwins(entries: readonly Entry[]): readonly Problem[] {
+  const first = new Map<string, Entry>()
+  const find = (key: string, entry: Entry, what: string): readonly Problem[] => {
+    const before = first.get(key)
+    if (before) return [problem(entry.place, `${what}; first at ${placeText(before.place)}`)]
+    first.set(key, entry)
+    return []
+  }
+  return entries.flatMap((entry) => [
+    ...find(`name ${entry.name}`, entry, `the entry ${entry.name} is there twice: give one of them a name`),
+    ...find(
+      `rule ${entry.spiffeId} ${JSON.stringify([...entry.selectors].sort())}`,
+      entry,
+      `${entry.spiffeId} has the same selectors twice`,
+    ),
+  ])
+}
+
+// A caller chooses what it runs: any user may run the same file, and may load code into it.
+const PROGRAM_KINDS: ReadonlySet<string> = new Set(['unix:path', 'unix:sha256'])
+
+function entryProblems(entry: Entry, home: string): readonly Problem[] {
+  const found: Problem[] = []
+  if (!entry.spiffeId.startsWith(home)) {
+    found.push(problem(entry.place, `${entry.spiffeId} is outside the trust domain: wanted ${home}…`))
+  }
+  if (entry.selectors.every((selector) => PROGRAM_KINDS.has(kindOf(selector)))) {
+    const message = `the entry ${entry.name} rests on path or sha256 alone: add unix:uid, unix:gid or systemd:id`
+    found.push({ ...problem(entry.place, message), reason: 'entry_too_weak' })
+  }
+  return found
+}
+
+function plainOrigins(statements: Statements): readonly Problem[] {
+  return statements.platform.flatMap(({ origins, insecureHttp, place }) =>
+    origins
+      .filter((origin) => !insecureHttp && !isSafeOrigin(origin))
+      .map((origin) => problem(place, `${origin} is plain HTTP: use https, or say insecure_http: true`)),
+  )
+}
+
+/** Callers are local workloads: an ID of another trust domain would never call here. */
+function foreignCallers(statements: Statements, home: string): readonly Problem[] {
+  return statements.application.flatMap(({ grants }) =>
+    grants.flatMap(({ callers, place }) =>
+      callers
+        .filter((caller) => !caller.startsWith(home))
+        .map((caller) => problem(place, `the caller ${caller} is outside the trust domain: wanted ${home}…`)),
+    ),
+  )
+}

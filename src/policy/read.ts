@@ -1,0 +1,165 @@
+/** Reads one policy file: YAML to the statements of its layer, each with its place. */
+import { PROBLEMS_LIMIT, type Problem } from '../base/problem.ts'
+import { checkShape } from '../base/shape.ts'
+import { type Path, parseYaml, type YamlFile } from '../base/yaml.ts'
+import { pathOf } from '../spiffe/id.ts'
+import type { Denial, PolicyTest } from './book.ts'
+import type { Entry, Place } from './entry.ts'
+import type { Grant, TargetIdentity, When } from './grant.ts'
+import type { ApplicationFile, IdentityFile, PlatformFile, SecurityFile } from './schema.ts'
+import { type Named, NO_STATEMENTS, type PolicyContext, type Statements } from './statements.ts'
+
+export type ReadResult = { readonly statements: Statements } | { readonly problems: readonly Problem[] }
+
+/** The statements in `text`, or what is wrong with it. `file` only names it. */
+export async function readPolicy(file: string, text: string, context: PolicyContext): Promise<ReadResult> {
+  const parsed = await parseYaml(file, text)
+  if ('problems' in parsed) return parsed
+  const { LAYER_SCHEMAS } = await import('./schema.ts')
+  const { yaml } = parsed
+  const layer = layerOf(yaml.value)
+  switch (layer) {
+    case 'identity': {
+      const shaped = checkShape(LAYER_SCHEMAS.identity, yaml)
+      return 'problems' in shaped ? shaped : { statements: identityOf(shaped.value, yaml, context) }
+    }
+    case 'platform': {
+      const shaped = checkShape(LAYER_SCHEMAS.platform, yaml)
+      return 'problems' in shaped ? shaped : { statements: platformOf(shaped.value, yaml) }
+    }
+    case 'application': {
+      const shaped = checkShape(LAYER_SCHEMAS.application, yaml)
+      return 'problems' in shaped ? shaped : await applicationOf(shaped.value, yaml)
+    }
+    case 'security': {
+      const shaped = checkShape(LAYER_SCHEMAS.security, yaml)
+      return 'problems' in shaped ? shaped : { statements: securityOf(shaped.value, yaml) }
+    }
+    default:
+      return { problems: [layerProblem(yaml, layer)] }
+  }
+}
+
+function layerOf(value: unknown): unknown {
+  return typeof value === 'object' && value !== null && 'layer' in value ? value.layer : undefined
+}
+
+function layerProblem(yaml: YamlFile, layer: unknown): Problem {
+  const seen = layer === undefined ? 'is missing' : `is ${JSON.stringify(layer)?.slice(0, 64)}`
+  const message = `layer ${seen}: wanted identity, platform, application or security`
+  return { file: yaml.file, line: yaml.lineOf(['layer']), message }
+}
+
+function placeIn(yaml: YamlFile, ...path: Path): Place {
+  return { file: yaml.file, line: yaml.lineOf(path) }
+}
+
+const HOUR = 3600
+
+function identityOf(file: IdentityFile, yaml: YamlFile, context: PolicyContext): Statements {
+  const entries = (file.entries ?? []).map(
+    (entry, index): Entry => ({
+      name: entry.name ?? pathOf(entry.spiffe_id).slice(1),
+      spiffeId: entry.spiffe_id,
+      selectors: [...new Set(entry.selectors)],
+      x509Ttl: entry.x509_ttl ?? context.defaults.x509Ttl,
+      jwtTtl: entry.jwt_ttl ?? context.defaults.jwtTtl,
+      hint: entry.hint ?? '',
+      deliver: entry.deliver,
+      audiences: entry.audiences ?? [],
+      dnsNames: entry.dns_names ?? [],
+      instance: entry.instance ?? 'process',
+      place: placeIn(yaml, 'entries', index),
+    }),
+  )
+  const identity = (file.targets ?? []).map(
+    (target, index): Named<TargetIdentity> => ({
+      name: target.name,
+      server:
+        target.server === 'none'
+          ? undefined
+          : { issuer: target.server.issuer, tokenEndpoint: target.server.token_endpoint },
+      custody: target.custody,
+      maxTtl: target.max_ttl ?? HOUR,
+      hashOnly: target.hash_only ?? false,
+      tokenless: target.tokenless ?? false,
+      binding: target.binding ?? ['dpop'],
+      place: placeIn(yaml, 'targets', index),
+    }),
+  )
+  return { ...NO_STATEMENTS, entries, identity }
+}
+
+function platformOf(file: PlatformFile, yaml: YamlFile): Statements {
+  const platform = (file.targets ?? []).map((target, index) => ({
+    name: target.name,
+    origins: target.origins,
+    insecureHttp: target.insecure_http ?? false,
+    place: placeIn(yaml, 'targets', index),
+  }))
+  return { ...NO_STATEMENTS, platform }
+}
+
+async function applicationOf(file: ApplicationFile, yaml: YamlFile): Promise<ReadResult> {
+  const problems: Problem[] = []
+  const application = []
+  for (const [index, target] of (file.targets ?? []).entries()) {
+    const grants: Grant[] = []
+    for (const [at, grant] of target.grants.entries()) {
+      const path = ['targets', index, 'grants', at] as const
+      const { name = '', callers, methods, paths } = grant
+      const when = await whenOf(grant.when, yaml, path, problems)
+      grants.push({ name, callers, methods, paths, when, place: placeIn(yaml, ...path) })
+    }
+    application.push({ name: target.name, grants, place: placeIn(yaml, 'targets', index) })
+  }
+  if (problems.length > 0) return { problems: problems.slice(0, PROBLEMS_LIMIT) }
+  return { statements: { ...NO_STATEMENTS, application, tests: testsOf(file, yaml) } }
+}
+
+async function whenOf(
+  source: string | undefined,
+  yaml: YamlFile,
+  grant: Path,
+  problems: Problem[],
+): Promise<When | undefined> {
+  if (source === undefined) return undefined
+  const { compileWhen } = await import('./when.ts')
+  try {
+    return compileWhen(source)
+  } catch (error) {
+    const message = error instanceof Error ? error.message : 'is not understood'
+    problems.push({ file: yaml.file, line: yaml.lineOf([...grant, 'when']), message: `when: ${message}` })
+    return undefined
+  }
+}
+
+function testsOf(file: ApplicationFile, yaml: YamlFile): readonly PolicyTest[] {
+  return (file.tests ?? []).map((test, index) => ({
+    name: test.name,
+    spiffeId: test.spiffe_id,
+    selectors: test.selectors ?? [],
+    kind: test.kind ?? 'dpop',
+    method: test.method,
+    url: test.url,
+    token: test.token ?? 'full',
+    expect: test.expect,
+    reason: test.reason,
+    rule: test.rule,
+    place: placeIn(yaml, 'tests', index),
+  }))
+}
+
+function securityOf(file: SecurityFile, yaml: YamlFile): Statements {
+  const denials = (file.deny ?? []).map(
+    (denial, index): Denial => ({
+      spiffeId: denial.spiffe_id,
+      target: denial.target,
+      why: denial.reason,
+      until: denial.until,
+      place: placeIn(yaml, 'deny', index),
+    }),
+  )
+  const observe = file.observe ? [{ ...file.observe, place: placeIn(yaml, 'observe') }] : []
+  return { ...NO_STATEMENTS, denials, observe }
+}

@@ -1,0 +1,184 @@
+/** The form of policy files, one schema a layer. Loads zod. */
+import * as z from 'zod'
+import { duration, parsedBy } from '../base/forms.ts'
+import { parseWorkloadId } from '../spiffe/id.ts'
+import {
+  parseCaller,
+  parseDate,
+  parseDnsName,
+  parseOrigin,
+  parsePath,
+  parseServerUrl,
+  parseSubject,
+} from './parse.ts'
+
+const DAY = 86_400
+const ENTRIES_LIMIT = 20_000
+const TARGETS_LIMIT = 5_000
+const GRANTS_LIMIT = 5_000
+const LIST_LIMIT = 256
+
+const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$/, {
+  error: 'is not a name: wanted letters, digits, dots, dashes and slashes, at most 128',
+})
+const text = z.string().min(1).max(256)
+const spiffeId = z.string().transform(parsedBy(parseWorkloadId))
+const selector = z.string().transform(parsedBy(parseSubject))
+const kind = z.enum(['dpop', 'wpt'])
+const until = z.string().transform(parsedBy(parseDate))
+const serverUrl = z.string().transform(parsedBy(parseServerUrl))
+
+const entry = z.strictObject({
+  name: name.optional().describe('How logs and the audit name it; the path of the SPIFFE ID when absent.'),
+  spiffe_id: spiffeId.describe('The SPIFFE ID that callers with these selectors get.'),
+  selectors: z.array(selector).min(1).max(32).describe('Facts about the caller; all must hold.'),
+  x509_ttl: duration(60, 7 * DAY)
+    .optional()
+    .describe('The life of its X.509-SVIDs.'),
+  jwt_ttl: duration(30, DAY).optional().describe('The life of its JWT-SVIDs.'),
+  hint: z
+    .string()
+    .max(128)
+    .optional()
+    .describe('A word that tells a caller with several identities what this one is for.'),
+  deliver: z
+    .strictObject({ x509: z.boolean(), jwt: z.boolean(), wit: z.boolean() })
+    .describe('Which SVIDs the Workload API hands out; nothing is assumed.'),
+  audiences: z
+    .array(z.string().min(1).max(2048))
+    .max(LIST_LIMIT)
+    .optional()
+    .describe('Reserved audiences it may ask JWT-SVIDs for all the same.'),
+  dns_names: z
+    .array(z.string().transform(parsedBy(parseDnsName)))
+    .max(32)
+    .optional()
+    .describe('DNS names in its X.509-SVIDs.'),
+  instance: z.enum(['process', 'unit', 'identity']).optional().describe('What its keys live as long as.'),
+})
+
+const identityTarget = z.strictObject({
+  name: name.describe('The target; statements of the layers join by it.'),
+  server: z
+    .union([
+      z.literal('none'),
+      z.strictObject({
+        issuer: serverUrl.describe('Issuer identifier, exactly as in its metadata.'),
+        token_endpoint: serverUrl.optional().describe('Its token endpoint.'),
+      }),
+    ])
+    .describe('The authorization server whose tokens the target takes, or none.'),
+  custody: z.enum(['nothing', 'headers', 'token']).describe('The most that an application may hold.'),
+  max_ttl: duration(1, 30 * DAY)
+    .optional()
+    .describe('The longest life of a token that is proved for. Default: 1h.'),
+  hash_only: z
+    .boolean()
+    .optional()
+    .describe('Sign for the hash of a token that is not shown. Default: false.'),
+  tokenless: z.boolean().optional().describe('Sign without a token. Default: false.'),
+  binding: z.array(kind).max(2).optional().describe('The kinds of proof. Default: dpop.'),
+})
+
+const platformTarget = z.strictObject({
+  name,
+  origins: z
+    .array(z.string().transform(parsedBy(parseOrigin)))
+    .max(LIST_LIMIT)
+    .describe('Where the target is: https://host, or http://localhost:* for every port of a loopback host.'),
+  insecure_http: z
+    .boolean()
+    .optional()
+    .describe('Allow plain HTTP to hosts that are not loopback. Default: false.'),
+})
+
+const grant = z.strictObject({
+  name: name.optional().describe('How tests name the grant.'),
+  callers: z
+    .array(z.string().transform(parsedBy(parseCaller)))
+    .max(5_000)
+    .describe('SPIFFE IDs, or prefixes ending in /**.'),
+  methods: z
+    .array(
+      z.string().regex(/^(?:\*|[A-Z][A-Z-]{0,31})$/, {
+        error: ({ input }) => `is ${JSON.stringify(input)}, wanted an upper-case method or "*"`,
+      }),
+    )
+    .max(32)
+    .describe('HTTP methods, or "*"; TRACE and CONNECT are never granted.'),
+  paths: z
+    .array(z.string().transform(parsedBy(parsePath)))
+    .max(LIST_LIMIT)
+    .describe('Whole paths, or prefixes ending in /**.'),
+  when: z.string().min(1).max(1_000).optional().describe('A CEL condition; only true allows.'),
+})
+
+const test = z.strictObject({
+  name: text,
+  spiffe_id: spiffeId,
+  selectors: z.array(selector).max(64).optional().describe('For conditions; those of the entry when absent.'),
+  kind: kind.optional().describe('Default: dpop.'),
+  method: z.string().max(32).optional(),
+  url: z.string().max(8192),
+  token: z.enum(['full', 'hash', 'none']).optional().describe('Default: full.'),
+  expect: z.enum(['allow', 'deny']),
+  reason: z.string().max(64).optional(),
+  rule: name.optional().describe('The name of the grant that has to allow it.'),
+})
+
+const deny = z
+  .strictObject({
+    spiffe_id: spiffeId.optional(),
+    target: name.optional(),
+    reason: text.describe('Why; shown to whoever is refused.'),
+    until: until.optional().describe('The end: a date, which counts to its end, or a time.'),
+  })
+  .refine((rule) => rule.spiffe_id !== undefined || rule.target !== undefined, {
+    error: 'names neither spiffe_id nor target',
+  })
+
+/** One schema a layer: a file holds only the statements of its own. */
+export const LAYER_SCHEMAS = {
+  identity: z.strictObject({
+    layer: z.literal('identity'),
+    entries: z.array(entry).max(ENTRIES_LIMIT).optional(),
+    targets: z.array(identityTarget).max(TARGETS_LIMIT).optional(),
+  }),
+  platform: z.strictObject({
+    layer: z.literal('platform'),
+    targets: z.array(platformTarget).max(TARGETS_LIMIT).optional(),
+  }),
+  application: z.strictObject({
+    layer: z.literal('application'),
+    targets: z
+      .array(z.strictObject({ name, grants: z.array(grant).max(GRANTS_LIMIT) }))
+      .max(TARGETS_LIMIT)
+      .optional(),
+    tests: z.array(test).max(GRANTS_LIMIT).optional(),
+  }),
+  security: z.strictObject({
+    layer: z.literal('security'),
+    observe: z.strictObject({ approver: text, until }).optional(),
+    deny: z.array(deny).max(GRANTS_LIMIT).optional(),
+  }),
+} as const
+
+export type IdentityFile = z.output<typeof LAYER_SCHEMAS.identity>
+export type PlatformFile = z.output<typeof LAYER_SCHEMAS.platform>
+export type ApplicationFile = z.output<typeof LAYER_SCHEMAS.application>
+export type SecurityFile = z.output<typeof LAYER_SCHEMAS.security>
+
+/** JSON Schema (2020-12) of a policy file of any layer. */
+export function policyJsonSchema(): Record<string, unknown> {
+  const any = z.discriminatedUnion('layer', [
+    LAYER_SCHEMAS.identity,
+    LAYER_SCHEMAS.platform,
+    LAYER_SCHEMAS.application,
+    LAYER_SCHEMAS.security,
+  ])
+  return {
+    $id: 'https://holdfast.dev/policy.schema.json',
+    title: 'Holdfast policy file',
+    ...z.toJSONSchema(any, { io: 'input', unrepresentable: 'any' }),
+  }
+}

@@ -1,0 +1,81 @@
+/** What weakens a policy that is valid: shown by `policy check` and `status`, each with a grade. */
+import type { Weakness } from './book.ts'
+import type { Entry } from './entry.ts'
+import type { TargetIdentity, TargetPlatform } from './grant.ts'
+import { kindOf } from './index-entries.ts'
+import { isSafeOrigin } from './parse.ts'
+import { isAudienceOf } from './reserved.ts'
+import type { Named, Statements } from './statements.ts'
+
+/** Kinds that only say which user a process runs as: every process of the user satisfies them. */
+const USER_KINDS: ReadonlySet<string> = new Set([
+  'unix:uid',
+  'unix:user',
+  'unix:gid',
+  'unix:group',
+  'unix:supplementary_gid',
+  'unix:supplementary_group',
+])
+
+export function weaknessesOf(statements: Statements): readonly Weakness[] {
+  return [
+    ...statements.entries.flatMap((entry) => entryWeaknesses(entry, statements.identity)),
+    ...statements.identity.flatMap(identityWeaknesses),
+    ...statements.platform.flatMap(platformWeaknesses),
+    ...statements.observe.map(
+      ({ approver, until, place }): Weakness => ({
+        code: 'observe',
+        grade: 'weak',
+        subject: 'policy',
+        message: `refusals are not carried out until ${new Date(until * 1000).toISOString()}, approved by ${approver}`,
+        place,
+      }),
+    ),
+  ]
+}
+
+function entryWeaknesses(entry: Entry, targets: readonly Named<TargetIdentity>[]): readonly Weakness[] {
+  const found: Weakness[] = []
+  const add = (code: string, grade: Weakness['grade'], message: string) =>
+    found.push({ code, grade, subject: entry.name, message, place: entry.place })
+  if (entry.selectors.every((selector) => USER_KINDS.has(kindOf(selector)))) {
+    add('entry_uid_only', 'weak', 'any process of the user or group gets this identity')
+  }
+  const delivered = (['x509', 'jwt', 'wit'] as const).filter((kind) => entry.deliver[kind])
+  if (delivered.length > 0) {
+    add(
+      'deliver',
+      'weak',
+      `${delivered.join(', ')} leaves the agent: whoever copies it from the application has it`,
+    )
+  }
+  for (const { name, server } of entry.deliver.jwt ? targets : []) {
+    const accepted = server && entry.audiences.find((audience) => isAudienceOf(server, audience))
+    if (accepted !== undefined) {
+      const what = `its JWT-SVID for ${accepted} is a bearer credential at the authorization server of ${name}`
+      add('deliver_and_sign', 'insecure', what)
+    }
+  }
+  return found
+}
+
+function identityWeaknesses(target: Named<TargetIdentity>): readonly Weakness[] {
+  const found: Weakness[] = []
+  const add = (code: string, message: string) =>
+    found.push({ code, grade: 'weak', subject: target.name, message, place: target.place })
+  if (target.hashOnly)
+    add('hash_only', 'the agent signs for tokens it has not seen: it cannot check whose they are')
+  if (target.tokenless) add('tokenless', 'the agent signs without a token: proofs are bound to none')
+  return found
+}
+
+function platformWeaknesses(target: Named<TargetPlatform>): readonly Weakness[] {
+  const open = target.origins.filter((origin) => !isSafeOrigin(origin))
+  return open.map((origin) => ({
+    code: 'http',
+    grade: 'insecure',
+    subject: target.name,
+    message: `${origin} is plain HTTP: tokens can be read on the way`,
+    place: target.place,
+  }))
+}
