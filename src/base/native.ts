@@ -9,9 +9,23 @@ const SO_PEERCRED = 17
 const SO_PEERGROUPS = 59
 const SO_PEERPIDFD = 77
 const SYS_PIDFD_OPEN = 434
+const SYS_OPENAT2 = 437
 const POLLIN = 1
+const EPERM = 1
+const EINTR = 4
+const EINVAL = 22
 const ERANGE = 34
+const ENOSYS = 38
 const ENOPROTOOPT = 92
+const AT_FDCWD = -100
+const AT_EMPTY_PATH = 0x1000
+const AT_NO_AUTOMOUNT = 0x800
+const AT_STATX_DONT_SYNC = 0x4000
+const STATX_BASIC = 0x7ff
+const O_PATH_CLOEXEC = 0o12000000
+const RESOLVE_NO_MAGICLINKS = 0x02
+const RESOLVE_CACHED = 0x20
+const XATTR_LIMIT = 256
 const PR_SET_DUMPABLE = 4
 const PR_GET_DUMPABLE = 3
 const RLIMIT_CORE = 4
@@ -22,6 +36,9 @@ const getsockopt = libc.func('int getsockopt(int, int, int, _Out_ void *, _Inout
 const poll = libc.func('int poll(_Inout_ void *, unsigned long, int)')
 const closeFile = libc.func('int close(int)')
 const syscall = libc.func('long syscall(long, long, long, long)')
+const openat2 = libc.func('long syscall(long, long, str, const void *, unsigned long)')
+const statx = libc.func('int statx(int, str, int, unsigned int, _Out_ void *)')
+const getxattr = libc.func('long getxattr(str, str, _Out_ void *, unsigned long)')
 const prctl = libc.func('int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)')
 const setrlimit = libc.func('int setrlimit(int, const void *)')
 const getrlimit = libc.func('int getrlimit(int, _Out_ void *)')
@@ -78,7 +95,7 @@ const onePidfd = Buffer.alloc(8)
 export function isPidfdAlive(pidfd: number): boolean {
   onePidfd.writeInt32LE(pidfd, 0)
   onePidfd.writeInt32LE(POLLIN, 4)
-  return poll(onePidfd, 1, 0) === 0
+  return pollNow(onePidfd, 1) === 0
 }
 
 /** The indexes of those pidfds whose process has ended; one kernel call for all. */
@@ -89,8 +106,70 @@ export function endedPidfds(pidfds: readonly number[]): readonly number[] {
     set.writeInt32LE(fd, index * 8)
     set.writeInt32LE(POLLIN, index * 8 + 4)
   })
-  if (poll(set, pidfds.length, 0) <= 0) return []
+  if (pollNow(set, pidfds.length) === 0) return []
   return pidfds.flatMap((_, index) => (set.readInt16LE(index * 8 + 6) === 0 ? [] : [index]))
+}
+
+/** poll(2) without waiting. A pending signal makes the kernel answer EINTR, which says nothing of the processes. */
+function pollNow(set: Buffer, count: number): number {
+  for (;;) {
+    const found: number = poll(set, count, 0)
+    if (found >= 0) return found
+    if (koffi.errno() !== EINTR) throw refused('poll')
+  }
+}
+
+/** Device and inode: which file it is, whatever it is called. */
+export interface FileIdentity {
+  readonly device: string
+  readonly inode: bigint
+}
+
+/**
+ * Which file `path` is; undefined when it cannot be read. Answers from the kernel's memory (AT_STATX_DONT_SYNC): a
+ * FUSE or NFS server that does not answer cannot stop the agent.
+ */
+export function fileIdentity(path: string): FileIdentity | undefined {
+  return identify(AT_FDCWD, path, 0)
+}
+
+/**
+ * Which file a path from outside is, found through the kernel's name cache alone, where the names of a running
+ * program are; undefined when it is not there. Kernels before 5.12 walk the path as usual.
+ */
+export function cachedFileIdentity(path: string): FileIdentity | undefined {
+  const how = Buffer.alloc(24)
+  how.writeBigUInt64LE(BigInt(O_PATH_CLOEXEC), 0)
+  how.writeBigUInt64LE(BigInt(RESOLVE_NO_MAGICLINKS | RESOLVE_CACHED), 16)
+  const fd = Number(openat2(SYS_OPENAT2, AT_FDCWD, path, how, how.length))
+  if (fd < 0) return [EINVAL, ENOSYS, EPERM].includes(koffi.errno()) ? fileIdentity(path) : undefined
+  const found = identify(fd, '', AT_EMPTY_PATH)
+  closeFile(fd)
+  return found
+}
+
+const statAnswer = Buffer.alloc(256)
+
+function identify(fd: number, path: string, flags: number): FileIdentity | undefined {
+  const all = flags | AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT
+  if (statx(fd, path, all, STATX_BASIC, statAnswer) !== 0) return undefined
+  const device = `${statAnswer.readUInt32LE(136)}:${statAnswer.readUInt32LE(140)}`
+  return { device, inode: statAnswer.readBigUInt64LE(32) }
+}
+
+/** Size, mtime and ctime of `path` in one text, which changes when its content may have; undefined like the file. */
+export function fileVersion(path: string): string | undefined {
+  if (identify(AT_FDCWD, path, 0) === undefined) return undefined
+  const time = (at: number) =>
+    statAnswer.readBigInt64LE(at) * 1_000_000_000n + BigInt(statAnswer.readUInt32LE(at + 8))
+  return `${statAnswer.readBigUInt64LE(40)} ${time(112)} ${time(96)}`
+}
+
+/** An extended attribute as text; undefined when it is absent or may not be read. */
+export function fileAttribute(path: string, name: string): string | undefined {
+  const answer = Buffer.alloc(XATTR_LIMIT)
+  const length = Number(getxattr(path, name, answer, answer.length))
+  return length > 0 ? answer.toString('latin1', 0, length) : undefined
 }
 
 /** Closes a descriptor that Node does not know of. */

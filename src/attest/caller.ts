@@ -1,0 +1,243 @@
+/** One connection's workload: the peer, what it may be by the current policy, and the lease that ends with either. */
+import { Fault } from '../base/fault.ts'
+import type { Live } from '../base/live.ts'
+import type { RuleBook } from '../policy/book.ts'
+import { entryOf } from '../policy/book.ts'
+import type { Entry } from '../policy/entry.ts'
+import type { SpiffeId } from '../spiffe/id.ts'
+import { makeSelector, type Selector } from '../spiffe/selector.ts'
+import type { Hasher, ProgramHash } from './hash.ts'
+import type { HashFailure } from './hash-worker.ts'
+import { type Holder, type Instances, makeController } from './instances.ts'
+import type { Kernel } from './kernel.ts'
+import { checkProgram, type OpenPeer } from './peer.ts'
+import { unitOf } from './systemd.ts'
+import type { Instance, Peer, Workload } from './workload.ts'
+
+/** A Workload as its door holds it: until the connection closes. */
+export interface AttestedWorkload extends Workload {
+  /** While a selector is still being read (`unix:sha256`): await it, then ask `entries()`. Never rejects. */
+  readonly ready: Promise<void> | undefined
+  /** Why selectors are missing, in sentences for `explain`. */
+  readonly notes: readonly string[]
+  /** Calls `watcher` with the entries after each change of policy or selectors, until the returned function is called. */
+  watchEntries(watcher: (entries: readonly Entry[]) => void): () => void
+  /** Aborts when this workload loses the SPIFFE ID of `entry`, or ends; throws lease_ended when it has lost it. */
+  entrySignal(entry: Entry): AbortSignal
+  /** The connection has closed: the lease ends, keys of a living process stay. */
+  close(): void
+}
+
+/** Whose leases to end; absent members match all. */
+export interface LeaseFilter {
+  readonly spiffeId?: string
+  readonly pid?: number
+  /** An instance key, `process:PID:START`. */
+  readonly process?: string
+}
+
+/** What a caller is made of. */
+export interface CallerParts {
+  readonly peer: OpenPeer
+  readonly holder: Holder
+  readonly selectors: readonly Selector[]
+  readonly note: string | undefined
+  readonly kernel: Kernel
+  readonly book: Live<RuleBook>
+  readonly hasher: Hasher
+  readonly instances: Instances
+  /** Called once, when the lease has ended. */
+  readonly forget: () => void
+}
+
+const NONE: readonly Entry[] = []
+
+const FAILURES: Readonly<Record<HashFailure, string>> = {
+  too_large: 'unix:sha256 is missing: the program is larger than the agent hashes',
+  file_system: 'unix:sha256 is missing: the program is not on a local file system',
+  changed: 'unix:sha256 is missing: the program was changed while it was read',
+  unreadable: 'unix:sha256 is missing: the program cannot be read',
+  deadline: 'unix:sha256 is missing: the program could not be hashed in time',
+}
+
+/** See AttestedWorkload. States: open, with or without a hash under way; ended, which is for good. */
+export class Caller implements AttestedWorkload {
+  readonly peer: Peer
+  readonly #parts: CallerParts
+  readonly #controller = makeController()
+  readonly #watchers = new Set<(entries: readonly Entry[]) => void>()
+  readonly #entryControllers = new Map<SpiffeId, AbortController>()
+  readonly #held = new Map<Entry, Instance>()
+  readonly #end = (fault: Fault) => this.end(fault)
+  #selectors: ReadonlySet<Selector>
+  #book: RuleBook | undefined
+  #entries = NONE
+  #hash: ProgramHash | 'pending' | undefined
+  #ready: Promise<void> | undefined
+
+  constructor(parts: CallerParts) {
+    this.#parts = parts
+    this.#selectors = new Set(parts.selectors)
+    const { pid, uid, gid, groups } = parts.peer
+    this.peer = { pid, uid, gid, groups, process: parts.holder.instance, check: () => this.#check() }
+    parts.holder.callers.add(this.#end)
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  get selectors(): readonly Selector[] {
+    return [...this.#selectors]
+  }
+
+  get notes(): readonly string[] {
+    const { note } = this.#parts
+    const hash =
+      typeof this.#hash === 'object' && 'failure' in this.#hash ? [FAILURES[this.#hash.failure]] : []
+    return note === undefined ? hash : [note, ...hash]
+  }
+
+  get ready(): Promise<void> | undefined {
+    this.entries()
+    return this.#ready
+  }
+
+  entries(): readonly Entry[] {
+    if (this.signal.aborted) return NONE
+    const book = this.#parts.book.get()
+    if (book === this.#book) return this.#entries
+    this.#readHash(book)
+    this.#book = book
+    this.#held.clear()
+    this.#entries = [...book.entriesFor(this.#selectors)]
+    return this.#entries
+  }
+
+  instanceOf(entry: Entry): Instance {
+    const current = this.#currentEntry(entry)
+    const held = this.#held.get(current)
+    if (held && !held.signal.aborted) return held
+    const { instances } = this.#parts
+    const instance = instances.lease(this.#holderFor(current), current, this.#selectors)
+    this.#held.set(current, instance)
+    return instance
+  }
+
+  entrySignal(entry: Entry): AbortSignal {
+    const { spiffeId } = this.#currentEntry(entry)
+    const known = this.#entryControllers.get(spiffeId)
+    if (known) return known.signal
+    const controller = makeController()
+    this.#entryControllers.set(spiffeId, controller)
+    return controller.signal
+  }
+
+  watchEntries(watcher: (entries: readonly Entry[]) => void): () => void {
+    this.#watchers.add(watcher)
+    return () => {
+      this.#watchers.delete(watcher)
+    }
+  }
+
+  close(): void {
+    this.end(new Fault('lease_ended', 'the connection has closed'))
+  }
+
+  /** The rule book has changed: what it takes away ends, and whoever watches hears of the rest. */
+  applyBook(): void {
+    const entries = this.entries()
+    for (const [id, controller] of [...this.#entryControllers]) {
+      if (entryOf(entries, id)) continue
+      this.#entryControllers.delete(id)
+      controller.abort(new Fault('lease_ended', 'the entry was changed or withdrawn'))
+    }
+    for (const watcher of [...this.#watchers]) watcher(entries)
+  }
+
+  matches(filter: LeaseFilter): boolean {
+    const { pid, process } = this.peer
+    return (
+      (filter.pid === undefined || filter.pid === pid) &&
+      (filter.process === undefined || filter.process === process.key) &&
+      (filter.spiffeId === undefined || this.entries().some((entry) => entry.spiffeId === filter.spiffeId))
+    )
+  }
+
+  /** Ends the lease with `fault` as the reason of every signal; the first reason counts. */
+  end(fault: Fault): void {
+    if (this.signal.aborted) return
+    const { holder, instances, forget } = this.#parts
+    holder.callers.delete(this.#end)
+    forget()
+    this.#controller.abort(fault)
+    for (const controller of this.#entryControllers.values()) controller.abort(fault)
+    this.#entryControllers.clear()
+    this.#watchers.clear()
+    this.#held.clear()
+    instances.release(holder)
+  }
+
+  #check(): void {
+    if (this.signal.aborted) throw Fault.from(this.signal.reason, 'lease_ended')
+    const { holder, instances, kernel, peer } = this.#parts
+    if (!holder.process || !kernel.isPidfdAlive(holder.process.pidfd)) {
+      const fault = new Fault('peer_gone')
+      instances.end(holder, fault)
+      throw fault
+    }
+    try {
+      checkProgram(peer.pid, peer.program, kernel)
+    } catch (error) {
+      const fault = Fault.from(error, 'attestation_failed')
+      this.end(fault)
+      throw fault
+    }
+  }
+
+  /** The caller's entry of the same SPIFFE ID by today's policy. */
+  #currentEntry(entry: Entry): Entry {
+    if (this.signal.aborted) throw Fault.from(this.signal.reason, 'lease_ended')
+    const current = entryOf(this.entries(), entry.spiffeId)
+    if (!current) throw new Fault('lease_ended', 'the entry was changed or withdrawn')
+    return current
+  }
+
+  #holderFor(entry: Entry): Holder {
+    const { holder, instances, kernel, peer } = this.#parts
+    if (entry.instance === 'process') return holder
+    if (entry.instance === 'identity') return instances.openIdentity()
+    // Where the process is now: a unit that it has left may have begun a new run since.
+    const unit = unitOf(kernel.readProcess(peer.pid)?.cgroups ?? [])
+    if (!unit || unit.name !== unitOf(peer.cgroups)?.name)
+      throw new Fault(
+        'attestation_failed',
+        `entry ${entry.name} wants a systemd unit and the caller is in none`,
+      )
+    return instances.openUnit(unit)
+  }
+
+  /** Begins to hash the program when `book` asks for it and the peer has any selector to go with it. */
+  #readHash(book: RuleBook): void {
+    const { hasher, peer } = this.#parts
+    if (this.#hash !== undefined || this.#selectors.size === 0 || !book.usesSelector('unix:sha256')) return
+    const hash = peer.program ? hasher.hash(peer.pid, peer.program) : { failure: 'unreadable' as const }
+    if (!(hash instanceof Promise)) {
+      this.#takeHash(hash)
+      return
+    }
+    this.#hash = 'pending'
+    this.#ready = hash.then((result) => {
+      this.#ready = undefined
+      this.#takeHash(result)
+      this.#book = undefined
+      if (!this.signal.aborted) this.applyBook()
+    })
+  }
+
+  #takeHash(hash: ProgramHash): void {
+    this.#hash = hash
+    if ('sha256' in hash)
+      this.#selectors = new Set([...this.#selectors, makeSelector('unix:sha256', hash.sha256)])
+  }
+}

@@ -1,0 +1,170 @@
+/** Attestation: from an accepted socket to a Workload, and from what changes afterwards to the end of its lease. */
+import type { Clock } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import type { Live } from '../base/live.ts'
+import type { RuleBook } from '../policy/book.ts'
+import type { Entry } from '../policy/entry.ts'
+import type { Selector } from '../spiffe/selector.ts'
+import type { Health } from '../telemetry/health.ts'
+import { Accounts } from './accounts.ts'
+import { type AttestedWorkload, Caller, type LeaseFilter } from './caller.ts'
+import { containerOf } from './cgroup.ts'
+import { Hasher, type HasherOptions } from './hash.ts'
+import { type InstanceLimits, Instances, processKey } from './instances.ts'
+import { type Kernel, systemKernel } from './kernel.ts'
+import { type OpenPeer, openPeer, openProcess } from './peer.ts'
+import { systemdSelectors, unitOf } from './systemd.ts'
+import { idSelectors, type OverflowIds, pathSelectors, readOverflowIds } from './unix.ts'
+
+export type { AttestedWorkload, LeaseFilter } from './caller.ts'
+
+/** What the agent sees of a process, for an operator. */
+export interface Description {
+  readonly pid: number
+  readonly uid: number
+  readonly gid: number
+  /** The instance key, `process:PID:START`. */
+  readonly key: string
+  readonly selectors: readonly Selector[]
+  readonly entries: readonly Entry[]
+  readonly notes: readonly string[]
+}
+
+export interface AttestationOptions {
+  readonly clock: Clock
+  readonly book: Live<RuleBook>
+  readonly health: Health
+  /** Refuse callers on kernels without SO_PEERPIDFD; default false. */
+  readonly requirePidfd?: boolean
+  readonly limits?: Partial<InstanceLimits>
+  readonly hashing?: Pick<HasherOptions, 'deadline' | 'maxBytes'>
+  readonly kernel?: Kernel
+}
+
+const NO_PATH =
+  'unix:path is missing: the program cannot be read, or its name leads elsewhere in the mount namespace of the agent'
+
+/** Attests callers and keeps their leases. */
+export class Attestation {
+  readonly #kernel: Kernel
+  readonly #book: Live<RuleBook>
+  readonly #health: Health
+  readonly #requirePidfd: boolean
+  readonly #accounts: Accounts
+  readonly #hasher: Hasher
+  readonly #instances: Instances
+  readonly #overflow: OverflowIds = readOverflowIds()
+  readonly #ownContainer: string | undefined
+  readonly #callers = new Set<Caller>()
+  readonly #unwatch: () => void
+  #isStopped = false
+
+  constructor(options: AttestationOptions) {
+    this.#kernel = options.kernel ?? systemKernel
+    this.#book = options.book
+    this.#health = options.health
+    this.#requirePidfd = options.requirePidfd ?? false
+    this.#accounts = new Accounts(options.clock)
+    this.#hasher = new Hasher({ ...options.hashing, clock: options.clock, kernel: this.#kernel })
+    this.#instances = new Instances(options.clock, this.#kernel, options.limits)
+    this.#ownContainer = containerOf(this.#kernel.readProcess(process.pid)?.cgroups ?? [])
+    this.#unwatch = options.book.watch((book) => this.#applyBook(book))
+  }
+
+  /** Open connections and live instances. */
+  get counts(): { readonly connections: number; readonly instances: number } {
+    return { connections: this.#callers.size, instances: this.#instances.count }
+  }
+
+  /**
+   * The workload at the other end of the accepted unix socket `fd`; the caller closes it with the connection. Throws
+   * peer_gone, peer_foreign, attestation_failed, too_many_connections, overloaded; draining after `stop`.
+   */
+  attest(fd: number): AttestedWorkload {
+    if (this.#isStopped) throw new Fault('draining')
+    const peer = openPeer(fd, {
+      kernel: this.#kernel,
+      requirePidfd: this.#requirePidfd,
+      degraded: () => this.#reportMissingPidfd(),
+    })
+    const caller: Caller = this.#open(peer, () => this.#callers.delete(caller))
+    this.#callers.add(caller)
+    return caller
+  }
+
+  /** What the process `pid` would be attested as; throws peer_gone or attestation_failed. */
+  async describe(pid: number): Promise<Description> {
+    const peer = openProcess(pid, this.#kernel)
+    const caller = this.#open(peer, () => {})
+    try {
+      await caller.ready
+      const { uid, gid } = peer
+      const { selectors, notes } = caller
+      return { pid, uid, gid, key: processKey(peer), selectors, notes, entries: caller.entries() }
+    } finally {
+      caller.close()
+    }
+  }
+
+  /** Ends the matching leases at once: streams through their workloads, keys through their instances. */
+  revoke(
+    filter: LeaseFilter,
+    fault = new Fault('revoked'),
+  ): { readonly workloads: number; readonly leases: number } {
+    const matching = [...this.#callers].filter((caller) => caller.matches(filter))
+    const leases = this.#instances.revoke(filter, fault)
+    for (const caller of matching) caller.end(fault)
+    return { workloads: matching.length, leases }
+  }
+
+  /** Ends every lease and gives everything back to the kernel. */
+  stop(fault = new Fault('draining')): void {
+    this.#isStopped = true
+    this.#unwatch()
+    for (const caller of [...this.#callers]) caller.end(fault)
+    this.#instances.stop(fault)
+    this.#hasher.stop()
+  }
+
+  #open(peer: OpenPeer, forget: () => void): Caller {
+    const parts = {
+      kernel: this.#kernel,
+      book: this.#book,
+      hasher: this.#hasher,
+      instances: this.#instances,
+    }
+    const holder = parts.instances.openProcess(peer)
+    try {
+      return new Caller({ ...parts, ...this.#select(peer), peer, holder, forget })
+    } catch (error) {
+      parts.instances.release(holder)
+      throw error
+    }
+  }
+
+  #select(peer: OpenPeer): { readonly selectors: readonly Selector[]; readonly note: string | undefined } {
+    const container = containerOf(peer.cgroups)
+    // In a container uids and paths are the container's own; without an attestor that knows it, they say nothing.
+    if (peer.namespacePids.length !== 1 || (container !== undefined && container !== this.#ownContainer))
+      return { selectors: [], note: 'the caller is in a container, and no container attestor is configured' }
+    const ids = idSelectors(peer, this.#accounts, this.#overflow)
+    if (ids.length === 0)
+      return { selectors: [], note: `uid ${peer.uid} is the overflow uid: the caller may be anyone` }
+    const paths = pathSelectors(peer, this.#kernel)
+    const selectors = [...ids, ...paths, ...systemdSelectors(unitOf(peer.cgroups))]
+    return { selectors, note: paths.length > 0 ? undefined : NO_PATH }
+  }
+
+  #applyBook(book: RuleBook): void {
+    this.#instances.applyBook(book)
+    for (const caller of [...this.#callers]) caller.applyBook()
+  }
+
+  #reportMissingPidfd(): void {
+    this.#health.degrade({
+      code: 'pidfd_missing',
+      message: 'callers are attested without SO_PEERPIDFD: the kernel is older than 6.5',
+      action: 'Run Linux 6.5 or newer; attestation.require_pidfd: true refuses callers until then.',
+    })
+  }
+}

@@ -1,0 +1,256 @@
+/**
+ * Instances: what keys hang on. A process, its systemd unit, or the identity on this node; each lives while something
+ * uses it and ends for good with what it stands for, connections or not. One timer asks the kernel for all of them.
+ */
+import { setMaxListeners } from 'node:events'
+import type { Clock, Millis } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import type { RuleBook } from '../policy/book.ts'
+import type { Entry } from '../policy/entry.ts'
+import type { Selector } from '../spiffe/selector.ts'
+import type { LeaseFilter } from './caller.ts'
+import type { Kernel } from './kernel.ts'
+import type { OpenPeer } from './peer.ts'
+import { openUnit, type Unit, type UnitRun } from './systemd.ts'
+import type { Instance } from './workload.ts'
+
+/** One entry's hold on an instance: ends with the instance, and earlier when the entry goes. */
+interface Lease {
+  readonly entry: Entry
+  /** The selectors of the caller that asked last; the entry must go on matching them. */
+  selectors: ReadonlySet<Selector>
+  readonly controller: AbortController
+  readonly instance: Instance
+}
+
+/** An instance and what hangs on it. */
+export interface Holder {
+  readonly instance: Instance
+  readonly controller: AbortController
+  /** Each connection's way to hear that the process has ended. */
+  readonly callers: Set<(fault: Fault) => void>
+  readonly leases: Map<string, Lease>
+  /** A process has a pidfd and a uid, a unit its run, the identity neither. */
+  readonly process?: { readonly pidfd: number; readonly uid: number }
+  readonly run?: UnitRun
+}
+
+export interface InstanceLimits {
+  /** Processes known at once, over all uids. */
+  readonly processes: number
+  readonly processesPerUid: number
+}
+
+const LOOK_EVERY: Millis = 250
+const DEFAULT_LIMITS: InstanceLimits = { processes: 32_768, processesPerUid: 8_192 }
+
+/** A controller whose signal thousands may listen to. */
+export function makeController(): AbortController {
+  const controller = new AbortController()
+  setMaxListeners(0, controller.signal)
+  return controller
+}
+
+/** All instances of the agent. */
+export class Instances {
+  readonly #clock: Clock
+  readonly #kernel: Kernel
+  readonly #limits: InstanceLimits
+  readonly #holders = new Map<string, Holder>()
+  readonly #processesOf = new Map<number, number>()
+  #processes = 0
+  #isArmed = false
+  #cancel = () => {}
+
+  constructor(clock: Clock, kernel: Kernel, limits: Partial<InstanceLimits> = {}) {
+    this.#clock = clock
+    this.#kernel = kernel
+    this.#limits = { ...DEFAULT_LIMITS, ...limits }
+  }
+
+  get count(): number {
+    return this.#holders.size
+  }
+
+  /** The peer's process. Owns `peer.pidfd` from here on; throws overloaded or too_many_connections at its limits. */
+  openProcess(peer: OpenPeer): Holder {
+    const key = processKey(peer)
+    const known = this.#holders.get(key)
+    // While the known pidfd lives, its pid is nobody else's.
+    if (known?.process && this.#kernel.isPidfdAlive(known.process.pidfd)) {
+      this.#kernel.closeFd(peer.pidfd)
+      return known
+    }
+    if (known) this.end(known, new Fault('peer_gone'))
+    try {
+      this.#makeRoom(peer.uid)
+    } catch (error) {
+      this.#kernel.closeFd(peer.pidfd)
+      throw error
+    }
+    this.#processes += 1
+    this.#processesOf.set(peer.uid, (this.#processesOf.get(peer.uid) ?? 0) + 1)
+    return this.#hold(key, { process: { pidfd: peer.pidfd, uid: peer.uid } })
+  }
+
+  /** The current run of `unit`; throws attestation_failed when its cgroup cannot be seen. */
+  openUnit(unit: Unit): Holder {
+    const run = openUnit(unit, this.#kernel)
+    if (!run || run.hasEnded())
+      throw new Fault('attestation_failed', `the cgroup of ${unit.name} cannot be seen`)
+    const key = `unit:${unit.name}:${run.invocation}`
+    return this.#holders.get(key) ?? this.#hold(key, { run })
+  }
+
+  /** The identity on this node: ends with the agent. */
+  openIdentity(): Holder {
+    return this.#holders.get('identity') ?? this.#hold('identity', {})
+  }
+
+  /** `holder` for `entry` alone: its signal aborts when either ends. Keys hang on this, so it keeps the holder. */
+  lease(holder: Holder, entry: Entry, selectors: ReadonlySet<Selector>): Instance {
+    const known = holder.leases.get(entry.spiffeId)
+    if (known) {
+      known.selectors = selectors
+      return known.instance
+    }
+    const controller = makeController()
+    const instance = { key: holder.instance.key, signal: controller.signal }
+    holder.leases.set(entry.spiffeId, { entry, selectors, controller, instance })
+    return instance
+  }
+
+  /** Forgets `holder` when no connection and no lease needs it; whatever else listens to it ends with it. */
+  release(holder: Holder): void {
+    if (holder.callers.size === 0 && holder.leases.size === 0) this.end(holder, new Fault('lease_ended'))
+  }
+
+  /** Ends an instance and everything that hangs on it. */
+  end(holder: Holder, fault: Fault): void {
+    const { key } = holder.instance
+    if (this.#holders.get(key) !== holder) return
+    this.#holders.delete(key)
+    if (holder.process) this.#forgetProcess(holder.process)
+    for (const lease of holder.leases.values()) lease.controller.abort(fault)
+    holder.leases.clear()
+    holder.controller.abort(fault)
+    for (const tell of [...holder.callers]) tell(fault)
+  }
+
+  /** Ends the processes and leases that `filter` names; how many leases. A whole process ends with all it holds. */
+  revoke(filter: LeaseFilter, fault: Fault): number {
+    let count = 0
+    for (const holder of [...this.#holders.values()]) {
+      if (!isProcessOf(filter, holder)) continue
+      if (filter.spiffeId === undefined) {
+        count += holder.leases.size
+        this.end(holder, fault)
+      } else count += this.#endLeases(holder, (lease) => lease.entry.spiffeId === filter.spiffeId, fault)
+    }
+    return count
+  }
+
+  /** Ends the leases whose entry the new book does not give any more. */
+  applyBook(book: RuleBook): void {
+    const fault = new Fault('lease_ended', 'the entry was changed or withdrawn')
+    for (const holder of [...this.#holders.values()])
+      this.#endLeases(holder, (lease) => !isGiven(book, lease), fault)
+  }
+
+  #endLeases(holder: Holder, isOver: (lease: Lease) => boolean, fault: Fault): number {
+    const over = [...holder.leases].filter(([, lease]) => isOver(lease))
+    for (const [id, lease] of over) {
+      holder.leases.delete(id)
+      lease.controller.abort(fault)
+    }
+    this.release(holder)
+    return over.length
+  }
+
+  stop(fault: Fault): void {
+    for (const holder of [...this.#holders.values()]) this.end(holder, fault)
+    this.#cancel()
+    this.#isArmed = false
+  }
+
+  #hold(key: string, rest: Pick<Holder, 'process' | 'run'>): Holder {
+    const controller = makeController()
+    const instance = { key, signal: controller.signal }
+    const holder = {
+      instance,
+      controller,
+      callers: new Set<(fault: Fault) => void>(),
+      leases: new Map(),
+      ...rest,
+    }
+    this.#holders.set(key, holder)
+    this.#arm()
+    return holder
+  }
+
+  #forgetProcess(process: { readonly pidfd: number; readonly uid: number }): void {
+    this.#kernel.closeFd(process.pidfd)
+    this.#processes -= 1
+    const left = (this.#processesOf.get(process.uid) ?? 1) - 1
+    if (left > 0) this.#processesOf.set(process.uid, left)
+    else this.#processesOf.delete(process.uid)
+  }
+
+  #makeRoom(uid: number): void {
+    if (!this.#isFull(uid)) return
+    this.#endFinished()
+    if (this.#processes >= this.#limits.processes)
+      throw new Fault('overloaded', `${this.#processes} processes hold identities`)
+    if (this.#isFull(uid))
+      throw new Fault(
+        'too_many_connections',
+        `${this.#processesOf.get(uid)} processes of uid ${uid} hold identities`,
+      )
+  }
+
+  #isFull(uid: number): boolean {
+    const { processes, processesPerUid } = this.#limits
+    return this.#processes >= processes || (this.#processesOf.get(uid) ?? 0) >= processesPerUid
+  }
+
+  #arm(): void {
+    if (this.#isArmed) return
+    this.#isArmed = true
+    this.#cancel = this.#clock.after(LOOK_EVERY, () => {
+      this.#isArmed = false
+      this.#endFinished()
+      if (this.#holders.size > 0) this.#arm()
+    })
+  }
+
+  #endFinished(): void {
+    const holders = [...this.#holders.values()]
+    const processes = holders.flatMap((holder) => (holder.process ? [{ holder, ...holder.process }] : []))
+    const ended = this.#kernel.endedPidfds(processes.map(({ pidfd }) => pidfd))
+    const gone = ended.flatMap((index) => processes[index]?.holder ?? [])
+    const fault = new Fault('peer_gone')
+    for (const holder of gone) this.end(holder, fault)
+    for (const holder of holders) {
+      if (holder.run?.hasEnded())
+        this.end(holder, new Fault('lease_ended', `${holder.run.unit.name} has ended`))
+    }
+  }
+}
+
+/** Names a process on this machine since boot. */
+export function processKey(process: { readonly pid: number; readonly startTime: string }): string {
+  return `process:${process.pid}:${process.startTime}`
+}
+
+/** Whether a filter by process means this instance; one without means all. */
+function isProcessOf(filter: LeaseFilter, holder: Holder): boolean {
+  const { key } = holder.instance
+  const isOfPid = filter.pid === undefined || key.startsWith(`process:${filter.pid}:`)
+  return isOfPid && (filter.process === undefined || filter.process === key)
+}
+
+function isGiven(book: RuleBook, lease: Lease): boolean {
+  const { spiffeId, instance } = lease.entry
+  const entries = instance === 'identity' ? book.entries : book.entriesFor(lease.selectors)
+  return entries.some((entry) => entry.spiffeId === spiffeId && entry.instance === instance)
+}
