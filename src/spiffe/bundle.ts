@@ -1,11 +1,11 @@
 /** Trust bundles (SPIFFE_Trust_Domain_and_Bundle.md s.4): what a trust domain's SVIDs are verified with. */
-import { createPublicKey, type KeyObject } from 'node:crypto'
+import type { KeyObject } from 'node:crypto'
 import { Fault } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
 import { parseCertificate } from './certificate.ts'
 import { publicKeyOf } from './certificate-key.ts'
 import type { TrustDomain } from './id.ts'
-import { type PublicJwk, publicJwkOf } from './jwk.ts'
+import { importPublicJwk, type PublicJwk, publicJwkOf } from './jwk.ts'
 
 /** A key that verifies tokens. */
 export interface KeyAuthority {
@@ -77,7 +77,7 @@ export function parseBundle(text: string, trustDomain: TrustDomain): Bundle {
   if (keys.length > KEYS_LIMIT) throw malformed(`over ${KEYS_LIMIT} keys`)
   if (!isCount(sequence)) throw malformed('`spiffe_sequence` is not an integer from 0 to 2^53 - 1')
   if (!isCount(hint)) throw malformed('`spiffe_refresh_hint` is not an integer from 0')
-  const jwks = keys.filter(isUsable)
+  const jwks = keys.filter(isMembers)
   refuseTwins(jwks)
   return {
     trustDomain,
@@ -101,13 +101,8 @@ function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && Number(value) >= 0
 }
 
-const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
-
-/** A JWK of a known kind; one that publishes its private half is nobody's any more. */
-function isUsable(key: unknown): key is Members {
-  if (typeof key !== 'object' || key === null || Array.isArray(key)) return false
-  const { kty } = key as Members
-  return (kty === 'EC' || kty === 'RSA') && !PRIVATE_MEMBERS.some((name) => name in key)
+function isMembers(key: unknown): key is Members {
+  return typeof key === 'object' && key !== null && !Array.isArray(key)
 }
 
 /** WIT-SVID.md s.5: a `kid` is unique across the keys of both token kinds. */
@@ -121,7 +116,8 @@ function refuseTwins(jwks: readonly Members[]): void {
 function x509Of(jwk: Members): readonly Buffer[] {
   const chain = jwk['x5c']
   const first: unknown = Array.isArray(chain) ? chain[0] : undefined
-  if (jwk['use'] !== 'x509-svid' || typeof first !== 'string') return []
+  const { use, kty } = jwk
+  if (use !== 'x509-svid' || (kty !== 'EC' && kty !== 'RSA') || typeof first !== 'string') return []
   const der = Buffer.from(first, 'base64')
   if (der.toString('base64') !== first) return []
   try {
@@ -134,12 +130,8 @@ function x509Of(jwk: Members): readonly Buffer[] {
 function keyOf(jwk: Members, use: string): readonly (readonly [string, KeyAuthority])[] {
   const { kid } = jwk
   if (jwk['use'] !== use || typeof kid !== 'string' || kid === '') return []
-  try {
-    const key = createPublicKey({ key: jwk, format: 'jwk' })
-    return [[kid, { key, jwk: publicJwkOf(key) }]]
-  } catch {
-    return []
-  }
+  const key = importPublicJwk(jwk)
+  return key ? [[kid, { key, jwk: publicJwkOf(key) }]] : []
 }
 
 function malformed(what: string): Fault {

@@ -26,3 +26,18 @@ export function publicJwkOf(key: KeyObject): PublicJwk {
   if (kty === 'RSA' && n && e) return { kty, n, e }
   throw new Fault('bug', 'a key is neither EC nor RSA')
 }
+
+const PRIVATE_MEMBERS = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k']
+
+/** The key of a JWK from outside; undefined for a kind that no SVID may have and for one that shows its private half. */
+export function importPublicJwk(jwk: Readonly<Record<string, unknown>>): KeyObject | undefined {
+  if (jwk['kty'] !== 'EC' && jwk['kty'] !== 'RSA') return undefined
+  if (PRIVATE_MEMBERS.some((name) => name in jwk)) return undefined
+  try {
+    const key = createPublicKey({ key: jwk, format: 'jwk' })
+    publicJwkOf(key)
+    return key
+  } catch {
+    return undefined
+  }
+}

@@ -22,7 +22,7 @@ export interface Jws {
 
 const TOKEN_LIMIT = 64 * 1024
 const PART = /^[A-Za-z0-9_-]+$/
-const RSA_BITS = { least: 2048, most: 8192 }
+const RSA = { leastBits: 2048, mostBits: 8192, mostExponent: 2n ** 32n }
 const CURVES: Readonly<Record<string, string>> = {
   ES256: 'prime256v1',
   ES384: 'secp384r1',
@@ -47,7 +47,7 @@ export function isJwsAlg(alg: unknown): alg is JwsAlg {
 /** The parts of a compact JWS; undefined when it is not one. The text is never quoted: it is a credential. */
 export function parseJws(text: string): Jws | undefined {
   if (text.length > TOKEN_LIMIT) return undefined
-  const [header, payload, signature, ...rest] = text.split('.')
+  const [header, payload, signature, ...rest] = text.split('.', 4)
   if (header === undefined || payload === undefined || signature === undefined || rest.length > 0)
     return undefined
   const bytes = decode(signature)
@@ -82,7 +82,7 @@ function decode(part: string): Buffer | undefined {
 
 /** Whether the signature is `key`'s by `alg`; false, never a throw, when key and algorithm do not fit. */
 export function verifyJws(jws: Jws, key: KeyObject, alg: JwsAlg): boolean {
-  if (!fits(key, alg)) return false
+  if (!isFit(key, alg)) return false
   const input = Buffer.from(jws.signingInput, 'latin1')
   const digest = `sha${alg.slice(2)}`
   if (alg.startsWith('ES')) return verify(digest, input, { key, dsaEncoding: 'ieee-p1363' }, jws.signature)
@@ -91,11 +91,12 @@ export function verifyJws(jws: Jws, key: KeyObject, alg: JwsAlg): boolean {
   return verify(digest, input, { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength }, jws.signature)
 }
 
-function fits(key: KeyObject, alg: JwsAlg): boolean {
-  const details = key.asymmetricKeyDetails
-  if (alg.startsWith('ES')) return key.asymmetricKeyType === 'ec' && details?.namedCurve === CURVES[alg]
-  const bits = details?.modulusLength ?? 0
-  return key.asymmetricKeyType === 'rsa' && bits >= RSA_BITS.least && bits <= RSA_BITS.most
+/** Whether `key` may sign by `alg`; RSA within bounds, so that a verification costs little (threats row 10). */
+export function isFit(key: KeyObject, alg: JwsAlg): boolean {
+  const { asymmetricKeyType: type, asymmetricKeyDetails: details } = key
+  if (alg.startsWith('ES')) return type === 'ec' && details?.namedCurve === CURVES[alg]
+  const { modulusLength: bits = 0, publicExponent = 0n } = details ?? {}
+  return type === 'rsa' && bits >= RSA.leastBits && bits <= RSA.mostBits && publicExponent <= RSA.mostExponent
 }
 
 /** Signs `payload` under `header`; the members' order is kept. */

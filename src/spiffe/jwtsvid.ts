@@ -33,14 +33,17 @@ export function makeJwtSvid(claims: JwtSvidClaims, signer: JwsSigner): string {
   return makeJws(header, { sub: spiffeId, aud: audience, exp: expires, iat: now }, signer)
 }
 
-/** Verifies `token` for `audience`; throws svid_invalid, svid_expired, svid_audience, bundle_missing. */
+/**
+ * Verifies `token` for `audience` with the bundle of its subject's trust domain. Throws svid_invalid, svid_expired,
+ * svid_audience, bundle_missing, spiffe_id_invalid.
+ */
 export function verifyJwtSvid(token: string, audience: string, bundleOf: BundleOf, now: Seconds): JwtSvid {
   const jws = parseJws(token)
   if (!jws) throw invalid('it is not a compact JWS')
   const alg = checkHeader(jws.header)
   const spiffeId = subjectOf(jws.payload)
   checkSignature(jws, alg, spiffeId, bundleOf)
-  const expires = checkTimes(jws.payload, now)
+  const expires = checkTimes(jws.payload, now, ['nbf', 'iat'])
   return { spiffeId, audience: checkAudience(jws.payload['aud'], audience), expires, claims: jws.payload }
 }
 
@@ -68,14 +71,19 @@ function checkSignature(jws: Jws, alg: JwsAlg, spiffeId: SpiffeId, bundleOf: Bun
   if (!verifyJws(jws, authority.key, alg)) throw invalid('its signature is wrong')
 }
 
-/** The `exp` of claims that are in force; `nbf` and `iat` are checked where they are. */
-export function checkTimes(payload: Readonly<Record<string, unknown>>, now: Seconds): Seconds {
+/** The `exp` of claims that are in force now; `starts` names those that must not be in the future. */
+export function checkTimes(
+  payload: Readonly<Record<string, unknown>>,
+  now: Seconds,
+  starts: readonly ('nbf' | 'iat')[],
+): Seconds {
   const { exp, nbf, iat } = payload
   if (!isDate(exp)) throw invalid('it has no usable exp')
   if (exp <= now - LEEWAY) throw new Fault('svid_expired', `the SVID expired ${Math.ceil(now - exp)} s ago`)
   for (const [name, value] of Object.entries({ nbf, iat })) {
-    if (value !== undefined && !isDate(value)) throw invalid(`its ${name} is not a date`)
-    if (isDate(value) && value > now + LEEWAY)
+    if (value === undefined) continue
+    if (!isDate(value)) throw invalid(`its ${name} is not a date`)
+    if (starts.some((start) => start === name) && value > now + LEEWAY)
       throw invalid(`its ${name} is ${Math.ceil(value - now)} s in the future`)
   }
   return exp

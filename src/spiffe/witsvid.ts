@@ -1,11 +1,11 @@
 /** WIT-SVIDs (WIT-SVID.md, incubating, spiffe/spiffe#362): an identity token that is worth nothing without its key. */
-import { createPublicKey, type KeyObject } from 'node:crypto'
+import type { KeyObject } from 'node:crypto'
 import type { Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { BundleOf } from './bundle.ts'
 import { parseWorkloadId, type SpiffeId, trustDomainOf } from './id.ts'
-import { type PublicJwk, publicJwkOf } from './jwk.ts'
-import { isJwsAlg, type JwsAlg, type JwsSigner, makeJws, parseJws, verifyJws } from './jws.ts'
+import { importPublicJwk, type PublicJwk, publicJwkOf } from './jwk.ts'
+import { isFit, isJwsAlg, type JwsAlg, type JwsSigner, makeJws, parseJws, verifyJws } from './jws.ts'
 import { checkTimes, invalid } from './jwtsvid.ts'
 
 export interface WitSvidClaims {
@@ -34,7 +34,7 @@ export function makeWitSvid(claims: WitSvidClaims, signer: JwsSigner): string {
   return makeJws({ alg: signer.alg, kid, typ: 'wit+jwt' }, payload, signer)
 }
 
-/** Verifies the token alone; throws svid_invalid, svid_expired, bundle_missing. */
+/** Verifies the token alone; throws svid_invalid, svid_expired, bundle_missing, spiffe_id_invalid. */
 export function verifyWitSvid(token: string, bundleOf: BundleOf, now: Seconds): WitSvid {
   const jws = parseJws(token)
   if (!jws) throw invalid('it is not a compact JWS')
@@ -51,20 +51,23 @@ export function verifyWitSvid(token: string, bundleOf: BundleOf, now: Seconds): 
   const authority = bundle.witAuthorities.get(kid)
   if (!authority) throw invalid('its kid is not in the bundle of its trust domain')
   if (!verifyJws(jws, authority.key, alg)) throw invalid('its signature is wrong')
-  return { spiffeId, ...confirmationOf(cnf), expires: checkTimes(jws.payload, now) }
+  // WIT-SVID.md s.3: `iat` is no lower bound.
+  return { spiffeId, ...confirmationOf(cnf), expires: checkTimes(jws.payload, now, ['nbf']) }
 }
 
+/** RFC 7800 s.3.1: one key only. */
+const OTHER_KEYS = ['jwe', 'jku']
+
 function confirmationOf(cnf: unknown): { key: KeyObject; jwk: PublicJwk; alg: JwsAlg } {
-  const jwk = typeof cnf === 'object' && cnf !== null && 'jwk' in cnf ? cnf.jwk : undefined
-  if (typeof jwk !== 'object' || jwk === null) throw invalid('it has no cnf.jwk')
-  const members = { ...jwk } as Record<string, unknown>
-  const { alg } = members
+  const jwk = isMembers(cnf) && !OTHER_KEYS.some((name) => name in cnf) ? cnf['jwk'] : undefined
+  if (!isMembers(jwk)) throw invalid('it has no cnf with one jwk')
+  const { alg } = jwk
   if (!isJwsAlg(alg)) throw invalid('its cnf.jwk has no usable alg')
-  if ('d' in members || 'k' in members) throw invalid('its cnf.jwk is not a public key')
-  try {
-    const key = createPublicKey({ key: members, format: 'jwk' })
-    return { key, jwk: publicJwkOf(key), alg }
-  } catch {
-    throw invalid('its cnf.jwk is not a key')
-  }
+  const key = importPublicJwk(jwk)
+  if (!key || !isFit(key, alg)) throw invalid('its cnf.jwk is not a public key of its alg')
+  return { key, jwk: publicJwkOf(key), alg }
+}
+
+function isMembers(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
