@@ -81,7 +81,7 @@ function canonicalPath(path: string): string {
   return path.replace(/%[0-9a-f]{2}/gi, (hex) => hex.toUpperCase())
 }
 
-/** Ordered: the first that holds is the message. */
+/** Ordered: the first that holds is the message. Each runs in linear time: callers choose the text (threats row 10). */
 const CAUSES: readonly (readonly [RegExp, string])[] = [
   [/[^!-~]/, 'it has a space, control or non-ASCII character'],
   [/\\/, 'it has a backslash'],
@@ -95,7 +95,7 @@ const CAUSES: readonly (readonly [RegExp, string])[] = [
   [/^[^?]*%(?![0-9a-f]{2})/i, 'it has an incomplete escape'],
   [/^[^?]*%(?:2[de]|3[0-9]|[46][1-9a-f]|5[0-9af]|7[0-9ae])/i, 'it escapes a character that needs no escape'],
   [
-    /^[^:]*:\/\/[^/?]*:(?![1-9][0-9]{0,4}(?:[/?]|$))[^/?\]]*(?:[/?]|$)/,
+    /^[^:]*:\/\/[^/?]*:(?![1-9][0-9]{0,4}(?:[/?]|$))[^/?\]:]*(?:[/?]|$)/,
     'its port is not a number from 1 to 65535',
   ],
   [
