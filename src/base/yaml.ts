@@ -33,7 +33,7 @@ export async function parseYaml(file: string, text: string): Promise<YamlResult>
   if (text.length > YAML_LIMIT) return failed(file, 0, `is over ${YAML_LIMIT} characters`)
   const layout = layoutProblem(text)
   if (layout) return failed(file, layout.line, layout.message)
-  const yaml = await import('yaml')
+  const { yaml } = await import('./yaml-library.ts')
   const lines = new yaml.LineCounter()
   const lineAt = (offset: number) => lines.linePos(offset).line
   const document = yaml.parseDocument(text, {
