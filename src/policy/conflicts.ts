@@ -64,7 +64,7 @@ function entryTwins(entries: readonly Entry[]): readonly Problem[] {
   ])
 }
 
-// A caller chooses what it runs: any user may run the same file, and may load code into it.
+// A caller chooses what it runs, and may load code into it.
 const PROGRAM_KINDS: ReadonlySet<string> = new Set(['unix:path', 'unix:sha256'])
 
 function entryProblems(entry: Entry, home: string): readonly Problem[] {

@@ -1,41 +1,56 @@
 /** The policy of `--dev` and `init`: one file a layer, for the users of one machine and two harmless targets. */
+import { readFileSync } from 'node:fs'
 import type { TrustDomain } from '../spiffe/id.ts'
 import type { PolicyText } from './statements.ts'
 
-/** A local user who gets an identity. */
-export interface DevUser {
-  readonly uid: number
-  /** The login name, when the machine knows one. */
-  readonly name?: string | undefined
-}
-
 export interface DevPolicyOptions {
   readonly trustDomain: TrustDomain
-  readonly users: readonly DevUser[]
-  /** Put before the file names: where `init` writes them. */
-  readonly directory?: string
+  /** The users who get an identity. */
+  readonly uids: readonly number[]
+  /** Login names; those of /etc/passwd when absent. */
+  readonly nameOf?: (uid: number) => string | undefined
 }
 
-/** The four files; they load as they stand. */
-export function devPolicyFiles(options: DevPolicyOptions): readonly PolicyText[] {
-  const at = options.directory === undefined ? '' : `${options.directory}/`
+/** The four files, named without a directory; they load as they stand. */
+export function devPolicy(options: DevPolicyOptions): readonly PolicyText[] {
+  const names = options.nameOf ?? loginNames()
+  const users = options.uids.map((uid) => ({ uid, id: devSpiffeId(options.trustDomain, uid, names(uid)) }))
   return [
-    { file: `${at}identity.yaml`, text: identityText(options) },
-    { file: `${at}platform.yaml`, text: PLATFORM },
-    { file: `${at}application.yaml`, text: applicationText(options) },
-    { file: `${at}security.yaml`, text: SECURITY },
+    { file: 'identity.yaml', text: identityText(users) },
+    { file: 'platform.yaml', text: PLATFORM },
+    { file: 'application.yaml', text: applicationText(options.trustDomain, users) },
+    { file: 'security.yaml', text: SECURITY },
   ]
 }
 
-/** `spiffe://dev.holdfast.test/user/ann`; a name that is no path segment gives way to the uid. */
-export function devSpiffeId(trustDomain: TrustDomain, user: DevUser): string {
-  const isSegment = user.name !== undefined && /^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,64}$/.test(user.name)
-  return `spiffe://${trustDomain}/user/${isSegment ? user.name : `uid-${user.uid}`}`
+interface DevUser {
+  readonly uid: number
+  readonly id: string
 }
 
-function identityText({ trustDomain, users }: DevPolicyOptions): string {
+/** `spiffe://dev.holdfast.test/user/ann`; a name that is no path segment gives way to the uid. */
+export function devSpiffeId(trustDomain: TrustDomain, uid: number, name?: string): string {
+  const isSegment = name !== undefined && /^(?!\.{1,2}$)[a-zA-Z0-9._-]{1,64}$/.test(name)
+  return `spiffe://${trustDomain}/user/${isSegment ? name : `uid-${uid}`}`
+}
+
+/** Two names of one uid are one user: the first line counts, as for getpwuid(3). */
+function loginNames(): (uid: number) => string | undefined {
+  const names = new Map<number, string>()
+  try {
+    for (const line of readFileSync('/etc/passwd', 'utf8').split('\n')) {
+      const [name = '', , uid] = line.split(':')
+      if (uid !== undefined && !names.has(Number(uid))) names.set(Number(uid), name)
+    }
+  } catch {
+    // Without the file there are no names, and uids will do.
+  }
+  return (uid) => names.get(uid)
+}
+
+function identityText(users: readonly DevUser[]): string {
   const entries = users.map(
-    (user) => `  - spiffe_id: ${devSpiffeId(trustDomain, user)}
+    (user) => `  - spiffe_id: ${user.id}
     selectors: [unix:uid:${user.uid}]
     deliver: { x509: true, jwt: true, wit: true }
 `,
@@ -74,17 +89,17 @@ targets:
       - https://[::1]:*
 `
 
-function applicationText({ trustDomain, users }: DevPolicyOptions): string {
+function applicationText(trustDomain: TrustDomain, users: readonly DevUser[]): string {
   const [first] = users
   const test = `tests:
   - name: a user may ask for a proof for the example API
-    spiffe_id: ${first ? devSpiffeId(trustDomain, first) : ''}
+    spiffe_id: ${first?.id}
     method: GET
     url: https://api.example.test/orders
     token: none
     expect: allow
   - name: nobody may ask for a proof for another host
-    spiffe_id: ${first ? devSpiffeId(trustDomain, first) : ''}
+    spiffe_id: ${first?.id}
     method: GET
     url: https://other.example.test/
     expect: deny

@@ -1,0 +1,139 @@
+/** Why a request would be allowed or not: facts, entry, rule, the nearest miss and the smallest change. Pure. */
+import { type Owner, REASONS, type Reason } from '../base/reasons.ts'
+import type { CanonicalUrl } from '../proof/target.ts'
+import type { SpiffeId } from '../spiffe/id.ts'
+import type { Selector } from '../spiffe/selector.ts'
+import type { RuleBook } from './book.ts'
+import { type Decision, decide, type Question } from './decide.ts'
+import type { Entry } from './entry.ts'
+import type { ProofKind } from './grant.ts'
+import { placeText } from './statements.ts'
+
+/** What is asked; the identity is the first that the selectors give. */
+export interface ExplainAsk {
+  readonly selectors: readonly Selector[]
+  readonly method: string | undefined
+  readonly url: CanonicalUrl
+  readonly kind: ProofKind
+  readonly token: 'full' | 'hash' | 'none'
+}
+
+/** The answer, in the names of the wire. */
+export interface Explanation {
+  readonly allowed: boolean
+  /** The request is refused by the rules and let through by `mode: observe`. */
+  readonly observed?: true
+  readonly selectors: readonly Selector[]
+  readonly method?: string
+  readonly origin: string
+  readonly path: string
+  readonly entry?: ExplainedEntry
+  /** Without an entry: the one that shares most selectors with the caller, and those that it wants besides. */
+  readonly nearest_entry?: ExplainedEntry & { readonly missing: readonly Selector[] }
+  readonly target?: string
+  /** `file:line` of the grant that allows it. */
+  readonly rule?: string
+  /** `file:line` of the statement that comes nearest. */
+  readonly nearest?: string
+  readonly reason?: Reason
+  readonly owner?: Owner
+  readonly message?: string
+  /** The smallest change that would allow it. */
+  readonly action?: string
+  /** Other identities of the caller that would be allowed: a request may name one as `spiffe_id`. */
+  readonly allowed_as?: readonly SpiffeId[]
+  /** Which policy this is. */
+  readonly policy: string
+}
+
+export interface ExplainedEntry {
+  readonly name: string
+  readonly spiffe_id: SpiffeId
+  /** `file:line` */
+  readonly place: string
+}
+
+/** How `book` answers `ask`, and why. */
+export function explain(book: RuleBook, ask: ExplainAsk): Explanation {
+  const { selectors, method, url } = ask
+  const facts = {
+    selectors,
+    ...(method === undefined ? {} : { method }),
+    origin: url.origin,
+    path: url.path,
+    policy: book.hash,
+  }
+  const [entry, ...others] = book.entriesFor(new Set(selectors))
+  if (!entry) return { allowed: false, ...facts, ...withoutEntry(book, selectors) }
+  const decision = decide(book, questionOf(ask, entry))
+  const allowedAs = decision.allowed
+    ? []
+    : others.filter((other) => decide(book, questionOf(ask, other)).allowed).map((other) => other.spiffeId)
+  return {
+    ...answerOf(decision),
+    ...facts,
+    entry: entryFacts(entry),
+    ...(allowedAs.length > 0 ? { allowed_as: allowedAs } : {}),
+    ...(book.observe && !decision.allowed ? { observed: true as const } : {}),
+  }
+}
+
+function questionOf(ask: ExplainAsk, entry: Entry): Question {
+  return { ...ask, spiffeId: entry.spiffeId, entry }
+}
+
+function entryFacts(entry: Entry): ExplainedEntry {
+  return { name: entry.name, spiffe_id: entry.spiffeId, place: placeText(entry.place) }
+}
+
+function answerOf(decision: Decision): Partial<Explanation> & { readonly allowed: boolean } {
+  if (decision.allowed) return { allowed: true, target: decision.target.name, rule: placeText(decision.rule) }
+  const { reason, owner, message, action, target, nearest } = decision
+  return {
+    allowed: false,
+    reason,
+    owner,
+    message,
+    action,
+    ...(target ? { target: target.name } : {}),
+    ...(nearest ? { nearest: placeText(nearest) } : {}),
+  }
+}
+
+function withoutEntry(book: RuleBook, selectors: readonly Selector[]): Partial<Explanation> {
+  const { owner, cause, cure } = REASONS.no_identity
+  const base = { reason: 'no_identity', owner, message: cause } as const
+  const near = nearestEntry(book.entries, new Set(selectors))
+  if (!near) {
+    const wanted = selectors.length > 0 ? selectors.join(', ') : cure
+    return { ...base, action: `Add an entry with selectors that this caller has: ${wanted}` }
+  }
+  const place = placeText(near.entry.place)
+  const action = `The nearest entry, ${near.entry.name} at ${place}, also wants ${near.missing.join(', ')}.`
+  return {
+    ...base,
+    action,
+    nearest: place,
+    nearest_entry: { ...entryFacts(near.entry), missing: near.missing },
+  }
+}
+
+interface Near {
+  readonly entry: Entry
+  readonly missing: readonly Selector[]
+}
+
+/** Entries that share no selector stay out: they are no concern of this caller. */
+function nearestEntry(entries: readonly Entry[], selectors: ReadonlySet<Selector>): Near | undefined {
+  let nearest: Near | undefined
+  let best = 0
+  for (const entry of entries) {
+    const missing = entry.selectors.filter((selector) => !selectors.has(selector))
+    const share = (entry.selectors.length - missing.length) / entry.selectors.length
+    if (share > best) {
+      nearest = { entry, missing }
+      best = share
+    }
+  }
+  return nearest
+}

@@ -1,0 +1,77 @@
+/** Runs the tests that stand beside the rules: each asks one question and says what the answer has to be. */
+import { Fault } from '../base/fault.ts'
+import { canonicalUrl } from '../proof/target.ts'
+import type { PolicyTest, RuleBook } from './book.ts'
+import { decide } from './decide.ts'
+import type { Entry, Place } from './entry.ts'
+import { placeText } from './statements.ts'
+
+export interface PolicyTestResult {
+  readonly name: string
+  readonly place: Place
+  readonly passed: boolean
+  /** What was answered. */
+  readonly message: string
+}
+
+/** The results of all tests of `book`, in their order. */
+export function runPolicyTests(book: RuleBook): readonly PolicyTestResult[] {
+  return book.tests.map((test) => {
+    const answer = answerOf(book, test)
+    return { name: test.name, place: test.place, ...judge(test, answer) }
+  })
+}
+
+interface Answer {
+  readonly allowed: boolean
+  readonly reason: string | undefined
+  readonly rule: Place | undefined
+  readonly ruleName: string
+  readonly message: string
+}
+
+function answerOf(book: RuleBook, test: PolicyTest): Answer {
+  const refused = (reason: string, message: string): Answer => ({
+    allowed: false,
+    reason,
+    rule: undefined,
+    ruleName: '',
+    message: `${reason}: ${message}`,
+  })
+  const entry = book.entries.find((each) => each.spiffeId === test.spiffeId)
+  if (!entry) return refused('no_identity', `no entry gives ${test.spiffeId}`)
+  try {
+    return askBook(book, test, entry)
+  } catch (error) {
+    const fault = Fault.from(error)
+    return refused(fault.reason, fault.message)
+  }
+}
+
+function askBook(book: RuleBook, test: PolicyTest, entry: Entry): Answer {
+  const { kind, spiffeId, method, token } = test
+  const selectors = test.selectors.length > 0 ? test.selectors : entry.selectors
+  const url = canonicalUrl(test.url)
+  const decision = decide(book, { kind, spiffeId, entry, method, url, token, selectors })
+  if (!decision.allowed) {
+    const { reason, message, nearest: rule } = decision
+    return { allowed: false, reason, rule, ruleName: '', message: `${reason}: ${message}` }
+  }
+  const grants = decision.target.application?.grants ?? []
+  const ruleName = grants.find((grant) => grant.place === decision.rule)?.name ?? ''
+  const by = ruleName === '' ? placeText(decision.rule) : `${ruleName}, ${placeText(decision.rule)}`
+  return { allowed: true, reason: undefined, rule: decision.rule, ruleName, message: `allowed by ${by}` }
+}
+
+function judge(test: PolicyTest, answer: Answer): Pick<PolicyTestResult, 'passed' | 'message'> {
+  if (answer.allowed !== (test.expect === 'allow')) {
+    return { passed: false, message: `wanted ${test.expect}; ${answer.message}` }
+  }
+  if (test.reason !== undefined && test.reason !== answer.reason) {
+    return { passed: false, message: `wanted the reason ${test.reason}; ${answer.message}` }
+  }
+  if (test.rule !== undefined && test.rule !== answer.ruleName) {
+    return { passed: false, message: `wanted the rule ${test.rule}; ${answer.message}` }
+  }
+  return { passed: true, message: answer.message }
+}
