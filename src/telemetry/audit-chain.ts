@@ -52,7 +52,7 @@ export class Chain {
   #hash: string
 
   constructor(boot: string, end: ChainEnd) {
-    this.#boot = boot
+    this.#boot = JSON.stringify(boot)
     this.#seq = end.seq
     this.#hash = end.hash
   }
@@ -78,7 +78,7 @@ export class Chain {
   }
 
   #head(ts: string): string {
-    return `{"seq":${this.#seq + 1},"ts":"${ts}","boot":"${this.#boot}","prev":"${this.#hash}"`
+    return `{"seq":${this.#seq + 1},"ts":"${ts}","boot":${this.#boot},"prev":"${this.#hash}"`
   }
 
   #add(line: string): string {

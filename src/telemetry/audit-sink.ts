@@ -18,7 +18,9 @@ import { CHAIN_START, type ChainEnd, sha256 } from './audit-chain.ts'
 /** What an opened sink holds already. */
 export interface Found {
   readonly end: ChainEnd
-  /** A half-written line after the last whole one. */
+  /** Whether the last line lacks its line feed. */
+  readonly isOpen?: boolean
+  /** What that line is when it is not even a whole record. */
   readonly torn?: { readonly bytes: number; readonly hash: string } | undefined
 }
 
@@ -28,6 +30,8 @@ export interface Sink {
   open(): Found
   /** Writes from `start` on; returns how many bytes were taken, at least 1. */
   write(bytes: Uint8Array, start: number): number
+  /** Whether lines can be read again, so that a checkpoint has a use. */
+  readonly isKept: boolean
   /** Whether the next line belongs in a new file. */
   readonly isFull: boolean
   /** The `seq` of the oldest record that `rotate` will keep; undefined when it drops nothing. */
@@ -54,9 +58,10 @@ export function auditFiles(path: string): readonly string[] {
 
 function rotatedFiles(path: string): readonly { readonly file: string; readonly age: number }[] {
   const prefix = `${basename(path)}.`
-  return readdirSync(dirname(path))
-    .filter((name) => name.startsWith(prefix) && /^[1-9]\d{0,5}$/.test(name.slice(prefix.length)))
-    .map((name) => ({ file: join(dirname(path), name), age: Number(name.slice(prefix.length)) }))
+  return readdirSync(dirname(path), { withFileTypes: true })
+    .filter((entry) => entry.isFile() && entry.name.startsWith(prefix))
+    .filter(({ name }) => /^[1-9]\d{0,5}$/.test(name.slice(prefix.length)))
+    .map(({ name }) => ({ file: join(dirname(path), name), age: Number(name.slice(prefix.length)) }))
     .sort((a, b) => b.age - a.age)
 }
 
@@ -88,6 +93,7 @@ export function fileSink(path: string, limits: FileLimits): Sink {
       size += written
       return written
     },
+    isKept: true,
     get isFull() {
       return size >= limits.rotateBytes
     },
@@ -116,25 +122,28 @@ function openLogFile(path: string): number {
   throw new Fault('policy_writable', `${path}: others may write the audit log`)
 }
 
-/** The end of the newest file that holds a line: after a crash between two renames that is a rotated one. */
+/** The last line; after a crash while rotating, the newest file holds none and an older one does. */
 function foundIn(path: string): Found {
-  for (const file of auditFiles(path).toReversed()) {
-    const found = endOf(file)
-    if (found) return found
+  const files = auditFiles(path).toReversed()
+  const newest = files.map((file) => readEdge(file, 'tail')).find((tail) => tail.length > 0)
+  const rest = newest?.subarray(newest.lastIndexOf(10) + 1) ?? Buffer.alloc(0)
+  const isOpen = rest.length > 0
+  const seq = seqOf(rest)
+  if (seq !== undefined) return { end: { seq, hash: sha256(rest) }, isOpen }
+  const torn = isOpen ? { bytes: rest.length, hash: sha256(rest) } : undefined
+  for (const file of files) {
+    const end = lastWhole(readEdge(file, 'tail'))
+    if (end) return { end, isOpen, torn }
   }
-  return { end: CHAIN_START }
+  return { end: CHAIN_START, isOpen, torn }
 }
 
-function endOf(file: string): Found | undefined {
-  const tail = readEdge(file, 'tail')
-  if (tail.length === 0) return undefined
+function lastWhole(tail: Buffer): ChainEnd | undefined {
   const stop = tail.lastIndexOf(10)
-  const rest = tail.subarray(stop + 1)
-  const torn = rest.length > 0 ? { bytes: rest.length, hash: sha256(rest) } : undefined
-  if (stop < 0) return { end: CHAIN_START, torn }
+  if (stop < 0) return undefined
   const whole = tail.subarray(0, stop)
   const line = whole.subarray(whole.lastIndexOf(10) + 1)
-  return { end: { seq: seqOf(line) ?? 0, hash: sha256(line) }, torn }
+  return { seq: seqOf(line) ?? 0, hash: sha256(line) }
 }
 
 /** The first or last bytes of a file, enough for one line. */
@@ -199,11 +208,12 @@ export function descriptorSink(fd: number): Sink {
       }
     }
   }
-  return { ...nowhere, write }
+  return { ...nowhere, isKept: true, write }
 }
 
 const nowhere = {
   open: (): Found => ({ end: CHAIN_START }),
+  isKept: false,
   isFull: false,
   firstKept: () => undefined,
   rotate: () => {},

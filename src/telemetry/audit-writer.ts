@@ -3,7 +3,7 @@
  * later one, byte for byte, however often the sink fails in between; what finds no room while it fails is lost, and
  * a record in the chain says how many those were.
  *
- * 5 to 6 µs of CPU a record on a file (0.9 SHA-256, 2 write, the rest text), 3 in batches of 16.
+ * CPU a record on a file: 6.5 µs in batches of 16, 9 alone (text 2.4, chain 1.8 with SHA-256, write 2.5).
  */
 import type { Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
@@ -126,7 +126,7 @@ export class AuditWriter implements Audit {
   /** The first record of a boot names the last line of what is there, and owns up to a torn one. */
   #openChain(): Chain {
     if (this.#chain) return this.#chain
-    const { end, torn } = this.#sink.open()
+    const { end, isOpen, torn } = this.#sink.open()
     const chain = new Chain(this.#options.boot, end)
     this.#chain = chain
     const line = this.#own(chain, {
@@ -134,7 +134,7 @@ export class AuditWriter implements Audit {
       allowed: true,
       ...(torn ? { torn: torn.bytes, torn_hash: torn.hash } : {}),
     })
-    this.#queue(torn ? `\n${line}` : line)
+    this.#queue(isOpen ? `\n${line}` : line)
     return chain
   }
 
@@ -173,6 +173,7 @@ export class AuditWriter implements Audit {
     this.#sinceCheckpoint = 0
     this.#cancelCheckpoint?.()
     this.#cancelCheckpoint = undefined
+    if (!this.#sink.isKept) return ''
     try {
       const { line, anchor } = chain.checkpoint(this.#now(), this.#options.signer)
       this.#anchors.push(anchor)
