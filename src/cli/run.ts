@@ -1,21 +1,20 @@
 /** `holdfast run`: hardens the process, reads what it is told to be, starts the agent and waits for its end. */
 import { randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { nowSeconds, systemClock } from '../base/clock.ts'
+import { systemClock } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
-import { type Config, devConfig, loadConfig, readEnvironment } from '../config.ts'
+import { watchFiles } from '../base/watch.ts'
+import { type Config, readEnvironment } from '../config.ts'
 import { type Daemon, startDaemon } from '../daemon.ts'
 import { embeddedAuthority } from '../issue/embedded.ts'
 import { generateKey } from '../keys/signer.ts'
-import { devPolicy } from '../policy/dev.ts'
-import { loadPolicy } from '../policy/load.ts'
-import { type Directories, prepareDirectories } from '../serve/directories.ts'
+import type { Directories } from '../serve/directories.ts'
 import { type AuditSink, openAudit } from '../telemetry/audit.ts'
 import { Health } from '../telemetry/health.ts'
 import { openLog } from '../telemetry/log.ts'
 import { openMetrics } from '../telemetry/metrics.ts'
 import { type Gap, harden } from './harden.ts'
+import { openSources, type Sources } from './sources.ts'
 import { devWelcome } from './welcome.ts'
 
 export interface RunOptions {
@@ -25,108 +24,75 @@ export interface RunOptions {
   readonly takeover?: boolean
 }
 
-const STDERR = 2
 const STDOUT = 1
+const STDERR = 2
 const GRACE = 10_000
 const MIB = 1024 * 1024
 const FIRST_ACTIVATED_FD = 3
 
 /** Runs until SIGTERM, SIGINT or a drain; throws what keeps the agent from starting. */
 export async function run(options: RunOptions, version: string): Promise<void> {
-  const environment = readEnvironment()
-  const gaps = harden(environment.nodeOptions)
-  const config = await configOf(options)
-  const directories = prepareDirectories(options.dir ?? config.dir ?? defaultDir())
-  const files = options.dev ? writeDevPolicy(directories, config, environment.sudoUid) : config.policy.files
-  const daemon = await start({ options, config, directories, files, gaps, version })
-  if (options.dev) process.stdout.write(devWelcome(daemon.directories.workloadSocket, config.trustDomain))
+  const { nodeOptions, sudoUid } = readEnvironment()
+  const gaps = harden(nodeOptions)
+  const sources = await openSources({
+    dev: options.dev ?? false,
+    configFile: options.config,
+    dir: options.dir,
+    sudoUid,
+    clock: systemClock,
+  })
+  const daemon = await start(sources, gaps, options.takeover ?? false, version)
+  if (options.dev)
+    process.stdout.write(devWelcome(daemon.directories.workloadSocket, sources.config.trustDomain))
 }
 
-async function configOf(options: RunOptions): Promise<Config> {
-  if (options.dev && options.config)
-    throw new Fault('config_invalid', '--dev and --config exclude each other')
-  if (options.dev) return devConfig()
-  if (options.config) return loadConfig(options.config)
-  throw new Fault('config_invalid', 'neither --config FILE nor --dev was given')
-}
-
-function defaultDir(): string {
-  const uid = process.geteuid?.() ?? 0
-  return uid === 0 ? '/run/holdfast' : `/tmp/holdfast-${uid}`
-}
-
-/** The development policy as files, one a layer, so that it can be read, changed and reloaded; kept when there. */
-function writeDevPolicy(
-  directories: Directories,
-  config: Config,
-  sudoUid: string | undefined,
-): readonly string[] {
-  const own = process.geteuid?.() ?? 0
-  const uids = [...new Set([own, ...(sudoUid === undefined ? [] : [Number(sudoUid)])])]
-  mkdirSync(directories.policy, { recursive: true, mode: 0o755 })
-  for (const { file, text } of devPolicy({ trustDomain: config.trustDomain, uids })) {
-    const path = join(directories.policy, file)
-    if (!existsSync(path)) writeFileSync(path, text, { mode: 0o644 })
-  }
-  return [directories.policy]
-}
-
-interface Start {
-  readonly options: RunOptions
-  readonly config: Config
-  readonly directories: Directories
-  readonly files: readonly string[]
-  readonly gaps: readonly Gap[]
-  readonly version: string
-}
-
-async function start({ options, config, directories, files, gaps, version }: Start): Promise<Daemon> {
+async function start(
+  sources: Sources,
+  gaps: readonly Gap[],
+  takeover: boolean,
+  version: string,
+): Promise<Daemon> {
+  const { config, directories, book, ca, paths } = sources
   const clock = systemClock
   const log = openLog({ level: config.log.level, fd: STDERR })
   const health = new Health()
   reportGaps(gaps, config, health)
   const metrics = openMetrics()
-  const context = { trustDomain: config.trustDomain, defaults: config.svid, now: () => nowSeconds(clock) }
-  const loadBook = () => loadPolicy(files, context)
-  const book = await loadBook()
-  const signer = generateKey('ES256')
+  const { onFailure } = config.audit
+  const [boot, signer] = [randomUUID(), generateKey('ES256')]
   const audit = openAudit({
     sink: sinkOf(config, directories),
-    onFailure: config.audit.onFailure,
-    boot: randomUUID(),
+    onFailure,
+    boot,
     signer,
     clock,
     log,
     metrics,
     health,
   })
+  const { trustDomain } = config
   const { algorithm, intermediate, caTtl, keyTtl } = config.authority
-  const authority = embeddedAuthority({
-    trustDomain: config.trustDomain,
-    clock,
-    algorithm,
-    intermediate,
-    caTtl,
-    keyTtl,
-    wit: config.wit === 'on',
-  })
+  const made = { trustDomain, clock, algorithm, intermediate, caTtl, keyTtl, wit: config.wit === 'on' }
+  const authority = embeddedAuthority(ca ? { ...made, ca } : made)
   const daemon = await startDaemon({
     config,
     dir: directories.dir,
     version,
     book,
-    loadBook,
+    loadBook: () => sources.reload(log),
     authority,
     audit,
     log,
     health,
     metrics,
     clock,
-    takeover: options.takeover ?? false,
+    takeover,
     listening: activated(),
     onDrained: () => process.exit(0),
   })
-  handleSignals(daemon)
+  const reload = () => void daemon.reload().catch(() => {})
+  watchFiles(paths, clock, reload)
+  handleSignals(daemon, reload)
   log.info('ready', {
     socket: daemon.directories.workloadSocket,
     pid: process.pid,
@@ -159,7 +125,7 @@ function activated(): ReadonlyMap<string, number> {
 }
 
 /** The second signal ends the process at once. */
-function handleSignals(daemon: Daemon): void {
+function handleSignals(daemon: Daemon, reload: () => void): void {
   let isStopping = false
   const stop = () => {
     if (isStopping) process.exit(1)
@@ -168,5 +134,5 @@ function handleSignals(daemon: Daemon): void {
   }
   process.on('SIGTERM', stop)
   process.on('SIGINT', stop)
-  process.on('SIGHUP', () => void daemon.reload().catch(() => {}))
+  process.on('SIGHUP', reload)
 }

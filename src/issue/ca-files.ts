@@ -1,0 +1,71 @@
+/** A CA of the operator's, from files or a mounted Secret: read, checked, never written back. */
+import { X509Certificate } from 'node:crypto'
+import { Fault } from '../base/fault.ts'
+import { readTrusted } from '../base/trusted.ts'
+import { readKeyFile } from '../keys/key-file.ts'
+import { type Certificate, parseCertificate } from '../spiffe/certificate.ts'
+import type { CertificateAuthority } from './embedded.ts'
+
+export interface CaFiles {
+  readonly certificateFile: string
+  readonly keyFile: string
+  /** From the CA up to its root, when the CA is not the root itself. */
+  readonly chainFile: string | undefined
+}
+
+const FILE_LIMIT = 256 * 1024
+const PATH_LIMIT = 4
+
+/** The CA in `files`; throws config_invalid or policy_writable when it cannot sign SVIDs. */
+export function loadCa({ certificateFile, keyFile, chainFile }: CaFiles): CertificateAuthority {
+  const path = [...certificatesIn(certificateFile), ...(chainFile ? certificatesIn(chainFile) : [])]
+  const [own] = path
+  const root = path.at(-1)
+  if (!own || !root) throw refused(certificateFile, 'there is no certificate in it')
+  if (path.length > PATH_LIMIT) throw refused(certificateFile, `over ${PATH_LIMIT} certificates to the root`)
+  for (const [index, certificate] of path.entries())
+    checkLink(certificateFile, certificate, path[index + 1] ?? certificate)
+  const held = readKeyFile(keyFile)
+  if (!new X509Certificate(own.der).publicKey.equals(held.publicKey)) {
+    throw refused(keyFile, 'it is not the key of the certificate')
+  }
+  const keyId = own.extensions.subjectKeyId
+  if (!keyId) throw refused(certificateFile, 'it has no subject key identifier')
+  return {
+    root: root.der,
+    chain: path.slice(0, -1).map(({ der }) => der),
+    subject: own.subject,
+    keyId,
+    notAfter: Math.min(...path.map(({ notAfter }) => notAfter)),
+    signer: { alg: held.alg, signDer: (input) => held.signDer(input) },
+  }
+}
+
+function certificatesIn(file: string): readonly Certificate[] {
+  const text = readTrusted(file, { maxBytes: FILE_LIMIT }).toString('latin1')
+  const blocks = text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
+  try {
+    return blocks.map((pem) => parseCertificate(new X509Certificate(pem).raw))
+  } catch (error) {
+    throw refused(file, error instanceof Fault ? error.message : 'it is not a PEM certificate')
+  }
+}
+
+/** Each certificate must be a CA, signed by the next; the last one by itself. */
+function checkLink(file: string, certificate: Certificate, issuer: Certificate): void {
+  const { basicConstraints, keyUsage } = certificate.extensions
+  if (!basicConstraints?.isCa || !keyUsage?.keyCertSign)
+    throw refused(file, 'a certificate on the way to the root is no CA')
+  const child = new X509Certificate(certificate.der)
+  const parent = new X509Certificate(issuer.der)
+  if (!child.checkIssued(parent) || !child.verify(parent.publicKey)) {
+    throw refused(
+      file,
+      'no way to a self-signed root: authority.ca.chain_file holds the certificates between',
+    )
+  }
+}
+
+function refused(file: string, what: string): Fault {
+  return new Fault('config_invalid', `authority.ca: ${file} cannot be used: ${what}`)
+}
