@@ -1,0 +1,156 @@
+/** The agent as the SDK reaches it: found anew for each stream, so that a restart, a takeover or a move is survived. */
+import type { Millis } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import { problemsOf, problemText } from '../base/problem.ts'
+import {
+  type Call,
+  CODE,
+  type Connect,
+  type Connection,
+  type Ending,
+  type Listener,
+  loadServices,
+  type Message,
+  type StreamMethod,
+  type UnaryMethod,
+} from './grpc.ts'
+import { endpointFromEnvironment, findSocket, type SocketPlace, workloadSockets } from './socket.ts'
+
+/** Which agent to use. */
+export interface AgentOptions {
+  /** A path or `unix:` URI; SPIFFE_ENDPOINT_SOCKET and then the well-known places when absent. */
+  readonly socket?: string | undefined
+}
+
+export interface AskOptions {
+  readonly timeout: Millis
+  readonly signal?: AbortSignal | undefined
+}
+
+/** Calls to the agent. */
+export interface Agent {
+  /** Opens a stream on a connection of its own, which ends with it. Never throws: failure is an Ending. */
+  stream(method: StreamMethod, listener: Listener, request?: Message): Call
+  /** One call; tried once more on a new connection when the old one was at fault. Throws a Fault. */
+  ask(method: UnaryMethod, request: Message, options: AskOptions): Promise<Message>
+  close(): void
+}
+
+/** The agent that `options` name; throws invalid_request for a socket that is not a unix one. Nothing is sent yet. */
+export function openAgent({ socket }: AgentOptions = {}, load: () => Connect = loadServices): Agent {
+  return new UnixAgent(workloadSockets({ socket, endpoint: endpointFromEnvironment() }), load())
+}
+
+class UnixAgent implements Agent {
+  readonly #places: readonly SocketPlace[]
+  readonly #connect: Connect
+  #asking: Promise<Connection> | undefined
+
+  constructor(places: readonly SocketPlace[], connect: Connect) {
+    this.#places = places
+    this.#connect = connect
+  }
+
+  stream(method: StreamMethod, listener: Listener, request?: Message): Call {
+    let call: Call | undefined
+    let connection: Connection | undefined
+    let isCancelled = false
+    const end = async (ending: Ending) => {
+      connection?.close()
+      const told = await this.#explained(ending)
+      if (!isCancelled) listener.onEnd(told)
+    }
+    const begin = async () => {
+      const opened = this.#connect(await this.#locate())
+      connection = opened
+      if (isCancelled) return opened.close()
+      const waiting = { ...listener, onEnd: (ending: Ending) => void end(ending) }
+      call = opened.open(method, waiting, request)
+      listener.onReady?.()
+    }
+    begin().catch((error: unknown) => end(unreachable(error)))
+    return {
+      send: (message) => call?.send(message) ?? false,
+      cancel: () => {
+        isCancelled = true
+        call?.cancel()
+        connection?.close()
+      },
+    }
+  }
+
+  async ask(method: UnaryMethod, request: Message, options: AskOptions): Promise<Message> {
+    const isFirst = this.#asking === undefined
+    try {
+      return await this.#askOnce(method, request, options)
+    } catch (caught) {
+      options.signal?.throwIfAborted()
+      const ending = endingOf(caught)
+      const isWorthwhile = ending.code === CODE.UNAVAILABLE || ending.code === CODE.PERMISSION_DENIED
+      if (isFirst || !isWorthwhile) throw (await this.#explained(ending)).fault
+    }
+    try {
+      return await this.#askOnce(method, request, options)
+    } catch (caught) {
+      options.signal?.throwIfAborted()
+      throw (await this.#explained(endingOf(caught))).fault
+    }
+  }
+
+  close(): void {
+    const asking = this.#asking
+    this.#asking = undefined
+    asking?.then(
+      (connection) => connection.close(),
+      () => {},
+    )
+  }
+
+  async #askOnce(method: UnaryMethod, request: Message, options: AskOptions): Promise<Message> {
+    this.#asking ??= this.#locate().then(this.#connect)
+    const asking = this.#asking
+    try {
+      const connection = await asking
+      return await connection.unary(method, request, options)
+    } catch (caught) {
+      if (this.#asking === asking) this.close()
+      throw caught
+    }
+  }
+
+  /** A single place is not asked whether it is there: connecting says so. */
+  async #locate(): Promise<string> {
+    const [only, ...others] = this.#places
+    if (only && others.length === 0 && only.guard === undefined) return only.path
+    return await findSocket(this.#places)
+  }
+
+  /** Says of a connection that failed what was tried and why nobody answered there. */
+  async #explained(ending: Ending): Promise<Ending> {
+    if (ending.isAnswer || ending.code !== CODE.UNAVAILABLE) return ending
+    try {
+      await findSocket(this.#places)
+      return ending
+    } catch (caught) {
+      return unreachable(caught)
+    }
+  }
+}
+
+function endingOf(caught: unknown): Ending {
+  return typeof caught === 'object' && caught !== null && 'fault' in caught && 'code' in caught
+    ? (caught as Ending)
+    : unreachable(caught)
+}
+
+function unreachable(caught: unknown): Ending {
+  const fault = Fault.from(caught)
+  const problems = problemsOf(fault)
+  const told =
+    problems.length === 0
+      ? fault
+      : new Fault(fault.reason, `no agent answers: ${problems.map(problemText).join('; ')}`, {
+          cause: caught,
+        })
+  return { code: CODE.UNAVAILABLE, fault: told, isAnswer: false }
+}
