@@ -42,9 +42,13 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   serve: ['base', 'policy', 'telemetry', 'attest'],
   issue: GROUND,
   sign: GROUND,
+  operate: [...GROUND, 'issue', 'sign'],
   client: ['base'],
-  cli: [...GROUND, 'client'],
+  cli: [...GROUND, 'client', 'issue', 'operate'],
 }
+
+/** Where a secret leaves its box: into a hash, a check or the answer that must hold it. */
+const REVEALING: ReadonlySet<string> = new Set(['sign/sign.ts', 'issue/workload-api.ts'])
 
 const folderOf = (name: string) => (name.includes('/') ? (name.split('/')[0] ?? '') : '')
 
@@ -96,17 +100,29 @@ describe('the house', () => {
     ['any', /:\s*any\b|<any>|as any\b/, []],
     ['default exports', /^export default/m, []],
     ['enum or namespace', /^(?:export )?(?:const )?(?:enum|namespace) /m, []],
-    ['unfinished work', /\b(?:TODO|FIXME|XXX)\b/, []],
   ])('allows %s only where it belongs', (_what, pattern, allowed) => {
-    const found = files.filter((file) => pattern.test(file.text)).map((file) => file.name)
+    const found = files.filter((file) => pattern.test(codeOf(file))).map((file) => file.name)
     expect(found.filter((name) => !(allowed as readonly string[]).includes(name))).toEqual([])
+  })
+
+  it('has no unfinished work', () => {
+    const found = files.filter((file) => /\b(?:TODO|FIXME|XXX)\b/.test(file.text)).map((file) => file.name)
+    expect(found).toEqual([])
   })
 
   it('reveals secrets only at the listed places', () => {
     const found = files.filter((file) => /\.reveal\(\)/.test(file.text)).map((file) => file.name)
-    expect(found.filter((name) => name !== 'sign/sign.ts')).toEqual([])
+    expect(found.filter((name) => !REVEALING.has(name))).toEqual([])
   })
 })
+
+/** The text without comments and without the inside of template strings: prose may use any word. */
+function codeOf(file: SourceFile): string {
+  return file.text
+    .replace(/\/\*[\s\S]*?\*\//g, '')
+    .replace(/^\s*\/\/.*$/gm, '')
+    .replace(/`[^`]*`/g, '``')
+}
 
 /** Type imports vanish at run time and may point back. */
 function valueImports(file: SourceFile): readonly string[] {
@@ -122,7 +138,9 @@ function longFunctions(file: SourceFile): readonly string[] {
         line,
       )
     if (!opening || /^\s*(?:if|for|while|switch|return)\b/.test(line)) return []
-    const end = lines.findIndex((later, index) => index > start && later === `${opening[1]}}`)
+    const end = lines.findIndex(
+      (later, index) => index > start && (later === `${opening[1]}}` || later === `${opening[1]}},`),
+    )
     return end - start > 60 ? [`${file.name}:${start + 1} has ${end - start} lines`] : []
   })
 }
