@@ -95,15 +95,17 @@ export class Vault {
     return this.#count
   }
 
-  /** The current key of `owner` for `purpose`; a key replaced by it serves bound tokens for `ceiling` more seconds. */
+  /**
+   * The current key of `owner` for `purpose`; a key replaced by it serves bound tokens for `ceiling` more seconds.
+   * Throws keys_exhausted when there is none and no room for one: a key that is only due for rotation goes on signing.
+   */
   signerFor(owner: KeyOwner, purpose: string, ceiling: Seconds): Signer {
     const ring = this.#ringOf(owner)
     const held = ring.current.get(purpose)
-    if (held && nowSeconds(this.#clock) - held.created < this.#rotation) {
-      if (held.until < ceiling) held.until = ceiling
-      return held.key
-    }
-    return this.#replace(ring, purpose, ceiling).key
+    if (!held) return this.#replace(ring, purpose, ceiling).key
+    if (held.until < ceiling) held.until = ceiling
+    const isDue = this.#isDue(held, nowSeconds(this.#clock))
+    return isDue && !this.#isFull(ring) ? this.#replace(ring, purpose, ceiling).key : held.key
   }
 
   /** The owner's key of that thumbprint, current or retired; nobody else's key is ever found. */
@@ -130,32 +132,19 @@ export class Vault {
 
   /** Takes the matching keys away for good; how many there were. */
   destroy(filter: KeyFilter): number {
-    let count = 0
-    for (const [key, ring] of this.#rings) {
-      if (filter.spiffeId !== undefined && filter.spiffeId !== ring.spiffeId) continue
-      if (filter.instance !== undefined && filter.instance !== ring.instance) continue
-      for (const held of [...ring.byJkt.values()]) {
-        if (filter.purpose !== undefined && filter.purpose !== held.purpose) continue
-        if (filter.jkt !== undefined && filter.jkt !== held.key.jkt) continue
-        this.#drop(ring, held)
-        count += 1
-      }
-      if (ring.byJkt.size === 0 && ring.watchers.size === 0) this.#rings.delete(key)
-    }
-    return count
+    const { spiffeId, instance, purpose, jkt } = filter
+    return this.#dropAll(
+      (ring, held) =>
+        (spiffeId === undefined || spiffeId === ring.spiffeId) &&
+        (instance === undefined || instance === ring.instance) &&
+        (purpose === undefined || purpose === held.purpose) &&
+        (jkt === undefined || jkt === held.key.jkt),
+    )
   }
 
   /** Takes the keys away that `keep` does not want; how many there were. */
   retain(keep: (spiffeId: string, purpose: string) => boolean): number {
-    let count = 0
-    for (const ring of this.#rings.values()) {
-      for (const held of [...ring.byJkt.values()]) {
-        if (keep(ring.spiffeId, held.purpose)) continue
-        this.#drop(ring, held)
-        count += 1
-      }
-    }
-    return count
+    return this.#dropAll((ring, held) => !keep(ring.spiffeId, held.purpose))
   }
 
   /** How many keys an identity has on this node. */
@@ -194,12 +183,12 @@ export class Vault {
   }
 
   #end(key: string, ring: Ring): void {
-    for (const held of [...ring.byJkt.values()]) this.#drop(ring, held)
     if (this.#rings.get(key) === ring) this.#rings.delete(key)
+    this.#drop([...ring.byJkt.values()].map((held) => ({ ring, held })))
   }
 
   #replace(ring: Ring, purpose: string, ceiling: Seconds): Held {
-    this.#refuseWhenFull(ring)
+    if (this.#isFull(ring)) throw new Fault('keys_exhausted')
     const now = nowSeconds(this.#clock)
     const old = ring.current.get(purpose)
     const key = generateKey(this.#alg)
@@ -212,19 +201,30 @@ export class Vault {
     return held
   }
 
-  #refuseWhenFull(ring: Ring): void {
-    if (this.#count >= this.#limit || ring.byJkt.size >= KEYS_PER_RING) throw new Fault('keys_exhausted')
+  #isFull(ring: Ring): boolean {
+    if (this.#count >= this.#limit || ring.byJkt.size >= KEYS_PER_RING) return true
     const heap = secureHeapUsed()
     // Node's key generation does not fail softly when the secure heap is full.
-    if (heap && heap.total > 0 && heap.used / heap.total > HEAP_FULL) throw new Fault('keys_exhausted')
+    return heap !== undefined && heap.total > 0 && heap.used / heap.total > HEAP_FULL
   }
 
-  #drop(ring: Ring, held: Held): void {
-    held.key.destroy()
-    if (!ring.byJkt.delete(held.key.jkt)) return
-    if (ring.current.get(held.purpose) === held) ring.current.delete(held.purpose)
-    this.#count -= 1
-    tell(ring, { change: 'lost', key: factsOf(held) })
+  #dropAll(isWanted: (ring: Ring, held: Held) => boolean): number {
+    const lost = [...this.#rings.values()].flatMap((ring) =>
+      [...ring.byJkt.values()].filter((held) => isWanted(ring, held)).map((held) => ({ ring, held })),
+    )
+    this.#drop(lost)
+    return lost.length
+  }
+
+  /** All keys go before any watcher hears of one: a watcher that throws must not keep a key alive. */
+  #drop(lost: readonly { readonly ring: Ring; readonly held: Held }[]): void {
+    for (const { ring, held } of lost) {
+      held.key.destroy()
+      ring.byJkt.delete(held.key.jkt)
+      if (ring.current.get(held.purpose) === held) ring.current.delete(held.purpose)
+      this.#count -= 1
+    }
+    for (const { ring, held } of lost) tell(ring, { change: 'lost', key: factsOf(held) })
   }
 
   #arm(): void {
@@ -237,20 +237,14 @@ export class Vault {
   /** Replaces what is due, so that watchers hear of it in time, and destroys what is over. */
   #sweep(): void {
     const now = nowSeconds(this.#clock)
-    for (const ring of this.#rings.values()) {
-      for (const held of [...ring.byJkt.values()]) {
-        if (isOver(held, now)) this.#drop(ring, held)
-        else if (held.retired === undefined && now - held.created >= this.#rotation) this.#renew(ring, held)
-      }
-    }
+    this.#dropAll((_ring, held) => isOver(held, now))
+    for (const ring of this.#rings.values())
+      for (const held of [...ring.current.values()])
+        if (this.#isDue(held, now) && !this.#isFull(ring)) this.#replace(ring, held.purpose, held.until)
   }
 
-  #renew(ring: Ring, held: Held): void {
-    try {
-      this.#replace(ring, held.purpose, held.until)
-    } catch {
-      // The next use meets the same lack and says so to its caller.
-    }
+  #isDue(held: Held, now: Seconds): boolean {
+    return now - held.created >= this.#rotation
   }
 }
 
