@@ -18,7 +18,8 @@ export interface CertificateSigner {
 export interface CertificateAsk {
   readonly subject: string
   readonly spki: Buffer
-  readonly issuer: string
+  /** A common name, or an issuer's whole Name in DER. */
+  readonly issuer: string | Buffer
   readonly issuerKeyId: Buffer
   readonly notBefore: Seconds
   readonly notAfter: Seconds
@@ -61,7 +62,7 @@ export function makeCertificate(ask: CertificateAsk, signer: CertificateSigner):
     tagged(0, [integer('\x02')]),
     integer(serial()),
     algorithm,
-    name(ask.issuer),
+    typeof ask.issuer === 'string' ? name(ask.issuer) : asn1.fromDer(binary(ask.issuer)),
     sequence([time(ask.notBefore), time(ask.notAfter)]),
     name(ask.subject),
     asn1.fromDer(binary(ask.spki)),
@@ -122,7 +123,7 @@ function signatureAlgorithm(alg: Alg): Asn1 {
   return sequence([oid(SIGNATURE_OIDS[alg]), ...(isRsa ? [node(asn1.Type.NULL, false, '')] : [])])
 }
 
-/** RFC 5280 s.4.1.2.2: positive, at most 20 bytes, and here 127 random bits. */
+/** RFC 5280 s.4.1.2.2: positive, at most 20 bytes, and here 126 random bits. */
 function serial(): string {
   const bytes = randomBytes(16)
   bytes[0] = ((bytes[0] ?? 0) & 0x7f) | 0x40

@@ -1,6 +1,7 @@
 /** The embedded authority of one node: a root, an optional intermediate, JWT and WIT keys, all in memory. */
 import { randomBytes } from 'node:crypto'
 import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
 import { Live } from '../base/live.ts'
 import { generateKey, type HeldKey } from '../keys/signer.ts'
 import type { Alg } from '../proof/signer.ts'
@@ -8,9 +9,9 @@ import type { Bundle, KeyAuthority } from '../spiffe/bundle.ts'
 import { idOfTrustDomain, type TrustDomain } from '../spiffe/id.ts'
 import { makeJwtSvid } from '../spiffe/jwtsvid.ts'
 import { makeWitSvid } from '../spiffe/witsvid.ts'
-import type { Authority, IssuedX509, X509Ask } from './authority.ts'
+import type { Authority, IssuedToken, IssuedX509, X509Ask } from './authority.ts'
 import { type CertificateSigner, keyIdOf, makeCertificate } from './certificate.ts'
-import { Rotation } from './rotation.ts'
+import { Rotation, type Slot } from './rotation.ts'
 
 export interface EmbeddedOptions {
   readonly trustDomain: TrustDomain
@@ -21,16 +22,19 @@ export interface EmbeddedOptions {
   readonly caTtl: Seconds
   readonly keyTtl: Seconds
   readonly wit: boolean
-  /** A CA of the operator's instead of one made at start. */
-  readonly ca?: CertificateAuthority
+  /** A CA of the operator's instead of one made at start; a change of it is published before it signs. */
+  readonly ca?: Live<CertificateAuthority>
 }
 
 /** A certificate with the key that signs below it; `chain` leads from it towards the root, root left out. */
 export interface CertificateAuthority {
   readonly root: Buffer
   readonly chain: readonly Buffer[]
-  readonly subject: string
+  /** Its common name, or its whole Name in DER. */
+  readonly subject: string | Buffer
   readonly keyId: Buffer
+  /** When the first certificate from it to the root ends. */
+  readonly notAfter: Seconds
   readonly signer: CertificateSigner
 }
 
@@ -48,45 +52,75 @@ const TICK_MS = 1_000
 
 /** Starts with fresh keys; they end with the process. */
 export function embeddedAuthority(options: EmbeddedOptions): Authority {
-  const { clock } = options
+  const { clock, trustDomain } = options
   const now = nowSeconds(clock)
-  const ca = new Rotation(caRotation(options), now)
-  const jwt = new Rotation(keyRotation(options), now)
-  const wit = options.wit ? new Rotation(keyRotation(options), now) : undefined
-  const bundle = new Live(bundleOf(options.trustDomain, ca, jwt, wit, 1n))
-  const tick = () => {
+  const rotations: Rotations = {
+    ca: caRotation(options, now),
+    jwt: keyRotation(options, now),
+    wit: options.wit ? keyRotation(options, now) : undefined,
+  }
+  // A restart makes new keys, and consumers keep the document with the higher sequence: changes come at most once a
+  // tick, so milliseconds stay ahead of them.
+  const bundle = new Live(bundleOf(trustDomain, rotations, BigInt(clock.now())))
+  const refresh = () => {
     const at = nowSeconds(clock)
-    const changed = [ca, jwt, wit].map((rotation) => rotation?.advance(at) ?? false).includes(true)
-    if (changed) bundle.set(bundleOf(options.trustDomain, ca, jwt, wit, bundle.get().sequence + 1n))
+    const isChanged = Object.values(rotations).map((rotation) => rotation?.advance(at) ?? false)
+    if (isChanged.includes(true)) bundle.set(bundleOf(trustDomain, rotations, bundle.get().sequence + 1n))
+  }
+  const tick = () => {
+    refresh()
     cancel = clock.after(TICK_MS, tick)
   }
   let cancel = clock.after(TICK_MS, tick)
+  const unwatch = options.ca?.watch((ca) => {
+    rotations.ca.offer(operatorSlot(ca, nowSeconds(clock)))
+    bundle.set(bundleOf(trustDomain, rotations, bundle.get().sequence + 1n))
+  })
   return {
     bundle,
-    issueX509: (ask) => issueX509(ask, ca, nowSeconds(clock)),
-    issueJwt: ({ spiffeId, audience, ttl }) => {
-      const at = nowSeconds(clock)
-      const { key, ends } = jwt.signing
-      const expires = Math.min(at + ttl, ends)
-      return { token: makeJwtSvid({ spiffeId, audience, now: at, expires, kid: key.kid }, key.held), expires }
+    issueX509: (ask) => issueX509(ask, rotations.ca, nowSeconds(clock)),
+    issueJwt: ({ spiffeId, audience, ttl }) =>
+      issueToken(rotations.jwt, ttl, nowSeconds(clock), (times, { kid, held }) =>
+        makeJwtSvid({ spiffeId, audience, ...times, kid }, held),
+      ),
+    issueWit: ({ spiffeId, publicJwk, alg, ttl }) =>
+      issueToken(rotations.wit, ttl, nowSeconds(clock), (times, { kid, held }) =>
+        makeWitSvid({ spiffeId, publicJwk, jwkAlg: alg, ...times, kid }, held),
+      ),
+    stop: () => {
+      cancel()
+      unwatch?.()
     },
-    issueWit: ({ spiffeId, publicJwk, alg, ttl }) => {
-      const at = nowSeconds(clock)
-      const { key, ends } = (wit ?? jwt).signing
-      const expires = Math.min(at + ttl, ends)
-      return {
-        token: makeWitSvid({ spiffeId, publicJwk, jwkAlg: alg, now: at, expires, kid: key.kid }, key.held),
-        expires,
-      }
-    },
-    stop: () => cancel(),
   }
 }
 
+interface Rotations {
+  readonly ca: Rotation<CertificateAuthority>
+  readonly jwt: Rotation<TokenKey>
+  readonly wit: Rotation<TokenKey> | undefined
+}
+
+/** The key that signs now and the end of what it signs for `ttl`: never after its own. */
+function signingFor<K>(rotation: Rotation<K>, ttl: Seconds, now: Seconds): { key: K; expires: Seconds } {
+  const { key, ends } = rotation.signing
+  if (ends <= now) throw new Fault('authority_unavailable', 'the signing key has ended')
+  return { key, expires: Math.min(now + ttl, ends) }
+}
+
+function issueToken(
+  rotation: Rotation<TokenKey> | undefined,
+  ttl: Seconds,
+  now: Seconds,
+  make: (times: { now: Seconds; expires: Seconds }, key: TokenKey) => string,
+): IssuedToken {
+  if (!rotation) throw new Fault('authority_unavailable', 'the authority has no key for this kind of token')
+  const { key, expires } = signingFor(rotation, ttl, now)
+  return { token: make({ now, expires }, key), expires }
+}
+
 function issueX509(ask: X509Ask, ca: Rotation<CertificateAuthority>, now: Seconds): IssuedX509 {
-  const { key, ends } = ca.signing
+  const { key, expires: notAfter } = signingFor(ca, ask.ttl, now)
   const notBefore = now - BACKDATE
-  const notAfter = Math.min(now + ask.ttl, ends)
   const leaf = makeCertificate(
     {
       subject: ask.dnsNames[0] ?? 'workload',
@@ -104,17 +138,27 @@ function issueX509(ask: X509Ask, ca: Rotation<CertificateAuthority>, now: Second
   return { chain: [leaf, ...key.chain], notBefore, notAfter }
 }
 
-function caRotation(options: EmbeddedOptions) {
-  const make = (published: Seconds, ends: Seconds) => options.ca ?? makeCa(options, published, ends)
-  return { lifetime: options.caTtl, lead: leadOf(options.caTtl), make }
+function caRotation(options: EmbeddedOptions, now: Seconds): Rotation<CertificateAuthority> {
+  const { ca, caTtl } = options
+  if (ca) return new Rotation({ first: operatorSlot(ca.get(), now), lead: LEAD })
+  const make = (published: Seconds) => {
+    const ends = published + caTtl
+    return { key: makeCa(options, published, ends), published, ends }
+  }
+  return new Rotation({ first: make(now), lead: leadOf(caTtl), make })
 }
 
-function keyRotation(options: EmbeddedOptions) {
-  return {
-    lifetime: options.keyTtl,
-    lead: leadOf(options.keyTtl),
-    make: () => makeTokenKey(options.algorithm),
-  }
+function operatorSlot(key: CertificateAuthority, published: Seconds): Slot<CertificateAuthority> {
+  return { key, published, ends: key.notAfter }
+}
+
+function keyRotation({ algorithm, keyTtl }: EmbeddedOptions, now: Seconds): Rotation<TokenKey> {
+  const make = (published: Seconds) => ({
+    key: makeTokenKey(algorithm),
+    published,
+    ends: published + keyTtl,
+  })
+  return new Rotation({ first: make(now), lead: leadOf(keyTtl), make })
 }
 
 /** Short lives, as tests and cautious operators choose them, still leave the successor half of its own to sign. */
@@ -141,7 +185,7 @@ function makeCa(options: EmbeddedOptions, published: Seconds, notAfter: Seconds)
     { ...common, subject, spki, issuer: subject, issuerKeyId: keyId, pathLength },
     signer,
   )
-  if (!options.intermediate) return { root, chain: [], subject, keyId, signer }
+  if (!options.intermediate) return { root, chain: [], subject, keyId, notAfter, signer }
   const below = generateKey(options.algorithm)
   const belowSpki = spkiOf(below)
   const belowSubject = `${options.trustDomain} intermediate ${randomBytes(4).toString('hex')}`
@@ -155,6 +199,7 @@ function makeCa(options: EmbeddedOptions, published: Seconds, notAfter: Seconds)
     chain: [certificate],
     subject: belowSubject,
     keyId: keyIdOf(belowSpki),
+    notAfter,
     signer: certificateSigner(below),
   }
 }
@@ -167,18 +212,14 @@ function certificateSigner(held: HeldKey): CertificateSigner {
   return { alg: held.alg, signDer: (input) => held.signDer(input) }
 }
 
-function bundleOf(
-  trustDomain: TrustDomain,
-  ca: Rotation<CertificateAuthority>,
-  jwt: Rotation<TokenKey>,
-  wit: Rotation<TokenKey> | undefined,
-  sequence: bigint,
-): Bundle {
+function bundleOf(trustDomain: TrustDomain, { ca, jwt, wit }: Rotations, sequence: bigint): Bundle {
   const keys = (rotation: Rotation<TokenKey> | undefined) =>
     new Map((rotation?.published ?? []).map(({ key }) => [key.kid, { key: key.key, jwk: key.jwk }]))
+  // Successive authorities of an operator often hang below one root.
+  const roots = new Map(ca.published.map(({ key }) => [key.root.toString('latin1'), key.root]))
   return {
     trustDomain,
-    x509Authorities: ca.published.map(({ key }) => key.root),
+    x509Authorities: [...roots.values()],
     jwtAuthorities: keys(jwt),
     witAuthorities: keys(wit),
     sequence,

@@ -13,23 +13,25 @@ export interface Slot<K> {
 }
 
 export interface RotationOptions<K> {
-  /** From publication to end. */
-  readonly lifetime: Seconds
+  readonly first: Slot<K>
   /** How long a key is published before it signs. */
   readonly lead: Seconds
-  make(published: Seconds, ends: Seconds): K
+  /** Makes a successor at half a key's life; absent when successors come from outside, by `offer`. */
+  readonly make?: (now: Seconds) => Slot<K>
 }
 
-/** The slots of one kind of key; `advance` moves them on. The first slot signs. */
+/** The slots of one kind of key; `advance` moves them on. */
 export class Rotation<K> {
-  readonly #options: RotationOptions<K>
+  readonly #lead: Seconds
+  readonly #make: ((now: Seconds) => Slot<K>) | undefined
   #signing: Slot<K>
   #next: Slot<K> | undefined
   #old: readonly Slot<K>[] = []
 
-  constructor(options: RotationOptions<K>, now: Seconds) {
-    this.#options = options
-    this.#signing = this.#make(now)
+  constructor(options: RotationOptions<K>) {
+    this.#lead = options.lead
+    this.#make = options.make
+    this.#signing = options.first
   }
 
   /** The key that signs now. */
@@ -42,33 +44,34 @@ export class Rotation<K> {
     return [...this.#old, this.#signing, ...(this.#next ? [this.#next] : [])]
   }
 
+  /** Makes `slot` the successor, in place of one that has not signed yet. */
+  offer(slot: Slot<K>): void {
+    this.#next = slot
+  }
+
   /** Brings the slots to `now`; whether what is published changed. */
   advance(now: Seconds): boolean {
     const before = this.published
     this.#old = this.#old.filter((slot) => slot.ends > now)
+    // A successor that a long sleep outlived never signs.
+    if (this.#next && this.#next.ends <= now) this.#next = undefined
     this.#prepare(now)
     this.#promote(now)
     const after = this.published
     return before.length !== after.length || before.some((slot, index) => slot !== after[index])
   }
 
-  /** At half its life a key gets a successor. */
   #prepare(now: Seconds): void {
     const { published, ends } = this.#signing
-    if (!this.#next && now >= published + (ends - published) / 2) this.#next = this.#make(now)
+    if (!this.#next && now >= published + (ends - published) / 2) this.#next = this.#make?.(now)
   }
 
   /** The successor signs after its lead; at once when the old key has ended, as after a long sleep. */
   #promote(now: Seconds): void {
     const next = this.#next
-    if (!next || (now < next.published + this.#options.lead && now < this.#signing.ends)) return
+    if (!next || (now < next.published + this.#lead && now < this.#signing.ends)) return
     if (this.#signing.ends > now) this.#old = [...this.#old, this.#signing]
     this.#signing = next
     this.#next = undefined
-  }
-
-  #make(now: Seconds): Slot<K> {
-    const ends = now + this.#options.lifetime
-    return { key: this.#options.make(now, ends), published: now, ends }
   }
 }
