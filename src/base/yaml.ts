@@ -2,8 +2,9 @@
  * YAML as people write configuration: one document of plain values. Keys twice, aliases, anchors, tags and directives
  * are refused, since two readers could see two documents in them; size, depth and count are bounded.
  */
-import type { Alias, Document, Node, Pair, Scalar, YAMLMap, YAMLSeq } from 'yaml'
+import type { Alias, Node, Pair, Scalar, YAMLMap, YAMLSeq } from 'yaml'
 import { PROBLEMS_LIMIT, type Problem } from './problem.ts'
+import { parsePlainYaml } from './yaml-plain.ts'
 
 /** A path into a document: keys and indexes. */
 export type Path = readonly PropertyKey[]
@@ -27,15 +28,23 @@ const BRACKETS_LIMIT = 32
 const NODES_LIMIT = 200_000
 
 type Yaml = typeof import('yaml')
+/** The line of each item of a list and each key of a mapping, in their order. */
+type Lines = ReadonlyMap<object, readonly number[]>
 
-/** Reads `text`; `file` only names it. The parser is loaded at the first call. */
+/** Reads `text`; `file` only names it. The library is loaded for the first text that is not plain. */
 export async function parseYaml(file: string, text: string): Promise<YamlResult> {
   if (text.length > YAML_LIMIT) return failed(file, 0, `is over ${YAML_LIMIT} characters`)
+  const plain = parsePlainYaml(text)
+  if (plain) return { yaml: yamlFile(file, plain.value, plain.lines) }
   const layout = layoutProblem(text)
   if (layout) return failed(file, layout.line, layout.message)
-  const { yaml } = await import('./yaml-library.ts')
-  const lines = new yaml.LineCounter()
-  const lineAt = (offset: number) => lines.linePos(offset).line
+  return parseWithLibrary(await import('yaml'), file, text)
+}
+
+/** As the library reads it; exported so that a test can hold the plain reader to it. */
+export function parseWithLibrary(yaml: Yaml, file: string, text: string): YamlResult {
+  const counter = new yaml.LineCounter()
+  const lineAt = (offset: number) => counter.linePos(offset).line
   const document = yaml.parseDocument(text, {
     version: '1.2',
     schema: 'core',
@@ -43,8 +52,9 @@ export async function parseYaml(file: string, text: string): Promise<YamlResult>
     // Checked below with a set: the library compares each key with all before it.
     uniqueKeys: false,
     prettyErrors: false,
-    logLevel: 'silent',
-    lineCounter: lines,
+    // At `silent` a second document would be no error.
+    logLevel: 'error',
+    lineCounter: counter,
   })
   const syntax = [...document.errors, ...document.warnings].map(({ pos, message }) => ({
     file,
@@ -58,7 +68,24 @@ export async function parseYaml(file: string, text: string): Promise<YamlResult>
   }
   const value = reader.read(document.contents, 1)
   if (reader.problems.length > 0) return { problems: reader.problems }
-  return { yaml: { file, value, lineOf: (path) => lineOf(yaml, document, lineAt, path) } }
+  return { yaml: yamlFile(file, value, reader.lines) }
+}
+
+function yamlFile(file: string, value: unknown, lines: Lines): YamlFile {
+  return { file, value, lineOf: (path) => lineOf(value, lines, path) }
+}
+
+/** Goes down `path` as far as it leads. */
+function lineOf(root: unknown, lines: Lines, path: Path): number {
+  let line = 1
+  let value = root
+  for (const step of path) {
+    if (typeof value !== 'object' || value === null) break
+    const index = Array.isArray(value) ? Number(step) : Object.keys(value).indexOf(String(step))
+    line = lines.get(value)?.[index] ?? line
+    value = (value as Readonly<Record<PropertyKey, unknown>>)[step]
+  }
+  return line
 }
 
 function failed(file: string, line: number, message: string): YamlResult {
@@ -92,6 +119,7 @@ function layoutProblem(text: string): { readonly line: number; readonly message:
 /** Turns nodes into plain values and notes what may not be there. */
 class Reader {
   readonly problems: Problem[] = []
+  readonly lines = new Map<object, number[]>()
   readonly #yaml: Yaml
   readonly #file: string
   readonly #lineAt: (offset: number) => number
@@ -125,8 +153,17 @@ class Reader {
     if (anchor !== undefined) return this.refuse(offset, `the anchor &${anchor} is refused: write it out`)
     if (tag !== undefined) return this.refuse(offset, `the tag ${tag} is refused`)
     if (this.#yaml.isMap(node)) return this.#readMap(node, depth)
-    if (this.#yaml.isSeq(node)) return (node as YAMLSeq<Node>).items.map((item) => this.read(item, depth + 1))
+    if (this.#yaml.isSeq(node)) return this.#readSeq(node as YAMLSeq<Node>, depth)
     return (node as Scalar).value
+  }
+
+  #readSeq(seq: YAMLSeq<Node>, depth: number): unknown[] {
+    const items = seq.items.map((item) => this.read(item, depth + 1))
+    this.lines.set(
+      items,
+      seq.items.map((item) => this.#lineAt(item.range?.[0] ?? seq.range?.[0] ?? 0)),
+    )
+    return items
   }
 
   #readMap(map: YAMLMap, depth: number): Record<string, unknown> {
@@ -150,33 +187,14 @@ class Reader {
       else value[name] = this.read(below, depth + 1)
       seen.set(name, offset)
     }
+    this.lines.set(
+      value,
+      Object.keys(value).map((name) => this.#lineAt(seen.get(name) ?? 0)),
+    )
     return value
   }
 }
 
 function nameOf(alias: Alias): string {
   return alias.source
-}
-
-function lineOf(
-  yaml: Yaml,
-  document: Document.Parsed,
-  lineAt: (offset: number) => number,
-  path: Path,
-): number {
-  let node: unknown = document.contents
-  let offset = document.contents?.range?.[0] ?? 0
-  for (const step of path) {
-    if (yaml.isMap(node)) {
-      const pair = (node.items as Pair<Scalar, Node | null>[]).find(({ key }) => key.value === step)
-      if (!pair) break
-      offset = pair.key.range?.[0] ?? offset
-      node = pair.value
-    } else if (yaml.isSeq(node)) {
-      node = node.items[Number(step)]
-      if (!yaml.isNode(node)) break
-      offset = node.range?.[0] ?? offset
-    } else break
-  }
-  return lineAt(offset)
 }
