@@ -33,7 +33,7 @@ export interface Sink {
   /** Whether lines can be read again, so that a checkpoint has a use. */
   readonly isKept: boolean
   /** Whether the next line belongs in a new file. */
-  readonly isFull: boolean
+  isFull(): boolean
   /** The `seq` of the oldest record that `rotate` will keep; undefined when it drops nothing. */
   firstKept(): number | undefined
   rotate(): void
@@ -94,9 +94,7 @@ export function fileSink(path: string, limits: FileLimits): Sink {
       return written
     },
     isKept: true,
-    get isFull() {
-      return size >= limits.rotateBytes
-    },
+    isFull: () => size >= limits.rotateBytes,
     firstKept: () => (isOurs() ? firstKept(path, limits.keep) : undefined),
     rotate: () => {
       // Whoever rotated first has moved our file; moving the new one would leave its first lines behind ours.
@@ -214,7 +212,7 @@ export function descriptorSink(fd: number): Sink {
 const nowhere = {
   open: (): Found => ({ end: CHAIN_START }),
   isKept: false,
-  isFull: false,
+  isFull: () => false,
   firstKept: () => undefined,
   rotate: () => {},
   follow: () => {},

@@ -116,7 +116,7 @@ export class AuditWriter implements Audit {
       this.#encode(chain)
       this.#send()
       if (this.#failure) this.#recover(chain, this.#failure)
-      if (this.#isRotationDue && this.#sink.isFull) this.#rotate(chain)
+      if (this.#isRotationDue && this.#sink.isFull()) this.#rotate(chain)
     } catch (error) {
       this.#fail(error)
     }
@@ -189,10 +189,9 @@ export class AuditWriter implements Audit {
     }
   }
 
+  /** Only after `#send` has returned: what is unsent stays first. */
   #queue(text: string): void {
-    if (text === '') return
-    const bytes = Buffer.from(text)
-    this.#unsent = this.#unsent ? Buffer.concat([this.#unsent, bytes]) : bytes
+    if (text !== '') this.#unsent = Buffer.from(text)
   }
 
   #send(): void {

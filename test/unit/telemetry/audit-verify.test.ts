@@ -1,3 +1,4 @@
+import { generateKeyPairSync, sign } from 'node:crypto'
 import { readFileSync, writeFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -142,6 +143,63 @@ describe('verifyAudit', () => {
     ]
     expect(verifyText(joined(forged)).problems).toMatchObject([
       { line: 3, what: expect.stringContaining('another key') },
+    ])
+  })
+
+  it.each<[string, readonly string[], RegExp]>([
+    ['a number that was left out', ['"event":"audit.open"', '"event":"admin"'], /1 records are missing/],
+    [
+      'a boot that begins without saying so',
+      ['"event":"audit.open"', 'boot-2'],
+      /a boot begins without audit.open/,
+    ],
+    ['a boot that begins twice', ['"event":"audit.open"', '"event":"audit.open"'], /begins a second time/],
+    ['a log that does not begin with its opening', ['"event":"admin"'], /does not begin with audit.open/],
+  ])('finds %s though every hash is right', (_what, all, what) => {
+    let end = CHAIN_START
+    const forged = all.map((members) => {
+      const isOther = members === 'boot-2'
+      const seq = what.source.includes('missing') && end.seq === 1 ? 2 : end.seq
+      const chain = new Chain(isOther ? 'boot-2' : 'boot-1', { ...end, seq })
+      const line = chain.next('', isOther ? '"event":"admin"' : members)
+      end = chain.end
+      return line
+    })
+    const [first, ...others] = verifyText(joined(forged)).problems
+    expect([first?.what, others]).toEqual([expect.stringMatching(what), []])
+  })
+
+  it('finds another spelling of a signature and a key of another curve', () => {
+    const last = lines.at(-1) ?? ''
+    // The last of 86 characters carries two bits of signature and four that decoders ignore.
+    const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
+    const next = alphabet[alphabet.indexOf(last.at(-3) ?? '') + 1]
+    expect(
+      verifyText(joined([...lines.slice(0, -1), `${last.slice(0, -3)}${next}"}`])).problems,
+    ).toMatchObject([{ line: 17, what: 'the checkpoint has a wrong signature' }])
+    const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'secp256k1' })
+    const signer = {
+      publicJwk: publicKey.export({ format: 'jwk' }),
+      sign: (input: Uint8Array) => sign('sha256', input, { key: privateKey, dsaEncoding: 'ieee-p1363' }),
+    }
+    const chain = new Chain('boot-1', CHAIN_START)
+    const forged = [chain.next('', '"event":"audit.open"'), chain.checkpoint('', signer).line]
+    expect(verifyText(joined(forged)).problems).toMatchObject([
+      { what: 'the checkpoint has a wrong signature' },
+    ])
+  })
+
+  it('finds a torn line that was edited or taken away after the next boot owned up to it', () => {
+    writeFileSync(folder.path, '{"seq":18,"ts', { flag: 'a' })
+    folder.open().close()
+    const whole = folder.text()
+    const problems = (text: string) => verifyText(text).problems.map(({ line, what }) => [line, what])
+    expect(problems(whole)).toEqual([])
+    expect(problems(whole.replace('{"seq":18,"ts\n', '{"seq":19,"ts\n'))).toEqual([
+      [18, 'not an audit record'],
+    ])
+    expect(problems(whole.replace('{"seq":18,"ts\n', ''))).toEqual([
+      [18, 'the torn line that this record speaks of is gone'],
     ])
   })
 

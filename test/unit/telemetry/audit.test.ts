@@ -14,9 +14,10 @@ import {
   symlinkSync,
   truncateSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Fault } from '../../../src/base/fault.ts'
 import { Secret } from '../../../src/base/secret.ts'
 import type { AuditFacts } from '../../../src/telemetry/audit.ts'
@@ -226,7 +227,9 @@ describe('the audit log', () => {
 
   describe('rotation', () => {
     const small = (keep: number) =>
-      ({ sink: { kind: 'file', path: folder.path, rotateBytes: 2_000, keep } }) as const
+      ({
+        sink: { kind: 'file', path: folder.path, rotateBytes: 2_000, keep },
+      }) as const
     const write = (audit: ReturnType<AuditFolder['open']>, count: number) => {
       for (let record = 0; record < count; record++) {
         audit.append(SIGNED)
@@ -245,12 +248,23 @@ describe('the audit log', () => {
 
     it('drops the oldest file over the number kept, after the chain has said so', () => {
       const audit = folder.open(small(2))
+      write(audit, 1)
+      folder.clock.advance(10_000)
       write(audit, 100)
       audit.close()
       expect(folder.files().map((file) => file.slice(folder.path.length))).toEqual(['.2', '.1', ''])
       const report = verifyAudit(folder.files(), folder.anchors())
-      expect(report).toMatchObject({ verdict: 'ok', problems: [] })
+      expect(report).toMatchObject({ verdict: 'ok', problems: [], anchored: 1 })
+      expect(folder.anchors()).toHaveLength(2)
       expect(report.records).toBeLessThan(50)
+    })
+
+    it('leaves the moving of files to one of two agents', () => {
+      const audits = [folder.open(small(9)), folder.open(small(9))]
+      for (let round = 0; round < 20; round++) for (const audit of audits) write(audit, 1)
+      for (const audit of audits) audit.close()
+      expect(verifyAudit(folder.files(), folder.anchors())).toMatchObject({ verdict: 'ok', records: 44 })
+      for (const file of folder.files().slice(0, -1)) expect(statSync(file).size).toBeGreaterThan(1_500)
     })
 
     it('goes on in the old file, degraded, where it may not rename, and tries again at the next checkpoint', () => {
@@ -350,7 +364,11 @@ describe('the audit log', () => {
       ])
       expect(verifyAudit(folder.files(), folder.anchors())).toMatchObject({
         verdict: 'ok',
-        notes: [{ what: expect.stringContaining(`${gap?.['lost']} records were lost`) }],
+        notes: [
+          {
+            what: expect.stringContaining(`${gap?.['lost']} records were lost`),
+          },
+        ],
       })
       closeSync(fd)
     })
@@ -365,6 +383,8 @@ describe('the audit log', () => {
       expect(folder.health.degraded).toMatchObject([
         { code: 'audit_gap', message: expect.stringContaining('EAGAIN') },
       ])
+      const anchored = () => folder.log.lines.filter((line) => line.audit_seq !== undefined)
+      expect(anchored()).toEqual([])
       let text = ''
       const drain = () => {
         const bytes = Buffer.alloc(1024 * 1024)
@@ -378,6 +398,22 @@ describe('the audit log', () => {
       }
       writeFileSync(folder.path, text)
       expect(verifyAudit([folder.path], folder.anchors())).toMatchObject({ verdict: 'ok', records: 1_003 })
+      closeSync(fd)
+    })
+
+    it('waits for a slow reader of a pipe for a moment, and for one that has stopped not again', () => {
+      const fifo = join(folder.directory, 'fifo')
+      execFileSync('mkfifo', [fifo])
+      fd = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK)
+      const audit = folder.open({ ...descriptor, onFailure: 'continue' })
+      writeSync(fd, Buffer.alloc(1024 * 1024))
+      const wait = vi.spyOn(Atomics, 'wait')
+      for (let call = 0; call < 3; call++) {
+        audit.append(SIGNED)
+        audit.commit()
+      }
+      expect(wait).toHaveBeenCalledTimes(20)
+      wait.mockRestore()
       closeSync(fd)
     })
 

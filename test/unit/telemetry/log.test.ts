@@ -1,4 +1,5 @@
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -45,7 +46,13 @@ describe('openLog', () => {
   })
 
   it('drops every field that is not listed or has another type', () => {
-    const hostile = { token: 'canary', proof: 'canary', nonce: 'canary', pid: '1', spiffe_id: { canary: 1 } }
+    const hostile = {
+      token: 'canary',
+      proof: 'canary',
+      nonce: 'canary',
+      pid: '1',
+      spiffe_id: { canary: 1 },
+    }
     open().info('x', hostile as unknown as LogFacts)
     expect(records()).toEqual([{ level: 'info', time: expect.any(String), message: 'x' }])
   })
@@ -93,6 +100,34 @@ describe('openLog', () => {
     expect(records().map(({ message, count }) => [message, count])).toEqual([
       ['log lines were lost: the descriptor did not take them', 2],
       ['three', undefined],
+    ])
+  })
+
+  it('starts a new line after one that a full pipe took half of', () => {
+    const fifo = join(directory, 'fifo')
+    execFileSync('mkfifo', [fifo])
+    const pipe = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK)
+    const log = openLog({ level: 'info', fd: pipe })
+    // A write of up to 4,096 bytes is taken whole or not at all.
+    const long = 'x'.repeat(1_000)
+    const facts = {
+      reason: long,
+      owner: long,
+      action: long,
+      entry: long,
+      target: long,
+    }
+    const bytes = Buffer.alloc(1024 * 1024)
+    const drain = () => bytes.subarray(0, readSync(pipe, bytes)).toString()
+    for (let line = 0; line < 20; line++) log.info('long', facts)
+    expect(drain().endsWith('\n')).toBe(false)
+    log.info('after')
+    const [rest, ...whole] = drain().split('\n')
+    closeSync(pipe)
+    expect(rest).toBe('')
+    expect(whole.filter(Boolean).map((line) => JSON.parse(line).message)).toEqual([
+      'log lines were lost: the descriptor did not take them',
+      'after',
     ])
   })
 })
