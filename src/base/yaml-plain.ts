@@ -27,8 +27,6 @@ const UNUSUAL = Symbol('not plain')
 const PLAIN_TEXT = /^[\n -~]*$/
 const DEPTH_LIMIT = 16
 const BLANK = /^ *(?:#.*)?$/
-// Document markers and directives stand at the start of a line.
-const MARKER = /^(?:---|\.\.\.|%)/
 const KEY = /^([A-Za-z][A-Za-z0-9_-]*):(?: +|$)/
 const DASH = /^- +(?=[^ ])/
 // `true`, `False` and `NULL` are no texts in the core schema (YAML 1.2.2 s.10.3.2).
@@ -58,7 +56,6 @@ class PlainReader {
     for (const line of text.split('\n')) {
       number += 1
       if (BLANK.test(line)) continue
-      if (MARKER.test(line)) this.#content.push({ indent: -1, text: line, number })
       const indent = line.search(/[^ ]/)
       this.#content.push({ indent, text: line.slice(indent), number })
     }

@@ -206,8 +206,11 @@ describe('the plain reader', () => {
   it.each([
     'layer: identity\nentries:\n  - name: a\n    selectors: [unix:uid:1, "systemd:id:x.service"]\n',
     'a:\n- b\n- c: 1\n  d:\n    - e\nf: { g: [], h: {} } # note\n',
-  ])('reads %j', (text) => {
-    expect(parsePlainYaml(text)).toBeDefined()
+    '-   a: 1\n    b: 2\n-   c\n',
+    'a: "x" # note\nb: [ 1 , two ]   # note\n\n\n# end',
+  ])('reads %j as the library does', (text) => {
+    const library = parseWithLibrary(yaml, 'f.yaml', text)
+    expect(parsePlainYaml(text)?.value).toEqual('yaml' in library && library.yaml.value)
   })
 
   it('reads nothing otherwise than the library does', () => {
