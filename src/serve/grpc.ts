@@ -2,8 +2,10 @@
  * gRPC on connections that somebody else accepted and attested; the only import of grpc-js servers. The caller of a
  * stream is found by the address that its connection was given, never by anything the client says.
  */
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import {
+  experimental,
   type handleBidiStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
@@ -11,6 +13,7 @@ import {
   Server,
   ServerCredentials,
   type ServerDuplexStream,
+  ServerInterceptingCall,
   type ServerWritableStream,
   type ServiceDefinition,
   type UntypedServiceImplementation,
@@ -90,17 +93,22 @@ export function openGrpc(services: Readonly<Record<string, Handlers>>, options: 
     server.addService(definition, wrap.all(name, handlers))
   }
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
+  const ownInjectors = new Set<Injector>()
   return {
     inject: (connection, caller) => {
       const key = nextKey()
       callers.set(key, caller)
       connection.once('close', () => callers.delete(key))
+      if (!(connection instanceof Socket)) return injectStream(server, ownInjectors, connection, key)
       Object.defineProperty(connection, 'remoteAddress', { value: key, configurable: true })
       injector.injectConnection(connection)
     },
     addStandardServices: () => addStandardServices(server, definitions, Object.keys(services)),
-    drain: (grace) => injector.drain(grace),
+    drain: (grace) => {
+      for (const one of [injector, ...ownInjectors]) one.drain(grace)
+    },
     stop: () => {
+      for (const own of ownInjectors) own.destroy()
       injector.destroy()
       server.forceShutdown()
     },
@@ -113,6 +121,23 @@ let connections = 0
 function nextKey(): string {
   connections += 1
   return `peer-${connections}`
+}
+
+type Injector = ReturnType<Server['createConnectionInjector']>
+
+/** Node's HTTP/2 shows no address of a stream that is no socket: its calls are told theirs by an interceptor. */
+function injectStream(server: Server, injectors: Set<Injector>, stream: Duplex, key: string): void {
+  const insecure = ServerCredentials.createInsecure()
+  const credentials = experimental.createServerCredentialsWithInterceptors(insecure, [
+    (_method, call) => Object.assign(new ServerInterceptingCall(call), { getPeer: () => key }),
+  ])
+  const injector = server.createConnectionInjector(credentials)
+  injectors.add(injector)
+  stream.once('close', () => {
+    injectors.delete(injector)
+    injector.destroy()
+  })
+  injector.injectConnection(stream)
 }
 
 async function addStandardServices(server: Server, definitions: PackageDefinition, names: readonly string[]) {
