@@ -22,6 +22,11 @@ export const REASONS = facts({
     cause: 'the request is malformed',
     cure: 'Correct the named member and send the request again.',
   },
+  usage: {
+    owner: 'caller',
+    cause: 'the command line is not understood',
+    cure: 'See `holdfast COMMAND --help`.',
+  },
   header_missing: {
     owner: 'caller',
     cause: 'security header missing from request',

@@ -19,7 +19,9 @@ export type Message = Readonly<Record<string, unknown>>
 
 export type StreamMethod =
   | 'SpiffeWorkloadAPI/FetchX509SVID'
+  | 'SpiffeWorkloadAPI/FetchX509Bundles'
   | 'SpiffeWorkloadAPI/FetchJWTBundles'
+  | 'SpiffeWorkloadAPI/FetchWITSVID'
   | 'holdfast.v1.ProofService/WatchKeys'
   | 'holdfast.v1.ProofService/SignProofs'
 export type UnaryMethod =

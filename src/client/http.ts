@@ -1,9 +1,9 @@
 /** The client of the agent's JSON doors: one call on one connection, bounded in size and time. */
 import { type IncomingMessage, request } from 'node:http'
 import type { Millis } from '../base/clock.ts'
-import { Fault, type Owner, type Reason } from '../base/fault.ts'
+import { Fault } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
-import { REASONS } from '../base/reasons.ts'
+import { faultOfRefusal } from './refusal.ts'
 
 export interface AgentCall {
   readonly method: 'GET' | 'POST'
@@ -125,19 +125,13 @@ function parseAnswer(text: string): Members {
   }
 }
 
-const OWNERS: ReadonlySet<unknown> = new Set(Object.values(REASONS).map(({ owner }) => owner))
-
-/** The Fault in `{"error":{…}}`; one that this version does not know keeps its words and becomes a bug. */
+/** The Fault in `{"error":{…}}`. */
 function faultOfAnswer(text: string, status: number, retryAfter: string | undefined): Fault {
   const { error } = parseAnswer(text)
-  const { reason, message, action, owner } = (error ?? {}) as Members
-  if (typeof reason !== 'string' || typeof message !== 'string')
+  if (typeof error !== 'object' || error === null)
     return new Fault('bug', `the agent answered with status ${status} and no reason`)
-  const options = {
-    ...(typeof action === 'string' ? { action } : {}),
-    ...(OWNERS.has(owner) ? { owner: owner as Owner } : {}),
-    ...(/^\d{1,6}$/.test(retryAfter ?? '') ? { retryAfterSeconds: Number(retryAfter) } : {}),
-  }
-  if (!Object.hasOwn(REASONS, reason)) return new Fault('bug', `${reason}: ${message}`, options)
-  return new Fault(reason as Reason, message, options)
+  const fault = faultOfRefusal(error)
+  if (!/^\d{1,6}$/.test(retryAfter ?? '')) return fault
+  const { reason, message, action, owner } = fault
+  return new Fault(reason, message, { action, owner, retryAfterSeconds: Number(retryAfter) })
 }

@@ -89,7 +89,7 @@ export async function findSocket(places: readonly SocketPlace[]): Promise<string
     const why = untrusted(place) ?? (await refusal(place.path))
     if (why === undefined) return place.path
     isClosed ||= why === 'EACCES' && place.path.endsWith(ADMIN)
-    problems.push({ file: place.path, line: 0, message: `(${place.from}) ${sentenceOf(why, place.path)}` })
+    problems.push({ file: `${place.path} (${place.from})`, line: 0, message: sentenceOf(why, place.path) })
   }
   throw new Fault(isClosed ? 'admin_denied' : 'agent_unreachable', undefined, { cause: problems })
 }

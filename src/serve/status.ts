@@ -33,6 +33,7 @@ const LOCAL = status(GRPC.FAILED_PRECONDITION, 500, 'server_error')
 
 export const STATUS: Readonly<Record<Reason, Status>> = {
   invalid_request: MALFORMED,
+  usage: MALFORMED,
   header_missing: MALFORMED,
   browser_refused: DENIED,
   not_found: status(GRPC.UNIMPLEMENTED, 404, 'invalid_request'),

@@ -1,0 +1,215 @@
+/** Every word that `holdfast` takes. A command's own code is loaded when it is used: start-up stays small. */
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { EXIT, type ExitCode, type Io } from './io.ts'
+
+/** Told how the command ended; not called by `run`, which ends with its agent. */
+export type Done = (code: ExitCode) => void
+
+/** The commands, writing to `io`. Usage errors are thrown as CommanderErrors. */
+export function buildProgram(io: Io, done: Done): Command {
+  const program = new Command('holdfast')
+    .description('An ssh-agent for services: identities and proofs for the processes of one machine.')
+    .version(io.version, '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'say what a command takes')
+    .helpCommand('help [command]', 'say what a command takes')
+    .configureOutput({ writeOut: (text) => io.out(text), writeErr: () => {}, getOutHasColors: () => false })
+    .exitOverride()
+  addRun(program, io)
+  addWorkloadCommands(program, io, done)
+  addFetch(program, io, done)
+  addOperatorCommands(program, io, done)
+  addRevoke(program, io, done)
+  addFileCommands(program, io, done)
+  addCheck(program, io, done)
+  addCompletion(program, io, done)
+  return program
+}
+
+/** What `holdfast` alone says. */
+export const GREETING = `Holdfast, an ssh-agent for services: the keys stay here, you get identities and proofs.
+
+Start with
+  holdfast run --dev                                an agent on this machine, without any file
+  holdfast fetch x509                               in a second terminal: who am I?
+  holdfast proof GET https://api.example.test/      a DPoP proof for one request
+
+Ask              status  watch  explain  check  wait  version
+Operate          run  revoke  drain  log
+Policy, audit    init  policy  audit
+
+holdfast COMMAND --help says what each takes; -o json works everywhere.
+`
+
+/** `work` and then its exit code. */
+function ending<A extends readonly unknown[]>(done: Done, work: (...args: A) => Promise<ExitCode>) {
+  return async (...args: A): Promise<void> => done(await work(...args))
+}
+
+function withOutput(command: Command, forms: readonly string[] = ['text', 'json']): Command {
+  return command.addOption(
+    new Option('-o, --output <form>', 'how the answer is written').choices(forms).default('text'),
+  )
+}
+
+function asWorkload(command: Command): Command {
+  return withOutput(command)
+    .option('--socket <path>', 'the workload socket (else SPIFFE_ENDPOINT_SOCKET, else the default)')
+    .option('--dir <dir>', "the agent's directory")
+}
+
+function asOperator(command: Command): Command {
+  return withOutput(command).option('--dir <dir>', "the agent's directory")
+}
+
+function wholeNumber(text: string): number {
+  if (/^[1-9]\d{0,9}$/.test(text)) return Number(text)
+  throw new InvalidArgumentError('Wanted a whole number above 0.')
+}
+
+function addRun(program: Command, io: Io): void {
+  program
+    .command('run')
+    .description('run the agent')
+    .option('--dev', 'a trust domain, entries and policy for this user; needs no file')
+    .option('--config <file>', 'the configuration file')
+    .option('--dir <dir>', 'the directory of the sockets')
+    .option('--takeover', 'replace a running agent once this one is ready')
+    .action(async (options) => (await import('./run.ts')).run(options, io.version))
+}
+
+function addWorkloadCommands(program: Command, io: Io, done: Done): void {
+  asWorkload(program.command('proof <method> <url>'))
+    .description('a DPoP proof for one request, ready for curl')
+    .option('--token-file <file>', 'the access token that goes with the request; - is standard input')
+    .option('--nonce <nonce>', "the server's DPoP-Nonce")
+    .option('--jkt <thumbprint>', 'which key signs')
+    .option('--spiffe-id <id>', 'which identity asks')
+    .option('--header', 'only the header: holdfast proof GET URL --header | curl -H @- URL')
+    .action(
+      ending(done, async (method, url, options) =>
+        (await import('./proof.ts')).proof(method, url, options, io),
+      ),
+    )
+  asWorkload(program.command('explain <method> <url>'))
+    .description('why a request would be allowed or not, and the smallest change')
+    .option('--pid <pid>', 'for another process (asks the admin socket)', wholeNumber)
+    .action(
+      ending(done, async (method, url, options) =>
+        (await import('./explain.ts')).explain(method, url, options, io),
+      ),
+    )
+  asWorkload(program.command('wait'))
+    .description('return once the agent answers')
+    .option('--identity', 'once this process has an identity')
+    .option('--timeout <duration>', 'give up after this time', '30s')
+    .action(ending(done, async (options) => (await import('./wait.ts')).wait(options, io)))
+}
+
+function addFetch(program: Command, io: Io, done: Done): void {
+  const fetch = program.command('fetch').description('what the Workload API gives this process')
+  const kind = (name: string, says: string, write: string) =>
+    asWorkload(fetch.command(name)).description(says).option('--write <dir>', `store ${write} there`)
+  const load = () => import('./fetch.ts')
+  kind('x509', 'X.509-SVIDs', 'svid.pem, key.pem and bundle.pem')
+    .option('--spiffe-id <id>', 'which identity')
+    .action(ending(done, async (options) => (await load()).fetchX509(options, io)))
+  kind('jwt', 'a JWT-SVID, alone on standard output', 'svid.jwt')
+    .requiredOption('-a, --audience <audience...>', 'whom it is for')
+    .option('--spiffe-id <id>', 'which identity')
+    .action(ending(done, async (options) => (await load()).fetchJwt(options, io)))
+  kind('bundle', 'the authorities of each trust domain', 'certificates and JWK Sets').action(
+    ending(done, async (options) => (await load()).fetchBundle(options, io)),
+  )
+  kind('wit', 'WIT-SVIDs', 'wit.jwt and wit.key.json')
+    .option('--spiffe-id <id>', 'which identity')
+    .action(ending(done, async (options) => (await load()).fetchWit(options, io)))
+}
+
+function addOperatorCommands(program: Command, io: Io, done: Done): void {
+  asOperator(program.command('status'))
+    .description('how the agent is, and how strong each identity')
+    .option('-w, --watch', 'again every 2 s')
+    .action(ending(done, async (options) => (await import('./status.ts')).status(options, io)))
+  asOperator(program.command('watch'))
+    .description('decisions as they are made')
+    .option('--deny', 'refusals only')
+    .option('--spiffe-id <id>', 'of this identity only')
+    .action(ending(done, async (options) => (await import('./watch.ts')).watch(options, io)))
+  asOperator(program.command('drain'))
+    .description('let calls under way end, then the agent')
+    .action(ending(done, async (options) => (await import('./operate.ts')).drain(options, io)))
+  const log = program.command('log').description("the agent's log")
+  const level = log.command('level <level>').description('log from debug, info, warn or error on')
+  asOperator(level).action(
+    ending(done, async (name, options) => (await import('./operate.ts')).setLogLevel(name, options, io)),
+  )
+}
+
+function addRevoke(program: Command, io: Io, done: Done): void {
+  asOperator(program.command('revoke'))
+    .description('end leases and keys at once')
+    .option('--spiffe-id <id>', 'of an identity')
+    .option('--jkt <thumbprint>', 'one key')
+    .option('--pid <pid>', 'of a process', wholeNumber)
+    .option('--target <name>', 'everything for a target')
+    .option('--for <duration>', 'only for this time')
+    .option('--lift', 'take the revocation back')
+    .action(ending(done, async (options) => (await import('./revoke.ts')).revoke(options, io)))
+}
+
+function addFileCommands(program: Command, io: Io, done: Done): void {
+  withOutput(program.command('init'))
+    .description('write a configuration and policy files to begin with')
+    .option('--dir <dir>', 'where to', 'holdfast')
+    .option('--trust-domain <name>', 'whose identities these are')
+    .action(ending(done, async (options) => (await import('./init.ts')).init(options, io)))
+  const policy = program.command('policy').description('policy files, without an agent')
+  const onFiles = (name: string, says: string) =>
+    withOutput(policy.command(`${name} [files...]`))
+      .description(says)
+      .option('--config <file>', 'the configuration that names the files')
+      .option('--dir <dir>', "the agent's directory, for its policy/")
+      .option('--trust-domain <name>', 'whose policy this is')
+  onFiles('check', 'what is wrong or weak in policy files')
+    .addOption(new Option('--fail-on <grade>', 'what fails').choices(['error', 'warn']).default('error'))
+    .action(
+      ending(done, async (files, options) => (await import('./policy.ts')).checkFiles(files, options, io)),
+    )
+  onFiles('test', 'run the tests beside the rules').action(
+    ending(done, async (files, options) => (await import('./policy.ts')).testFiles(files, options, io)),
+  )
+  const audit = program.command('audit').description('the audit log')
+  withOutput(audit.command('verify [file]'))
+    .description('find edits, reordering, cut tails and restored copies')
+    .option('--anchor <file>', "the agent's log as it was kept elsewhere")
+    .option('--dir <dir>', "the agent's directory")
+    .action(ending(done, async (file, options) => (await import('./audit.ts')).verify(file, options, io)))
+}
+
+function addCheck(program: Command, io: Io, done: Done): void {
+  withOutput(program.command('check'), ['text', 'short', 'json'])
+    .description('is everything as it should be, here and in the agent')
+    .option('--pre', 'before an agent runs: machine, directory, configuration')
+    .option('--config <file>', 'check this configuration and its policy too')
+    .option('--dir <dir>', "the agent's directory")
+    .option('--socket <path>', 'the workload socket')
+    .option('--wait [duration]', 'try again until everything passes (30s)')
+    .addOption(new Option('--fail-on <grade>', 'what fails').choices(['error', 'warn']).default('error'))
+    .action(ending(done, async (options) => (await import('./check.ts')).check(options, io)))
+}
+
+function addCompletion(program: Command, io: Io, done: Done): void {
+  withOutput(program.command('version'))
+    .description("this command's version, and the agent's")
+    .option('--dir <dir>', "the agent's directory")
+    .action(ending(done, async (options) => (await import('./version.ts')).version(options, io)))
+  program
+    .command('completion <shell>')
+    .description('completion for bash, zsh or fish')
+    .addHelpText('after', '\nholdfast completion bash > /etc/bash_completion.d/holdfast')
+    .action(async (shell) => {
+      const { completion } = await import('./completion.ts')
+      io.out(completion(shell, program))
+      done(EXIT.ok)
+    })
+}
