@@ -217,7 +217,7 @@ export class Caller implements AttestedWorkload {
     return instances.openUnit(unit)
   }
 
-  /** Begins to hash the program when `book` asks for it and the peer has any selector to go with it. */
+  /** Begins to hash the program when `book` asks for it and the peer has other selectors to go with it. */
   #readHash(book: RuleBook): void {
     const { hasher, peer } = this.#parts
     if (this.#hash !== undefined || this.#selectors.size === 0 || !book.usesSelector('unix:sha256')) return

@@ -17,6 +17,8 @@ export interface HasherOptions {
   /** From the question to the answer, waiting included. */
   readonly deadline?: Millis
   readonly maxBytes?: number
+  /** Where the program of a process is read; `/proc/PID/exe`. */
+  readonly linkOf?: (pid: number) => string
 }
 
 interface Waiting {
@@ -38,6 +40,7 @@ export class Hasher {
   readonly #kernel: Kernel
   readonly #deadline: Millis
   readonly #maxBytes: number
+  readonly #linkOf: (pid: number) => string
   readonly #cache = new Map<string, ProgramHash>()
   readonly #flights = new Map<string, Promise<ProgramHash>>()
   readonly #queue: Waiting[] = []
@@ -52,11 +55,12 @@ export class Hasher {
     this.#kernel = options.kernel
     this.#deadline = options.deadline ?? 2_000
     this.#maxBytes = options.maxBytes ?? 512 * 1024 * 1024
+    this.#linkOf = options.linkOf ?? ((pid) => `/proc/${pid}/exe`)
   }
 
   /** The hash of the program that `pid` runs: at once when it is known, else a promise that never rejects. */
   hash(pid: number, program: Program): ProgramHash | Promise<ProgramHash> {
-    const path = `/proc/${pid}/exe`
+    const path = this.#linkOf(pid)
     const version = this.#kernel.fileVersion(path)
     if (version === undefined) return { failure: 'unreadable' }
     const { device, inode } = program.identity

@@ -1,0 +1,35 @@
+/** Rule books of entries alone, for what only asks who is whom. */
+import type { RuleBook } from '../../src/policy/book.ts'
+import type { Entry } from '../../src/policy/entry.ts'
+import type { SpiffeId } from '../../src/spiffe/id.ts'
+import type { Selector } from '../../src/spiffe/selector.ts'
+
+/** An entry named `name` for `spiffe://example.test/<name>`. */
+export function entry(name: string, selectors: readonly string[], over: Partial<Entry> = {}): Entry {
+  return {
+    name,
+    spiffeId: `spiffe://example.test/${name}` as SpiffeId,
+    selectors: selectors as readonly Selector[],
+    x509Ttl: 3600,
+    jwtTtl: 300,
+    hint: '',
+    deliver: { x509: true, jwt: true, wit: true },
+    audiences: [],
+    dnsNames: [],
+    instance: 'process',
+    place: { file: 'identity.yaml', line: 1 },
+    ...over,
+  }
+}
+
+/** Only what attestation reads of a book is there. */
+export function bookOfEntries(...entries: readonly Entry[]): RuleBook {
+  const book: Pick<RuleBook, 'entries' | 'entriesFor' | 'usesSelector'> = {
+    entries,
+    entriesFor: (selectors) =>
+      entries.filter((each) => each.selectors.every((selector) => selectors.has(selector))),
+    usesSelector: (kind) =>
+      entries.some((each) => each.selectors.some((selector) => selector.startsWith(`${kind}:`))),
+  }
+  return book as RuleBook
+}
