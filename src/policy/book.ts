@@ -57,7 +57,7 @@ export interface RuleBook {
   readonly targetsByOrigin: ReadonlyMap<string, readonly Target[]>
   /** The targets that `url` may belong to, in policy order. */
   targetsFor(url: CanonicalUrl): readonly Target[]
-  /** The grants of `target` that name `caller`, in policy order. */
+  /** The grants of `target` that name `caller`: those that name it exactly first, each kind in policy order. */
   grantsFor(target: Target, caller: SpiffeId): readonly Grant[]
   /** The denial in force for this workload or this target. */
   denialOf(spiffeId: SpiffeId, target: string | undefined): Denial | undefined

@@ -78,6 +78,8 @@ function byOrigin(targets: ReadonlyMap<string, Target>): ReadonlyMap<string, rea
 }
 
 const NONE: readonly never[] = []
+/** Callers whose grants are remembered, a target. */
+const KNOWN_LIMIT = 1_024
 
 function targetsFor(targets: ReadonlyMap<string, readonly Target[]>, url: CanonicalUrl): readonly Target[] {
   const exact = targets.get(url.origin) ?? NONE
@@ -86,21 +88,31 @@ function targetsFor(targets: ReadonlyMap<string, readonly Target[]>, url: Canoni
   return anyPort.length === 0 ? exact : [...exact, ...anyPort.filter((target) => !exact.includes(target))]
 }
 
-/** Exact callers are looked up; prefixes are few and tried one by one. */
+/** Exact callers are looked up; prefixes are few, come after them, and are tried one by one. */
 function indexGrants(target: Target): (caller: SpiffeId) => readonly Grant[] {
   const grants = target.application?.grants ?? []
   const prefixed = grants.filter((grant) => grant.callers.some(isPrefix))
   const exact = new Map<string, Grant[]>()
   for (const grant of grants) {
-    for (const caller of grant.callers) if (!isPrefix(caller)) exact.set(caller, [])
-  }
-  for (const grant of grants) {
-    const named = prefixed.length > 0 && prefixed.includes(grant) ? exact.keys() : grant.callers
-    for (const caller of named) {
-      if (isMatchOfAny(grant.callers, caller)) exact.get(caller)?.push(grant)
+    for (const caller of new Set(grant.callers)) {
+      if (isPrefix(caller)) continue
+      const there = exact.get(caller)
+      if (there) there.push(grant)
+      else exact.set(caller, [grant])
     }
   }
-  return (caller) => exact.get(caller) ?? prefixed.filter((grant) => isMatchOfAny(grant.callers, caller))
+  if (prefixed.length === 0) return (caller) => exact.get(caller) ?? NONE
+  const known = new Map<SpiffeId, readonly Grant[]>()
+  return (caller) => {
+    const before = known.get(caller)
+    if (before) return before
+    const named: readonly Grant[] = exact.get(caller) ?? NONE
+    const matching = prefixed.filter((grant) => !named.includes(grant) && isMatchOfAny(grant.callers, caller))
+    const found = [...named, ...matching]
+    if (known.size >= KNOWN_LIMIT) known.clear()
+    known.set(caller, found)
+    return found
+  }
 }
 
 function denialFinder(denials: readonly Denial[], now: () => Seconds): RuleBook['denialOf'] {

@@ -6,7 +6,7 @@ import type { Selector } from '../spiffe/selector.ts'
 import type { Denial, RuleBook } from './book.ts'
 import type { Entry, Place } from './entry.ts'
 import type { Grant, ProofKind, Target, TargetIdentity } from './grant.ts'
-import { isMatchOfAny } from './pattern.ts'
+import { isMatch, isMatchOfAny } from './pattern.ts'
 import { type Layer, placeText } from './statements.ts'
 
 /** What is asked. Pure facts: the same question gets the same answer. */
@@ -28,6 +28,8 @@ export interface Allowed {
   readonly identity: TargetIdentity
   /** The grant that allowed it. */
   readonly rule: Place
+  /** The granted path that matched, as policy writes it: unlike the request's own, no caller chose its text. */
+  readonly path: string
 }
 
 export interface Denied {
@@ -76,7 +78,15 @@ function decideTarget(book: RuleBook, target: Target, question: Question): Allow
   const grant = findGrant(book, target, question)
   if (!('grant' in grant)) return grant
   const refused = bindingMiss(target, identity, question) ?? tokenMiss(target, identity, question)
-  return refused ?? { allowed: true, target, identity, rule: grant.grant.place }
+  return (
+    refused ?? {
+      allowed: true,
+      target,
+      identity,
+      rule: grant.grant.place,
+      path: pathOf(grant.grant, question),
+    }
+  )
 }
 
 function findGrant(book: RuleBook, target: Target, question: Question): { readonly grant: Grant } | Miss {
@@ -91,6 +101,10 @@ function findGrant(book: RuleBook, target: Target, question: Question): { readon
     }
   }
   return { steps: 2 + steps, denied: grantDenied(target, question, nearest, steps) }
+}
+
+function pathOf(grant: Grant, question: Question): string {
+  return grant.paths.find((pattern) => isMatch(pattern, question.url.path)) ?? ''
 }
 
 const GRANTED = 3
@@ -170,19 +184,9 @@ function silent(target: Target, owner: Layer, nearest: Place | undefined, steps:
 }
 
 function grantDenied(target: Target, question: Question, grant: Grant | undefined, steps: number): Denied {
-  const { method, url, spiffeId } = question
   const place = grant?.place ?? target.application?.place
   const at = place ? ` at ${placeText(place)}` : ''
-  const refusals: Readonly<Record<number, readonly [string, string]>> = {
-    [-1]: [`no grant of ${target.name} names ${spiffeId}`, `Add ${spiffeId} to the callers of a grant${at}.`],
-    0: [`no grant of ${target.name} allows the path ${url.path}`, `Add ${url.path} to paths${at}.`],
-    1: [
-      `no grant of ${target.name} allows ${method ?? 'proofs that cover no method'} here`,
-      methodAction(method, at),
-    ],
-    2: [`the condition${at} does not hold`, `Meet or change the condition: ${grant?.when?.source ?? ''}`],
-  }
-  const [message, action] = refusals[steps] ?? ['no grant allows this', `See the grants${at}.`]
+  const [message, action] = grantRefusal(question, { name: target.name, at, grant, steps })
   const denied: Denied = {
     allowed: false,
     reason: 'policy_denied',
@@ -192,6 +196,36 @@ function grantDenied(target: Target, question: Question, grant: Grant | undefine
     target,
   }
   return place ? { ...denied, nearest: place } : denied
+}
+
+interface NearestGrant {
+  readonly name: string
+  readonly at: string
+  readonly grant: Grant | undefined
+  readonly steps: number
+}
+
+/** What is missing at the first step that does not hold, and what would add it. */
+function grantRefusal(
+  question: Question,
+  { name, at, grant, steps }: NearestGrant,
+): readonly [string, string] {
+  const { method, url, spiffeId } = question
+  switch (steps) {
+    case 0:
+      return [`no grant of ${name} allows the path ${url.path}`, `Add ${url.path} to paths${at}.`]
+    case 1: {
+      const what = method ?? 'proofs that cover no method'
+      return [`no grant of ${name} allows ${what} here`, methodAction(method, at)]
+    }
+    case 2:
+      return [
+        `the condition${at} does not hold`,
+        `Meet or change the condition: ${grant?.when?.source ?? ''}`,
+      ]
+    default:
+      return [`no grant of ${name} names ${spiffeId}`, `Add ${spiffeId} to the callers of a grant${at}.`]
+  }
 }
 
 function methodAction(method: string | undefined, at: string): string {
