@@ -120,9 +120,9 @@ export class ProofStream {
 
   #watch(signal: AbortSignal, call: Waiting): void {
     const abort = () => this.#settle(call, () => call.reject(signal.reason))
-    if (signal.aborted) return abort()
     signal.addEventListener('abort', abort, { once: true })
     call.forget = () => signal.removeEventListener('abort', abort)
+    if (signal.aborted) abort()
   }
 
   /** After the poll phase, all calls of this tick are there, also those that earlier answers led to. */
@@ -138,7 +138,10 @@ export class ProofStream {
 
   #flush(): void {
     if (this.#isClosed || this.#cancelWait || this.#pending === 0) return
-    if (this.#isSilent(this.#now)) return this.#abandon()
+    if (this.#isSilent(this.#now)) {
+      this.#abandon()
+      return
+    }
     if (!this.#call) this.#open()
     while (this.#isReady && this.#queue.length > 0 && this.#sent.length < WINDOW) {
       const calls = this.#cut()
