@@ -181,9 +181,9 @@ export class Signing {
       uid,
       target,
       rule: place && `${place.file}:${place.line}`,
-      method: ask.kind === 'dpop' ? ask.method : undefined,
+      method: ask.kind === 'dpop' ? methodName(ask.method) : undefined,
       origin: ask.url.origin,
-      path: ask.url.path,
+      path: decision?.allowed ? decision.path : undefined,
       token: athOf(ask.token)?.slice(0, 16),
       policy: this.#options.book.get().hash,
     })
@@ -198,6 +198,22 @@ interface Draft {
   entry?: Entry
   target?: string | undefined
   decision?: Decision
+}
+
+const METHODS: ReadonlySet<string> = new Set([
+  'GET',
+  'HEAD',
+  'POST',
+  'PUT',
+  'PATCH',
+  'DELETE',
+  'OPTIONS',
+  'QUERY',
+])
+
+/** Methods are the caller's words: one that is not a known one may be anything, a token included. */
+function methodName(method: string): string {
+  return METHODS.has(method) ? method : 'other'
 }
 
 /** RFC 9449 s.4.2: base64url SHA-256 of the access token. */

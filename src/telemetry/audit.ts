@@ -50,6 +50,7 @@ export interface AuditFacts {
   readonly rule?: string | undefined
   readonly method?: string | undefined
   readonly origin?: string | undefined
+  /** The granted path as policy writes it, such as `/v1/**`: a request's own may hold a secret. */
   readonly path?: string | undefined
   readonly audience?: readonly string[] | undefined
   readonly jkt?: string | undefined
