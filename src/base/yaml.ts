@@ -38,7 +38,7 @@ export async function parseYaml(file: string, text: string): Promise<YamlResult>
   if (plain) return { yaml: yamlFile(file, plain.value, plain.lines) }
   const layout = layoutProblem(text)
   if (layout) return failed(file, layout.line, layout.message)
-  return parseWithLibrary(await import('yaml'), file, text)
+  return parseWithLibrary((await import('./yaml-library.ts')).yaml, file, text)
 }
 
 /** As the library reads it; exported so that a test can hold the plain reader to it. */
