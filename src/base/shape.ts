@@ -17,6 +17,12 @@ export function checkShape<S extends zod.ZodType>(schema: S, yaml: YamlFile): Sh
 type Issue = zod.core.$ZodIssue
 
 function problemsFor(schema: zod.ZodType, yaml: YamlFile, issue: Issue): readonly Problem[] {
+  const meantForm = issue.code === 'invalid_union' ? meantFormOf(issue.errors) : undefined
+  if (meantForm) {
+    return meantForm.flatMap((each) =>
+      problemsFor(schema, yaml, { ...each, path: [...issue.path, ...each.path] }),
+    )
+  }
   if (issue.code === 'unrecognized_keys') {
     const known = keysAt(schema, issue.path)
     return issue.keys.map((key) => ({
@@ -27,6 +33,13 @@ function problemsFor(schema: zod.ZodType, yaml: YamlFile, issue: Issue): readonl
   }
   const message = `${pathText(issue.path)}: ${sentenceOf(issue)}`
   return [{ file: yaml.file, line: yaml.lineOf(issue.path), message }]
+}
+
+/** The form of a union that the writer had in mind: the one that is not wrong as a whole. */
+function meantFormOf(forms: readonly (readonly Issue[])[]): readonly Issue[] | undefined {
+  return forms.find((issues) =>
+    issues.every(({ code, path }) => path.length > 0 || code === 'unrecognized_keys' || code === 'custom'),
+  )
 }
 
 function sentenceOf(issue: Issue): string {
