@@ -1,0 +1,72 @@
+/** The figures: what each means, its unit and its target. The names are stable; whoever keeps a history goes by them. */
+
+/** A bound that a figure has to keep. */
+interface Figure {
+  readonly unit: 'ratio' | 'us' | 'ms' | 'mb'
+  readonly bound: 'at_least' | 'at_most'
+  readonly target: number
+  readonly says: string
+}
+
+// Newer Node has a larger floor: an empty script takes 44 MB there and 41 on 20.
+const IDLE_MB = Number(process.versions.node.split('.')[0]) > 20 ? 92 : 75
+
+const atLeast = (target: number, says: string): Figure => ({ unit: 'ratio', bound: 'at_least', target, says })
+
+const atMost = (unit: Figure['unit'], target: number, says: string): Figure => ({
+  unit,
+  bound: 'at_most',
+  target,
+  says,
+})
+
+export const FIGURES = {
+  proof_stream_ratio: atLeast(0.75, 'DPoP proofs a second by the SDK, 16 in flight, of npm dpop in process'),
+  proof_client_cpu_ratio: atMost('ratio', 0.2, "the application's CPU a proof by the SDK, of npm dpop's"),
+  proof_agent_cpu_ratio: atMost('ratio', 2.2, "the agent's CPU a proof, of a raw crypto.sign"),
+  proof_serial_ratio: atMost(
+    'ratio',
+    0.65,
+    'p50 of one proof at a time, of an OpenSSH ssh-agent ECDSA signature',
+  ),
+  proof_batch8_ratio: atLeast(0.5, 'proofs a second in unary calls of 8, 4 calls in flight, of npm dpop'),
+  proof_batch32_ratio: atLeast(0.7, 'proofs a second in unary calls of 32, 4 calls in flight, of npm dpop'),
+  jwt_warm_us: atMost('us', 90, 'agent CPU of a FetchJWTSVID that is cached, 8 in flight'),
+  validate_us: atMost('us', 200, 'agent CPU of a ValidateJWTSVID, 8 in flight'),
+  x509_serial_us: atMost('us', 1200, 'agent CPU of connect, first FetchX509SVID and close, one at a time'),
+  x509_burst_us: atMost('us', 400, 'the same of 2,000 connections at once, all held open'),
+  x509_burst_rss_mb: atMost('mb', 185, 'resident memory of the agent with those 2,000 open'),
+  fanout_ms: atMost('ms', 300, 'from the change of an entry to the last of 2,000 streams that has it'),
+  start_1_ms: atMost('ms', 250, 'from spawn to the first X.509-SVID, 1 entry'),
+  start_1000_ms: atMost('ms', 600, 'from spawn to the first X.509-SVID, 1,000 entries'),
+  idle_rss_mb: atMost('mb', IDLE_MB, 'resident memory of an idle agent after its first SVID'),
+  neighbour_p99_ratio: atMost(
+    'ratio',
+    2,
+    'p99 of a call while another uid opens 1,000 silent connections, of calm',
+  ),
+} satisfies Record<string, Figure>
+
+export type FigureName = keyof typeof FIGURES
+
+export function isFigureName(name: string): name is FigureName {
+  return name in FIGURES
+}
+
+/** What was found for a figure; `value` is absent when this machine cannot measure it, and `note` says why. */
+export interface Measured {
+  readonly name: FigureName
+  readonly value: number | undefined
+  /** Ratios: what stands above and below the line, in `of`. */
+  readonly own?: number
+  readonly peer?: number
+  readonly of?: string
+  readonly note?: string
+}
+
+/** Whether the target is kept; undefined where nothing was measured. */
+export function isMet({ name, value }: Measured): boolean | undefined {
+  if (value === undefined) return undefined
+  const { bound, target } = FIGURES[name]
+  return bound === 'at_least' ? value >= target : value <= target
+}

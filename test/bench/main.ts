@@ -1,0 +1,63 @@
+/**
+ * `npm run bench`: what the shipped build costs, beside its peers. To repeat it: an idle machine, `npm run bench`; `-- --json`
+ * prints one JSON object a line (`npm run -s` leaves npm's own lines out), `-- --quick` takes a third of the time, and
+ * names of figures after `--` run only what they need. Figures of other uids need root.
+ *
+ * Costs are CPU microseconds of one process by its own CPU clock; ratios compare rounds that took turns in one run, and
+ * the median of the rounds counts. Only starts and the fan-out are times on the wall: trust those of an idle machine.
+ */
+import { type FigureName, isFigureName, type Measured } from './figures.ts'
+import { measureNeighbour } from './neighbour.ts'
+import { measureProofs } from './proofs.ts'
+import { headText, jsonLine, rowText } from './report.ts'
+import { measureStarts } from './starts.ts'
+import { measureSvids } from './svids.ts'
+import { measureTokens } from './tokens.ts'
+
+/** One part of the run: which figures it makes, and how. */
+interface Part {
+  readonly figures: readonly FigureName[]
+  readonly measure: (options: BenchOptions) => Promise<readonly Measured[]>
+}
+
+export interface BenchOptions {
+  /** Fewer and shorter rounds. */
+  readonly quick: boolean
+}
+
+const PARTS: readonly Part[] = [
+  {
+    figures: [
+      'proof_stream_ratio',
+      'proof_client_cpu_ratio',
+      'proof_agent_cpu_ratio',
+      'proof_serial_ratio',
+      'proof_batch8_ratio',
+      'proof_batch32_ratio',
+    ],
+    measure: measureProofs,
+  },
+  { figures: ['jwt_warm_us', 'validate_us'], measure: measureTokens },
+  {
+    figures: ['x509_burst_us', 'x509_burst_rss_mb', 'x509_serial_us', 'fanout_ms'],
+    measure: measureSvids,
+  },
+  { figures: ['start_1_ms', 'start_1000_ms', 'idle_rss_mb'], measure: measureStarts },
+  { figures: ['neighbour_p99_ratio'], measure: measureNeighbour },
+]
+
+async function main(args: readonly string[]): Promise<void> {
+  const [isJson, quick] = [args.includes('--json'), args.includes('--quick')]
+  const names = args.filter((arg) => arg !== '--json' && arg !== '--quick')
+  const unknown = names.find((name) => !isFigureName(name))
+  if (unknown !== undefined) throw new Error(`there is no figure or option ${unknown}`)
+  if (!isJson) process.stdout.write(headText())
+  const parts = PARTS.filter(
+    ({ figures }) => names.length === 0 || figures.some((name) => names.includes(name)),
+  )
+  for (const { measure } of parts)
+    for (const measured of await measure({ quick }))
+      process.stdout.write(`${isJson ? jsonLine(measured) : rowText(measured)}\n`)
+}
+
+await main(process.argv.slice(2))
