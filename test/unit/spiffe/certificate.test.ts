@@ -284,6 +284,7 @@ describe('publicKeyOf', () => {
     ['RSA without its NULL', rsa(`00${'ff'.repeat(256)}`, '010001', [])],
     ['secp256k1', spkiOf(ecPair('secp256k1'))],
     ['a compressed point', ec('2a8648ce3d030107', Buffer.concat([Buffer.of(2), Buffer.alloc(32, 1)]))],
+    ['a hybrid point', hybridSpki()],
     ['a point off its curve', ec('2a8648ce3d030107', Buffer.concat([Buffer.of(4), Buffer.alloc(64, 1)]))],
     ['the point at infinity', ec('2a8648ce3d030107', Buffer.of(0))],
   ])('does not take %s', (_what, spki) => {
@@ -351,3 +352,10 @@ describe('isSignedBy', () => {
     expect(parseCertificate(der).extensions.extKeyUsage).toEqual(new Set([SERVER_AUTH]))
   })
 })
+
+/** X9.62 s.4.3.6: the uncompressed point with the parity of y in its first byte. */
+function hybridSpki(): Buffer {
+  const spki = spkiOf(ecPair())
+  spki[spki.length - 65] = 6 + ((spki.at(-1) ?? 0) & 1)
+  return spki
+}
