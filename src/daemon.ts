@@ -36,6 +36,7 @@ export interface Daemon {
 type Phase = 'starting' | 'ready' | 'draining' | 'passive'
 
 const DRAIN_GRACE: Millis = 2_000
+const ANSWER_FIRST: Millis = 50
 const LOOK_EVERY: Millis = 20
 
 /** Starts an agent; its sockets answer UNAVAILABLE until it is ready. Throws what keeps it from starting. */
@@ -164,8 +165,9 @@ class Agent implements Daemon {
     this.#options.audit.close()
   }
 
+  /** The operator is answered first: the end closes the admin socket too. */
   #drain(): void {
-    void this.stop(DRAIN_GRACE).then(this.#options.onDrained)
+    this.#options.clock.after(ANSWER_FIRST, () => void this.stop(DRAIN_GRACE).then(this.#options.onDrained))
   }
 
   #becomeReady(): void {

@@ -108,7 +108,10 @@ export function policyFindings(status: AgentStatus): readonly Finding[] {
       ? warning('no_entries', 'no entry: nobody gets an identity', {
           action: 'Add entries to a policy file of layer identity.',
         })
-      : fine('entries', `${status.identities.length} entries, ${counted(status.targets.length, 'target')}`)
+      : fine(
+          'entries',
+          `${counted(status.identities.length, 'entry', 'entries')}, ${counted(status.targets.length, 'target')}`,
+        )
   return [
     loaded,
     entries,

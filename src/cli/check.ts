@@ -96,7 +96,7 @@ async function policyFindings(
   return [
     fine(
       'policy',
-      `${book.entries.length} entries, ${counted(book.targets.size, 'target')}, policy ${book.hash}`,
+      `${counted(book.entries.length, 'entry', 'entries')}, ${counted(book.targets.size, 'target')}, policy ${book.hash}`,
     ),
     ...(insecure.length > 0 ? [failure('policy_insecure', 'insecure statements', { why: insecure })] : []),
     ...(weak.length > 0 ? [warning('policy_weak', 'weak statements', { why: weak })] : []),

@@ -3,7 +3,7 @@ import { Fault, printable, type Reason } from '../base/fault.ts'
 import { problemsOf, problemText } from '../base/problem.ts'
 import { REASONS } from '../base/reasons.ts'
 import { EXIT, type ExitCode } from './io.ts'
-import { json, tinted } from './render.ts'
+import { tinted } from './render.ts'
 
 const USAGE: ReadonlySet<Reason> = new Set([
   'usage',
@@ -41,10 +41,10 @@ export function failureText(fault: Fault, isColored: boolean): string {
   return `${[head, ...rows.map(([label, text]) => `  ${tinted(label, 'dim', isColored)} ${text}`)].join('\n')}\n`
 }
 
-/** What a script reads: the shape of the wire, with every problem of a file and every socket that was tried. */
+/** What a script reads, on one line: the shape of the wire, with every problem of a file and every socket that was tried. */
 export function failureJson(fault: Fault): string {
   const problems = problemsOf(fault).map(problemText)
-  return json({ error: { ...fault.toJSON(), ...(problems.length > 0 ? { problems } : {}) } })
+  return `${JSON.stringify({ error: { ...fault.toJSON(), ...(problems.length > 0 ? { problems } : {}) } })}\n`
 }
 
 function whyOf(fault: Fault, what: string): readonly string[] {

@@ -72,10 +72,16 @@ policy:
 `
 }
 
+/** As it would be typed here: a way up the tree is harder to read than the whole path. */
+function shortest(path: string): string {
+  const name = relative('.', path)
+  return name.startsWith('..') ? path : name
+}
+
 function nextText(dir: string, paths: readonly string[]): string {
-  const config = relative('.', join(dir, CONFIG))
+  const config = shortest(join(dir, CONFIG))
   return `Wrote
-${paths.map((path) => `  ${relative('.', path)}`).join('\n')}
+${paths.map((path) => `  ${shortest(path)}`).join('\n')}
 
 Next:
   holdfast check --config ${config}          is this machine ready for it?

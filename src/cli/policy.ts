@@ -100,7 +100,7 @@ export function reviewText(
     const lines = problems.map((problem) => `  ${tinted('✗', 'red', isColored)} ${problemText(problem)}\n`)
     return `${tinted('not valid', 'red', isColored)}: ${counted(problems.length, 'problem')}\n${lines.join('')}`
   }
-  const what = `${counted(files, 'file')}, ${book.entries.length} entries, ${counted(book.targets.size, 'target')}, policy ${book.hash}`
+  const what = `${counted(files, 'file')}, ${counted(book.entries.length, 'entry', 'entries')}, ${counted(book.targets.size, 'target')}, policy ${book.hash}`
   return [
     `${tinted('valid', 'green', isColored)}: ${what}\n`,
     ...weaknesses.map((weakness) => weaknessText(weakness, isColored)),

@@ -1,5 +1,5 @@
 /** Every word that `holdfast` takes. A command's own code is loaded when it is used: start-up stays small. */
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Argument, Command, InvalidArgumentError, Option } from 'commander'
 import { EXIT, type ExitCode, type Io } from './io.ts'
 
 /** Told how the command ended; not called by `run`, which ends with its agent. */
@@ -139,8 +139,8 @@ function addOperatorCommands(program: Command, io: Io, done: Done): void {
     .description('let calls under way end, then the agent')
     .action(ending(done, async (options) => (await import('./operate.ts')).drain(options, io)))
   const log = program.command('log').description("the agent's log")
-  const level = log.command('level <level>').description('log from debug, info, warn or error on')
-  asOperator(level).action(
+  const level = new Argument('<level>', 'the least grave lines').choices(['debug', 'info', 'warn', 'error'])
+  asOperator(log.command('level').description('log from a level on').addArgument(level)).action(
     ending(done, async (name, options) => (await import('./operate.ts')).setLogLevel(name, options, io)),
   )
 }

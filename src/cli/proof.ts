@@ -69,7 +69,9 @@ function fileText(file: string): string {
  * the machine could read it; the proof is good for this one request only.
  */
 export function curlText(method: string, url: string, header: string, tokenFile: string | undefined): string {
-  const request = `curl -X ${quoted(method)} -H ${quoted(`DPoP: ${header}`)}`
+  // With -X HEAD curl waits for a body that never comes.
+  const verb = method === 'HEAD' ? '-I' : `-X ${quoted(method)}`
+  const request = `curl ${verb} -H ${quoted(`DPoP: ${header}`)}`
   if (tokenFile === undefined) return `${request} ${quoted(url)}`
   const token = tokenFile === '-' ? '"$TOKEN"' : `"$(cat ${quoted(tokenFile)})"`
   return `printf 'Authorization: DPoP %s' ${token} | ${request} -H @- ${quoted(url)}`

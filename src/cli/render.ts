@@ -77,9 +77,9 @@ export function instant(at: Seconds): string {
   return `${new Date(at * 1000).toISOString().slice(0, 19).replace('T', ' ')}Z`
 }
 
-/** `1 key`, `2 keys`. */
-export function counted(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`
+/** `1 key`, `2 keys`, `2 entries`. */
+export function counted(count: number, noun: string, many = `${noun}s`): string {
+  return `${count} ${count === 1 ? noun : many}`
 }
 
 const DURATION = /^([1-9][0-9]{0,5})(s|m|h|d)$/

@@ -30,13 +30,25 @@ export async function revoke(options: RevokeOptions, io: Io): Promise<ExitCode> 
 
 async function lift(named: object, what: string, options: RevokeOptions, io: Io): Promise<ExitCode> {
   if (options.for !== undefined) throw usage('--for and --lift exclude each other')
-  const answer = await askAsOperator<object>(options, io, { method: 'POST', path: '/v1/lift', body: named })
+  const answer = await liftNamed(named, what, options, io)
   io.out(
     options.output === 'json'
       ? json(answer)
       : `Lifted: ${printable(what)}. Keys that were destroyed do not come back; new ones are made when asked for.\n`,
   )
   return EXIT.ok
+}
+
+async function liftNamed(named: object, what: string, options: RevokeOptions, io: Io): Promise<object> {
+  try {
+    return await askAsOperator<object>(options, io, { method: 'POST', path: '/v1/lift', body: named })
+  } catch (caught) {
+    const fault = Fault.from(caught)
+    if (fault.reason !== 'not_found') throw fault
+    throw new Fault('usage', `${what} is not revoked`, {
+      action: '`holdfast status` lists the revocations that are in force.',
+    })
+  }
 }
 
 /** The one thing that is named, in the words of the wire. */

@@ -91,7 +91,12 @@ export async function findSocket(places: readonly SocketPlace[]): Promise<string
     isClosed ||= why === 'EACCES' && place.path.endsWith(ADMIN)
     problems.push({ file: `${place.path} (${place.from})`, line: 0, message: sentenceOf(why, place.path) })
   }
-  throw new Fault(isClosed ? 'admin_denied' : 'agent_unreachable', undefined, { cause: problems })
+  if (isClosed) throw new Fault('admin_denied', undefined, { cause: problems })
+  const isAdmin = places.some(({ path }) => path.endsWith(ADMIN))
+  const action = isAdmin
+    ? { action: 'Start one with `holdfast run --dev`, or name its directory with --dir.' }
+    : {}
+  throw new Fault('agent_unreachable', undefined, { ...action, cause: problems })
 }
 
 /** A stranger's directory under /tmp would be handed this user's tokens. */
