@@ -51,6 +51,8 @@ export interface CallerParts {
 }
 
 const NONE: readonly Entry[] = []
+// Made once: a Fault a closed connection costs more than the rest of its end.
+const CLOSED = new Fault('lease_ended', 'the connection has closed')
 
 const FAILURES: Readonly<Record<HashFailure, string>> = {
   too_large: 'unix:sha256 is missing: the program is larger than the agent hashes',
@@ -141,7 +143,7 @@ export class Caller implements AttestedWorkload {
   }
 
   close(): void {
-    this.end(new Fault('lease_ended', 'the connection has closed'))
+    this.end(CLOSED)
   }
 
   /** The rule book has changed: what it takes away ends, and whoever watches hears of the rest. */

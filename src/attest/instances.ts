@@ -41,6 +41,8 @@ export interface InstanceLimits {
   readonly processesPerUid: number
 }
 
+// Made once: most instances end like this.
+const UNUSED = new Fault('lease_ended')
 const LOOK_EVERY: Millis = 250
 const DEFAULT_LIMITS: InstanceLimits = { processes: 32_768, processesPerUid: 8_192 }
 
@@ -122,7 +124,7 @@ export class Instances {
 
   /** Forgets `holder` when no connection and no lease needs it; whatever else listens to it ends with it. */
   release(holder: Holder): void {
-    if (holder.callers.size === 0 && holder.leases.size === 0) this.end(holder, new Fault('lease_ended'))
+    if (holder.callers.size === 0 && holder.leases.size === 0) this.end(holder, UNUSED)
   }
 
   /** Ends an instance and everything that hangs on it. */
