@@ -150,6 +150,7 @@ class Agent implements Daemon {
     if (this.#phase === 'draining') return
     this.#phase = 'draining'
     this.#doors?.leave(grace, false)
+    this.#endStreams()
     await settled(this.#options.clock, grace, () => this.#doors?.connections() === 0)
     this.end()
   }
@@ -180,6 +181,12 @@ class Agent implements Daemon {
     this.#options.log.warn('another agent took the socket over; this one serves nobody until SIGTERM')
     this.#core.rotator.pause()
     this.#doors?.leave(DRAIN_GRACE, true)
+    this.#endStreams()
+  }
+
+  /** With UNAVAILABLE: a session closed under its streams reads as CANCELLED, which SPIFFE clients never retry. */
+  #endStreams(): void {
+    this.#core.attestation.revoke({}, new Fault('draining'))
   }
 
   async #openPorts(): Promise<void> {
