@@ -277,26 +277,29 @@ function closedSignal(
   return closed.signal
 }
 
-/** A reader that stops reading costs one message of memory. */
+/**
+ * A reader that does not read costs one message on its way and one that waits, the newest. Nothing older is queued: the
+ * keys of a replaced SVID are wiped after a while, and a message that left later would carry zeros.
+ */
 function newestOnly(call: ServerWritableStream<Message, Message>, end: (fault: Fault) => void): Stream {
   let waiting: Message | undefined
-  let isFull = false
-  const write = (message: Message) => {
-    isFull = !call.write(message)
-  }
-  call.on('drain', () => {
-    isFull = false
-    const next = waiting
-    waiting = undefined
-    if (next) write(next)
-  })
-  call.on('error', () => {})
+  let isWriting = false
   const signal = closedSignal(call)
   const send = (message: Message) => {
     if (signal.aborted) return
-    if (isFull) waiting = message
-    else write(message)
+    if (isWriting) {
+      waiting = message
+      return
+    }
+    isWriting = true
+    call.write(message, (error?: Error | null) => {
+      isWriting = false
+      const next = waiting
+      waiting = undefined
+      if (next && !error) send(next)
+    })
   }
+  call.on('error', () => {})
   return { send, end, signal }
 }
 
