@@ -4,7 +4,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-const pem = (der: Buffer) =>
+/** `der` as others read it from files. */
+export const pem = (der: Buffer) =>
   `-----BEGIN CERTIFICATE-----\n${(der.toString('base64').match(/.{1,64}/g) ?? []).join('\n')}\n-----END CERTIFICATE-----\n`
 
 /** What it says of `chain` (leaf first) under `roots` at `now`; `OK` when it verifies. */
