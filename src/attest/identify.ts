@@ -164,7 +164,7 @@ export class Attestation {
     this.#health.degrade({
       code: 'pidfd_missing',
       message: 'callers are attested without SO_PEERPIDFD: the kernel is older than 6.5',
-      action: 'Run Linux 6.5 or newer; attestation.require_pidfd: true refuses callers until then.',
+      action: 'Run Linux 6.5 or newer; kernel.require_pidfd: true refuses callers until then.',
     })
   }
 }

@@ -85,7 +85,7 @@ function compareProcess(
       'attestation_failed',
       'the kernel has no SO_PEERPIDFD and the configuration requires it',
       {
-        action: 'Run Linux 6.5 or newer, or set attestation.require_pidfd: false.',
+        action: 'Run Linux 6.5 or newer, or set kernel.require_pidfd: false.',
       },
     )
   const before = options.kernel.readProcess(pid)

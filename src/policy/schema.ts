@@ -81,7 +81,7 @@ const identityTarget = z.strictObject({
 })
 
 const platformTarget = z.strictObject({
-  name,
+  name: name.describe('The target.'),
   origins: z
     .array(z.string().transform(parsedBy(parseOrigin)))
     .max(LIST_LIMIT)
@@ -114,22 +114,22 @@ const grant = z.strictObject({
 })
 
 const test = z.strictObject({
-  name: text,
-  spiffe_id: spiffeId,
+  name: text.describe('What the test shows.'),
+  spiffe_id: spiffeId.describe('Who asks.'),
   selectors: z.array(selector).max(64).optional().describe('For conditions; those of the entry when absent.'),
   kind: kind.optional().describe('Default: dpop.'),
-  method: z.string().max(32).optional(),
-  url: z.string().max(8192),
+  method: z.string().max(32).optional().describe('The HTTP method; none for WPTs.'),
+  url: z.string().max(8192).describe('The URL of the request.'),
   token: z.enum(['full', 'hash', 'none']).optional().describe('Default: full.'),
-  expect: z.enum(['allow', 'deny']),
-  reason: z.string().max(64).optional(),
+  expect: z.enum(['allow', 'deny']).describe('What the answer has to be.'),
+  reason: z.string().max(64).optional().describe('The reason of the refusal.'),
   rule: name.optional().describe('The name of the grant that has to allow it.'),
 })
 
 const deny = z
   .strictObject({
-    spiffe_id: spiffeId.optional(),
-    target: name.optional(),
+    spiffe_id: spiffeId.optional().describe('Whom; with target too, both must hold.'),
+    target: name.optional().describe('What for.'),
     reason: text.describe('Why; shown to whoever is refused.'),
     until: until.optional().describe('The end: a date, which counts to its end, or a time.'),
   })
@@ -151,14 +151,19 @@ export const LAYER_SCHEMAS = {
   application: z.strictObject({
     layer: z.literal('application'),
     targets: z
-      .array(z.strictObject({ name, grants: z.array(grant).max(GRANTS_LIMIT) }))
+      .array(z.strictObject({ name: name.describe('The target.'), grants: z.array(grant).max(GRANTS_LIMIT) }))
       .max(TARGETS_LIMIT)
       .optional(),
     tests: z.array(test).max(GRANTS_LIMIT).optional(),
   }),
   security: z.strictObject({
     layer: z.literal('security'),
-    observe: z.strictObject({ approver: text, until }).optional(),
+    observe: z
+      .strictObject({ approver: text, until })
+      .optional()
+      .describe(
+        'Refusals of policy are recorded and not carried out until then; never those of attestation or keys.',
+      ),
     deny: z.array(deny).max(GRANTS_LIMIT).optional(),
   }),
 } as const
