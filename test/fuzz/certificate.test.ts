@@ -68,7 +68,7 @@ describe('a certificate from outside', () => {
     )
   })
 
-  it('never verifies once a byte of what was signed has changed', () => {
+  it('threats row 5: never verifies once a byte of what was signed has changed', () => {
     fc.assert(
       fc.property(mutations(seeds.slice(0, 3)), (bytes) => {
         const facts = guarded(() => verifyX509Svid([bytes], () => bundle, NOW))

@@ -58,7 +58,7 @@ describe('parseCertificate', () => {
     expect(certificate.extensions.authorityKeyId).toEqual(keyIdOf(root.pair))
   })
 
-  it('keeps its own copy, so that what was parsed cannot change before it is verified', () => {
+  it('threats row 5: keeps its own copy, so that what was parsed cannot change before it is verified', () => {
     const der = makeLeaf(root)
     const certificate = parseCertificate(der)
     der.fill(0)

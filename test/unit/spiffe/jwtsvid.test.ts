@@ -47,7 +47,7 @@ describe('makeJwtSvid', () => {
   )
 })
 
-describe('verifyJwtSvid', () => {
+describe('verifyJwtSvid, by the claim matrix of threats row 8', () => {
   it('gives the identity, the audience, the end and all claims', () => {
     expect(verify(withClaims({ role: 'a' }))).toEqual({
       spiffeId: LEAF_ID,
@@ -230,7 +230,7 @@ describe('verifyJwtSvid', () => {
     expect(faultOf(() => verifyJwtSvid(token, 'db', () => keys, NOW))).toContain('its signature is wrong')
   })
 
-  it('does not compute with RSA keys whose modulus or exponent would cost milliseconds', () => {
+  it('threats row 10: does not compute with RSA keys whose modulus or exponent would cost milliseconds', () => {
     expect(isFit(rsaKey(2048, 'AQAB'), 'RS256')).toBe(true)
     expect(isFit(rsaKey(16_384, 'AQAB'), 'RS256')).toBe(false)
     expect(isFit(rsaKey(2048, Buffer.alloc(128, 0xff).toString('base64url')), 'RS256')).toBe(false)

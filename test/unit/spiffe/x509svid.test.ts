@@ -350,7 +350,7 @@ describe('a chain', () => {
     expect(why([makeLeaf(circle), ...Array<Buffer>(7).fill(circle.der)])).toBe(NO_ROOT)
   })
 
-  it('costs at most 8 signatures a step, however many authorities share a name', () => {
+  it('threats row 10: costs at most 8 signatures a step, however many authorities share a name', () => {
     const twins = Array.from({ length: 9 }, () => makeAuthority({ commonName: 'twin' }))
     const last = twins[8] ?? root
     expect(why([makeLeaf(last, {}, { authorityKeyId: undefined })], trusting(...twins))).toBe(NO_ROOT)
