@@ -25,6 +25,7 @@ export interface DaemonOptions extends Omit<CoreOptions, 'revocationsFile'> {
 export interface Daemon {
   readonly directories: Directories
   readonly opsPort: number | undefined
+  readonly endpointPort: number | undefined
   status(): AgentStatus
   /** Loads policy again; on failure the last good policy stays, the agent is degraded, and the Fault is thrown. */
   reload(): Promise<void>
@@ -75,6 +76,10 @@ class Agent implements Daemon {
     return this.#ops?.port
   }
 
+  get endpointPort(): number | undefined {
+    return this.#endpoint?.port
+  }
+
   async start(): Promise<void> {
     const doors = await openDoors(
       {
@@ -99,7 +104,7 @@ class Agent implements Daemon {
       policy: hash,
       detail: this.#options.version,
     })
-    await doors.addStandardServices()
+    doors.addStandardServices()
   }
 
   status(): AgentStatus {

@@ -35,6 +35,7 @@ export interface TestAgent extends AsyncDisposable {
   readonly socket: string
   readonly adminSocket: string
   readonly audit: Audit
+  readonly health: Health
   /** Audit records so far. */
   readonly records: readonly AuditRecord[]
   /** Writes policy files and loads them. */
@@ -93,6 +94,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
     socket: daemon.directories.workloadSocket,
     adminSocket: daemon.directories.adminSocket,
     audit,
+    health,
     records,
     setPolicy: (files) => {
       writePolicy(policyDir, files)
