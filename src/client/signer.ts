@@ -1,6 +1,7 @@
 /** Proofs for the requests of this process, signed by the agent: the private keys are not here. */
+import type { Clock } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
-import { type AgentOptions, openAgent } from './agent.ts'
+import { type Agent, type AgentOptions, openAgent } from './agent.ts'
 import type { Message } from './grpc.ts'
 import { type HeldKey, type KeysListener, KeyWatch } from './keys.ts'
 import { type AskProofOptions, ProofStream } from './proof-stream.ts'
@@ -103,9 +104,13 @@ export interface Signer extends AsyncDisposable {
  * const { proof } = await signer.dpop({ method: 'GET', url: 'https://api.example.org/items', accessToken })
  */
 export function openSigner({ spiffeId, ...options }: SignerOptions = {}): Signer {
-  const agent = openAgent(options)
-  const stream = new ProofStream({ agent, clock: awaitedClock })
-  const keys = new KeyWatch(agent, awaitedClock)
+  return signerOver(openAgent(options), awaitedClock, spiffeId)
+}
+
+/** The signer over an agent that is open already. */
+export function signerOver(agent: Agent, clock: Clock, spiffeId?: string): Signer {
+  const stream = new ProofStream({ agent, clock })
+  const keys = new KeyWatch(agent, clock)
   const close = () => {
     stream.close()
     keys.close()

@@ -1,7 +1,7 @@
 /**
  * A server stream that is followed for as long as it is wanted. States: `open` (a stream is under way), `waiting`
- * (for the next try), `over` (closed, or ended for good). INVALID_ARGUMENT and CANCELLED end it for good, as in other
- * SPIFFE clients; everything else is tried again (SPIFFE_Workload_API.md s.5.2.1, s.6.2.1).
+ * (for the next try), `over` (closed, or ended for good). INVALID_ARGUMENT, and CANCELLED as the agent's own word, end it
+ * for good, as in other SPIFFE clients; everything else is tried again (SPIFFE_Workload_API.md s.5.2.1, s.6.2.1).
  */
 import { backoff } from '../base/backoff.ts'
 import type { Clock, Millis } from '../base/clock.ts'
@@ -65,11 +65,16 @@ class Watch {
 
   #onEnd(ending: Ending, wasSteady: boolean): void {
     if (this.#isOver) return
-    this.#isOver = ending.code === CODE.INVALID_ARGUMENT || ending.code === CODE.CANCELLED
+    this.#isOver = isFinal(ending)
     this.#options.onEnd(ending, this.#isOver)
     if (this.#isOver) return
     const wait = wasSteady ? backoff(0, SHORT_WAIT) : backoff(this.#attempt, FIRST_WAIT, LONGEST_WAIT)
     if (!wasSteady) this.#attempt += 1
     this.#cancel = this.#options.clock.after(wait, () => this.open())
   }
+}
+
+/** A stream that is merely cut off ends with CANCELLED too, as when an agent has to stop at once. */
+function isFinal({ code, isAnswer }: Ending): boolean {
+  return code === CODE.INVALID_ARGUMENT || (code === CODE.CANCELLED && isAnswer)
 }

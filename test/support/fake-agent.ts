@@ -35,8 +35,10 @@ export class FakeStream implements Call {
     this.#listener.onMessage(message)
   }
 
-  end(code: number, reason: Reason = 'agent_unreachable'): void {
-    const ending: Ending = { code, fault: new Fault(reason), isAnswer: false }
+  /** Ends the stream; in the agent's own words when there is a `reason`. */
+  end(code: number, reason?: Reason): void {
+    const fault = new Fault(reason ?? 'agent_unreachable')
+    const ending: Ending = { code, fault, isAnswer: reason !== undefined }
     this.#listener.onEnd(ending)
   }
 

@@ -28,11 +28,11 @@ function setup() {
 
 describe('a followed stream', () => {
   it.each([
-    ['INVALID_ARGUMENT', CODE.INVALID_ARGUMENT],
-    ['CANCELLED', CODE.CANCELLED],
-  ])('is over for good after %s', (_name, code) => {
+    ['INVALID_ARGUMENT', CODE.INVALID_ARGUMENT, undefined],
+    ["CANCELLED as the agent's own word", CODE.CANCELLED, 'canceled'],
+  ] as const)('is over for good after %s', (_name, code, reason) => {
     const { clock, agent, ends } = setup()
-    agent.last.end(code)
+    agent.last.end(code, reason)
     clock.advance(120_000)
     expect(agent.streams).toHaveLength(1)
     expect(ends).toEqual([true])
@@ -42,6 +42,7 @@ describe('a followed stream', () => {
     ['UNAVAILABLE', CODE.UNAVAILABLE],
     ['PERMISSION_DENIED', CODE.PERMISSION_DENIED],
     ['UNIMPLEMENTED', CODE.UNIMPLEMENTED],
+    ['a stream that was cut off', CODE.CANCELLED],
     ['an end without error', CODE.OK],
   ])('is opened again after %s', (_name, code) => {
     const { agent, ends, waitForNext } = setup()
