@@ -72,7 +72,17 @@ async function start(
   })
   const { trustDomain } = config
   const { algorithm, intermediate, caTtl, keyTtl } = config.authority
-  const made = { trustDomain, clock, algorithm, intermediate, caTtl, keyTtl, wit: config.wit === 'on' }
+  const { issuer } = config.bundleEndpoint
+  const made = {
+    trustDomain,
+    clock,
+    algorithm,
+    intermediate,
+    caTtl,
+    keyTtl,
+    issuer,
+    wit: config.wit === 'on',
+  }
   const authority = embeddedAuthority(ca ? { ...made, ca } : made)
   const daemon = await startDaemon({
     config,

@@ -22,6 +22,8 @@ export interface EmbeddedOptions {
   readonly caTtl: Seconds
   readonly keyTtl: Seconds
   readonly wit: boolean
+  /** Put into JWT-SVIDs as `iss`. */
+  readonly issuer?: string | undefined
   /** A CA of the operator's instead of one made at start; a change of it is published before it signs. */
   readonly ca?: Live<CertificateAuthority>
 }
@@ -81,7 +83,7 @@ export function embeddedAuthority(options: EmbeddedOptions): Authority {
     issueX509: (ask) => issueX509(ask, rotations.ca, nowSeconds(clock)),
     issueJwt: ({ spiffeId, audience, ttl }) =>
       issueToken(rotations.jwt, ttl, nowSeconds(clock), (times, { kid, held }) =>
-        makeJwtSvid({ spiffeId, audience, ...times, kid }, held),
+        makeJwtSvid({ spiffeId, audience, issuer: options.issuer, ...times, kid }, held),
       ),
     issueWit: ({ spiffeId, publicJwk, alg, ttl }) =>
       issueToken(rotations.wit, ttl, nowSeconds(clock), (times, { kid, held }) =>

@@ -11,6 +11,8 @@ export interface JwtSvidClaims {
   readonly now: Seconds
   readonly expires: Seconds
   readonly kid: string
+  /** For OIDC verifiers (JWT-SVID.md s.3 leaves `iss` to the issuer). */
+  readonly issuer?: string | undefined
 }
 
 /** A verified JWT-SVID. */
@@ -29,8 +31,8 @@ const LAST_DATE = 253_402_300_799
 /** Signs a JWT-SVID; `aud` is always an array, as clients have come to rely on. */
 export function makeJwtSvid(claims: JwtSvidClaims, signer: JwsSigner): string {
   const header = { alg: signer.alg, kid: claims.kid, typ: 'JWT' }
-  const { spiffeId, audience, now, expires } = claims
-  return makeJws(header, { sub: spiffeId, aud: audience, exp: expires, iat: now }, signer)
+  const { spiffeId, audience, now, expires, issuer } = claims
+  return makeJws(header, { sub: spiffeId, aud: audience, exp: expires, iat: now, iss: issuer }, signer)
 }
 
 /**

@@ -70,7 +70,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
   audit.watch((record) => records.push(record))
   const { trustDomain, wit } = config
   const { algorithm, intermediate, caTtl, keyTtl } = config.authority
-  const own = { algorithm, intermediate, caTtl, keyTtl }
+  const own = { algorithm, intermediate, caTtl, keyTtl, issuer: config.bundleEndpoint.issuer }
   const authority = embeddedAuthority({ ...own, trustDomain, clock, wit: wit === 'on' })
   const daemon = await startDaemon({
     config,
