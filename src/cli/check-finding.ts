@@ -73,8 +73,8 @@ function findingText({ id, grade, what, why = [], action }: Finding, isColored: 
   const [mark, tint] = MARKS[grade]
   const isWrong = grade === 'warn' || grade === 'error'
   const more = [
-    ...why,
-    ...(action === undefined ? [] : [`do: ${action}`]),
+    ...why.map(printable),
+    ...(action === undefined ? [] : [printable(`do: ${action}`)]),
     ...(isWrong ? [tinted(`see https://holdfast.dev/checks#${id}`, 'dim', isColored)] : []),
   ]
   const lines = more.map((each) => `    ${each}\n`).join('')
