@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { Attestation, type AttestedWorkload } from '../../../src/attest/identify.ts'
+import { cgroupMounts } from '../../../src/attest/systemd.ts'
 import { Fault } from '../../../src/base/fault.ts'
 import { Live } from '../../../src/base/live.ts'
 import { Health } from '../../../src/telemetry/health.ts'
@@ -150,6 +151,8 @@ describe('a workload', () => {
     const workload = attest(app)
     expect(names(workload)).toEqual(['web'])
     app.cgroup = '0::/system.slice/other.service'
+    for (const name of ['web', 'other'])
+      kernel.addFile(`${cgroupMounts().get('')}/system.slice/${name}.service`)
     expect(faultOf(() => workload.instanceOf(WEB))).toBe('attestation_failed')
   })
 })

@@ -121,6 +121,17 @@ describe('a process', () => {
   })
 })
 
+it('counts processes of a uid down to none', () => {
+  for (let round = 0; round < 3; round++) {
+    const started = [kernel.start(1), kernel.start(2)]
+    open(1)
+    open(2)
+    for (const app of started) kernel.end(app)
+    clock.advance(250)
+  }
+  expect(instances.count).toBe(0)
+})
+
 describe('a lease', () => {
   it('is the same for one identity and another for each of several', () => {
     kernel.start(42)

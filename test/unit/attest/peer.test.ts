@@ -113,6 +113,20 @@ describe('openPeer on a kernel without SO_PEERPIDFD', () => {
     expect(kernel.pidfds.size).toBe(0)
   })
 
+  it('refuses a pid that was given away before it had a pidfd', () => {
+    kernel.hasPeerPidfd = false
+    const app = kernel.start(42)
+    const fd = kernel.connect(app)
+    const { openPidfd } = kernel
+    kernel.openPidfd = (pid) => {
+      kernel.end(app)
+      kernel.start(42, { startTime: '9900' })
+      return openPidfd.call(kernel, pid)
+    }
+    expect(reasonOf(() => open(fd))).toBe('peer_gone')
+    expect(kernel.pidfds.size).toBe(0)
+  })
+
   it.each([
     ['uid', { uid: 1001 }],
     ['gid', { gid: 1001 }],
