@@ -37,7 +37,7 @@ function written({ tag, content, children }: Der): Buffer {
   return (tag & 0x20) === 0 ? tlv(tag, content) : tlv(tag, ...children.map(written))
 }
 
-describe('DER from outside', () => {
+describe('DER from outside', { timeout: 60_000 }, () => {
   it('is read to what writes the same bytes, or refused', () => {
     fc.assert(
       fc.property(
@@ -56,7 +56,7 @@ describe('DER from outside', () => {
   })
 })
 
-describe('a certificate from outside', () => {
+describe('a certificate from outside', { timeout: 60_000 }, () => {
   it('is read or refused, and its key too', () => {
     fc.assert(
       fc.property(mutations(seeds), (bytes) => {

@@ -8,7 +8,7 @@ import { readToken } from '../../src/sign/token.ts'
 import { guarded } from '../support/guarded.ts'
 import { FUZZ, textMutations } from '../support/mutate.ts'
 
-describe('URLs from outside', () => {
+describe('URLs from outside', { timeout: 60_000 }, () => {
   it('are canonical or refused, and are sent as they are signed', () => {
     const seeds = [
       'https://orders.example.org:8443/v1/a%20b?q=1',
@@ -21,12 +21,12 @@ describe('URLs from outside', () => {
         if (url instanceof Fault) expect(url.reason).toBe('url_refused')
         else expect(new URL(url.htu).href).toBe(url.htu)
       }),
-      { ...FUZZ, numRuns: 2000 },
+      { ...FUZZ, numRuns: 800 },
     )
   })
 })
 
-describe('JSON from outside', () => {
+describe('JSON from outside', { timeout: 60_000 }, () => {
   const LIMITS = { maxBytes: 4096, maxDepth: 8 }
   /** What the standard library reads from the texts that hold each name once. */
   const documents = fc.dictionary(fc.string({ maxLength: 6 }), fc.jsonValue({ maxDepth: 3 }), { maxKeys: 6 })
@@ -74,7 +74,7 @@ describe('JSON from outside', () => {
   })
 })
 
-describe('requests for proofs from outside', () => {
+describe('requests for proofs from outside', { timeout: 60_000 }, () => {
   const names = [
     'method',
     'url',

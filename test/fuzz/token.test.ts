@@ -26,7 +26,7 @@ const WIT = {
 const jwt = signToken(JWT.header, JWT.claims, pair)
 const wit = signToken(WIT.header, WIT.claims, pair)
 
-describe('SPIFFE IDs from outside', () => {
+describe('SPIFFE IDs from outside', { timeout: 60_000 }, () => {
   const ids = fc.oneof(
     textMutations([LEAF_ID, 'spiffe://a-b_c.9/a/b/...', 'spiffe://td']),
     fc
@@ -68,7 +68,7 @@ describe('SPIFFE IDs from outside', () => {
   })
 })
 
-describe('tokens from outside', () => {
+describe('tokens from outside', { timeout: 60_000 }, () => {
   it('are JWS or not, and never anything else', () => {
     fc.assert(
       fc.property(textMutations([jwt, wit]), (text) => {
@@ -134,7 +134,7 @@ describe('tokens from outside', () => {
   })
 })
 
-describe('bundles from outside', () => {
+describe('bundles from outside', { timeout: 60_000 }, () => {
   const x5c = [makeAuthority().der.toString('base64')]
   const document = JSON.stringify({
     spiffe_sequence: 1,

@@ -12,7 +12,7 @@ function setUp() {
 }
 const keys = (rotation: Rotation<number>) => rotation.published.map(({ key }) => key)
 
-describe('a rotation', () => {
+describe('a rotation', { timeout: 60_000 }, () => {
   it('makes a successor at half a life, lets it sign after its lead, and keeps the old key until its end', () => {
     const rotation = setUp()
     const seen: [number, number, number[]][] = []

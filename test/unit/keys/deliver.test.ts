@@ -4,7 +4,9 @@ import { expect, it } from 'vitest'
 import { makeDeliveredKey } from '../../../src/keys/deliver.ts'
 import { faultOf } from '../../support/faults.ts'
 
-it('delivers PKCS#8 that node:crypto reads and that belongs to the SPKI, 50 times over', () => {
+it('delivers PKCS#8 that node:crypto reads and that belongs to the SPKI, 50 times over', {
+  timeout: 60_000,
+}, () => {
   for (let count = 0; count < 50; count += 1) {
     const key = makeDeliveredKey()
     const privateKey = createPrivateKey({ key: key.pkcs8(), format: 'der', type: 'pkcs8' })
@@ -22,7 +24,7 @@ it('delivers PKCS#8 that node:crypto reads and that belongs to the SPKI, 50 time
   }
 })
 
-it('pads the scalars that begin with zeros, as one in 256 does', () => {
+it('pads the scalars that begin with zeros, as one in 256 does', { timeout: 60_000 }, () => {
   const ecdh = createECDH('prime256v1')
   for (let count = 0; count < 1500; count += 1) {
     const key = makeDeliveredKey()

@@ -139,7 +139,7 @@ function requested(text: string): string {
   return origin + pathname.replace(/%[0-9a-f]{2}/gi, (hex) => hex.toUpperCase())
 }
 
-describe('threats row 1: what is checked is what is signed is what is sent', () => {
+describe('threats row 1: what is checked is what is signed is what is sent', { timeout: 60_000 }, () => {
   it('has one canonical form for one request: no two different requests share it', () => {
     let count = 0
     fc.assert(

@@ -22,7 +22,7 @@ const why = (token: string, audience = 'db') =>
 const withHeader = (change: object) => signToken({ ...HEADER, ...change }, CLAIMS, pair)
 const withClaims = (change: object) => signToken(HEADER, { ...CLAIMS, ...change }, pair)
 
-describe('makeJwtSvid', () => {
+describe('makeJwtSvid', { timeout: 60_000 }, () => {
   it.each<Alg>(['ES256', 'ES384', 'RS256', 'PS256'])(
     'JS-2, JS-4, JS-6: makes a token by %s that jose and we verify',
     async (alg) => {
