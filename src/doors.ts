@@ -30,7 +30,7 @@ export interface DoorsOptions extends CoreOptions {
 /** The open doors. */
 export interface Doors {
   readonly connections: () => number
-  addStandardServices(): Promise<void>
+  addStandardServices(): void
   /** Takes the paths over, where a live agent had them. */
   publish(): void
   /** Sends everybody away: GOAWAY, no new connections. Sockets stay bound when `stay`, as for a passive agent. */

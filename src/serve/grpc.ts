@@ -22,6 +22,7 @@ import { loadSync, type MessageTypeDefinition, type PackageDefinition } from '@g
 import { Fault } from '../base/fault.ts'
 import { packageFile } from '../base/package.ts'
 import type { Caller } from './caller.ts'
+import { standardServices } from './standard-services.ts'
 import { STATUS } from './status.ts'
 
 /** A protobuf message as the wire library gives and takes it; absent members are absent. */
@@ -55,8 +56,8 @@ export interface GrpcOptions {
 export interface GrpcSide {
   /** Serves `caller` on `connection`, which must not have been read from. */
   inject(connection: Duplex, caller: Caller): void
-  /** Adds reflection and health, which cost start-up time and memory. */
-  addStandardServices(): Promise<void>
+  /** Adds reflection and health. */
+  addStandardServices(): void
   /** Sends GOAWAY, then ends what is still open after `grace` ms. */
   drain(grace: number): void
   stop(): void
@@ -103,7 +104,10 @@ export function openGrpc(services: Readonly<Record<string, Handlers>>, options: 
       Object.defineProperty(connection, 'remoteAddress', { value: key, configurable: true })
       injector.injectConnection(connection)
     },
-    addStandardServices: () => addStandardServices(server, definitions, Object.keys(services)),
+    addStandardServices: () => {
+      for (const { definition, implementation } of standardServices(definitions, Object.keys(services)))
+        server.addService(definition, implementation)
+    },
     drain: (grace) => {
       for (const one of [injector, ...ownInjectors]) one.drain(grace)
     },
@@ -138,16 +142,6 @@ function injectStream(server: Server, injectors: Set<Injector>, stream: Duplex, 
     injector.destroy()
   })
   injector.injectConnection(stream)
-}
-
-async function addStandardServices(server: Server, definitions: PackageDefinition, names: readonly string[]) {
-  const [{ ReflectionService }, { HealthImplementation }] = await Promise.all([
-    import('@grpc/reflection'),
-    import('grpc-health-check'),
-  ])
-  new ReflectionService(definitions, { services: [...names] }).addToServer(server)
-  const statuses = Object.fromEntries(['', ...names].map((name) => [name, 'SERVING' as const]))
-  new HealthImplementation(statuses).addToServer(server)
 }
 
 type EncodeFault = (fault: Fault) => Metadata
