@@ -54,7 +54,10 @@ const entry = z.strictObject({
     .max(32)
     .optional()
     .describe('DNS names in its X.509-SVIDs.'),
-  instance: z.enum(['process', 'unit', 'identity']).optional().describe('What its keys live as long as.'),
+  instance: z
+    .enum(['process', 'unit', 'identity'])
+    .optional()
+    .describe('What its keys live as long as. Default: process.'),
 })
 
 const identityTarget = z.strictObject({
