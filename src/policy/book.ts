@@ -59,8 +59,8 @@ export interface RuleBook {
   targetsFor(url: CanonicalUrl): readonly Target[]
   /** The grants of `target` that name `caller`: those that name it exactly first, each kind in policy order. */
   grantsFor(target: Target, caller: SpiffeId): readonly Grant[]
-  /** The denial in force for this workload or this target. */
-  denialOf(spiffeId: SpiffeId, target: string | undefined): Denial | undefined
+  /** The denial in force for this workload at this target. */
+  denialOf(spiffeId: SpiffeId, target: string): Denial | undefined
   /** Entries whose selectors are all in `selectors`, in policy order: the first is the default identity. */
   entriesFor(selectors: ReadonlySet<Selector>): readonly Entry[]
   /** Whether a JWT-SVID for `audience` would be a bearer credential at a configured authorization server. */

@@ -50,11 +50,8 @@ export type Decision = Allowed | Denied
 export type Decide = (book: RuleBook, question: Question) => Decision
 
 export const decide: Decide = (book, question) => {
-  const targets = book.targetsFor(question.url)
-  const denial = book.denialOf(question.spiffeId, undefined)
-  if (denial) return deniedBy(denial, targets[0])
   let nearest: Miss | undefined
-  for (const target of targets) {
+  for (const target of book.targetsFor(question.url)) {
     const answer = decideTarget(book, target, question)
     if ('allowed' in answer) return answer
     if (nearest === undefined || answer.steps > nearest.steps) nearest = answer
@@ -234,7 +231,7 @@ function methodAction(method: string | undefined, at: string): string {
   return `Add ${method ?? "'*'"} to methods${at}.`
 }
 
-function deniedBy(denial: Denial, target: Target | undefined): Denied {
+function deniedBy(denial: Denial, target: Target): Denied {
   const what = denial.spiffeId ?? denial.target ?? 'this'
   return {
     allowed: false,
@@ -243,7 +240,7 @@ function deniedBy(denial: Denial, target: Target | undefined): Denied {
     message: `security denies ${what}: ${denial.why}`,
     action: `Ask the security team; the denial stands at ${placeText(denial.place)}.`,
     nearest: denial.place,
-    ...(target ? { target } : {}),
+    target,
   }
 }
 

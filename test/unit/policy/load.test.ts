@@ -262,6 +262,26 @@ describe('a policy file', () => {
   })
 })
 
+it.each(['[unix:uid:1, unix:path:/usr/bin/a]', '[unix:path:/usr/bin/a, systemd:id:a.service]'])(
+  'takes an entry of %s, which has more than a path',
+  async (selectors) => {
+    const book = await bookOf({ identity: entry('').replace('[unix:uid:1]', selectors) })
+    expect(book.entries).toHaveLength(1)
+  },
+)
+
+it('takes the same selectors in another order, or twice, for the same', async () => {
+  const other = `  - name: b
+    spiffe_id: spiffe://example.org/a
+    selectors: [unix:uid:1, unix:gid:2, unix:uid:1]
+    deliver: { x509: true, jwt: true, wit: true }
+`
+  const text = entry(other).replace('[unix:uid:1]', '[unix:gid:2, unix:uid:1]')
+  expect(await problemsIn({ x: text })).toEqual([
+    'x.yaml:6: spiffe://example.org/a has the same selectors twice; first at x.yaml:3',
+  ])
+})
+
 describe('a rule book', () => {
   it('finds the entries whose selectors all hold, in policy order', async () => {
     const text = `layer: identity
