@@ -1,7 +1,7 @@
 // Builds what is shipped: one esbuild bundle per entry and the declarations of the published one.
 // Packages that load native code or read .proto files at run time stay external.
 import { spawnSync } from 'node:child_process'
-import { chmodSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { build } from 'esbuild'
 
 const { version } = JSON.parse(readFileSync('package.json', 'utf8'))
@@ -23,12 +23,13 @@ const common = {
   logLevel: 'warning',
 }
 
-rmSync('dist', { recursive: true, force: true })
-mkdirSync('dist', { recursive: true })
+// Built beside and renamed at the end: whoever starts the agent meanwhile gets a whole build, old or new.
+const made = `.dist-${process.pid}`
+mkdirSync(made, { recursive: true })
 await build({
   ...common,
   entryPoints: { holdfast: 'src/cli/main.ts' },
-  outdir: 'dist',
+  outdir: made,
   splitting: true,
   chunkNames: 'chunks/[name]-[hash]',
   banner: { js: shebang + require },
@@ -36,10 +37,10 @@ await build({
 await build({
   ...common,
   entryPoints: { client: 'src/client/index.ts' },
-  outdir: 'dist',
+  outdir: made,
   banner: { js: require },
 })
-chmodSync('dist/holdfast.js', 0o755)
+chmodSync(`${made}/holdfast.js`, 0o755)
 
 const types = spawnSync(
   process.execPath,
@@ -48,7 +49,7 @@ const types = spawnSync(
     '--ignoreConfig',
     'src/client/index.ts',
     '--outDir',
-    'dist/types',
+    `${made}/types`,
     '--rootDir',
     'src',
     '--declaration',
@@ -71,4 +72,12 @@ const types = spawnSync(
   ],
   { stdio: 'inherit' },
 )
-if (types.status !== 0) process.exit(types.status ?? 1)
+if (types.status !== 0) {
+  rmSync(made, { recursive: true, force: true })
+  process.exit(types.status ?? 1)
+}
+
+const old = `.dist-old-${process.pid}`
+if (existsSync('dist')) renameSync('dist', old)
+renameSync(made, 'dist')
+rmSync(old, { recursive: true, force: true })

@@ -15,6 +15,8 @@ export interface BuiltAgentOptions {
   readonly nodeArgs?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
   readonly dir?: string
+  /** A descriptor for stdout instead of a pipe. */
+  readonly stdout?: number
 }
 
 export interface BuiltAgent extends AsyncDisposable {
@@ -41,10 +43,10 @@ export async function startBuiltAgent(options: BuiltAgentOptions = {}): Promise<
   const child = spawn(process.execPath, args, {
     cwd: ROOT,
     env: { PATH: process.env['PATH'] ?? '', ...options.env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', options.stdout ?? 'pipe', 'pipe'],
   })
   let output = ''
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk))
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (output += chunk))
   const socket = join(dir, 'public', 'workload.sock')
   const stop = (signal: NodeJS.Signals = 'SIGTERM') => ended(child, signal)
   try {
