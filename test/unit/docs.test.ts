@@ -19,13 +19,16 @@ const sources = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf
   .filter((name) => name.endsWith('.ts'))
   .map((name) => ({ name, text: read(join('src', name)) }))
 
-/** The text between a heading and the next one of its depth or above. */
+/** The text between a heading and the next one of its depth or above; a comment in a fenced block is none. */
 function section(text: string, heading: string): string {
   const depth = heading.indexOf(' ')
   const [, rest = ''] = text.split(`\n${heading}\n`)
   const lines = rest.split('\n')
-  const isEnd = (line: string) => /^#+ /.test(line) && line.indexOf(' ') <= depth
-  const end = lines.findIndex(isEnd)
+  let isFenced = false
+  const end = lines.findIndex((line) => {
+    if (line.startsWith('```')) isFenced = !isFenced
+    return !isFenced && /^#+ /.test(line) && line.indexOf(' ') <= depth
+  })
   return lines.slice(0, end < 0 ? undefined : end).join('\n')
 }
 
@@ -113,7 +116,7 @@ describe('README.md', () => {
     const made = [
       ...found(/\b(?:fine|warning|failure|skipped)\(\s*'([a-z0-9_]+)'/g, isCheck),
       ...kinds.flatMap((kind) => grades.map((grade) => `${kind}_${grade}`)),
-      ...found(/\bcode: (?:[^'\n]+\? )?'([a-z_]+)'/g, (name) => /^(?:attest|telemetry|daemon)/.test(name)),
+      ...found(/\bcode: (?:.*\? )?'([a-z_]+)'/g, (name) => /^(?:attest|telemetry|daemon)/.test(name)),
       ...found(/degrade\(\{\s*code: [^}]*?: '([a-z_]+)'/g),
       ...found(/^\s*readonly name: ((?:'[a-z_]+'(?: \| )?)+)$/gm, (name) => name === 'cli/harden.ts').flatMap(
         (union) => union.split(' | ').map((word) => `hardening_${word.replaceAll("'", '')}`),
