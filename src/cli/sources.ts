@@ -5,7 +5,7 @@ import { type Clock, nowSeconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { Live } from '../base/live.ts'
 import { type Config, checkReload, devConfig, loadConfig } from '../config.ts'
-import { loadCa } from '../issue/ca-files.ts'
+import { type CaFiles, loadCa, tryCa } from '../issue/ca-files.ts'
 import type { CertificateAuthority } from '../issue/embedded.ts'
 import type { RuleBook } from '../policy/book.ts'
 import { devPolicy } from '../policy/dev.ts'
@@ -42,7 +42,7 @@ export async function openSources(options: SourceOptions): Promise<Sources> {
   const files = options.dev ? writeDevPolicy(directories, config, options.sudoUid) : config.policy.files
   const book = await readBook(files, config, options.clock)
   const caFiles = caFilesOf(config)
-  const ca = caFiles && new Live(loadCa(caFiles))
+  const ca = caFiles && new Live(readCa(caFiles, config, options.clock))
   const given = [options.configFile, ...Object.values(config.authority.ca)]
   const { certificateFile, keyFile } = config.bundleEndpoint
   const paths = [...files, ...[...given, certificateFile, keyFile].filter((path) => path !== undefined)]
@@ -56,7 +56,7 @@ export async function openSources(options: SourceOptions): Promise<Sources> {
       const next = options.dev ? config : await readConfig(options)
       checkReload(config, next)
       const nextBook = await readBook(options.dev ? files : next.policy.files, next, options.clock)
-      const nextCa = caFiles && loadCa(caFiles)
+      const nextCa = caFiles && readCa(caFiles, config, options.clock)
       if (ca && nextCa && isOther(ca.get(), nextCa)) ca.set(nextCa)
       log.setLevel(next.log.level)
       warnOfRestart(config, next, log)
@@ -97,9 +97,15 @@ function writeDevPolicy(
   return [directories.policy]
 }
 
-function caFilesOf({ authority }: Config) {
+function caFilesOf({ authority }: Config): CaFiles | undefined {
   const { certificateFile, keyFile, chainFile } = authority.ca
   return certificateFile && keyFile ? { certificateFile, keyFile, chainFile } : undefined
+}
+
+function readCa(files: CaFiles, { trustDomain }: Config, clock: Clock): CertificateAuthority {
+  const ca = loadCa(files)
+  tryCa(ca, trustDomain, nowSeconds(clock))
+  return ca
 }
 
 function isOther(known: CertificateAuthority, next: CertificateAuthority): boolean {

@@ -1,9 +1,14 @@
 /** A CA of the operator's, from files or a mounted Secret: read, checked, never written back. */
 import { X509Certificate } from 'node:crypto'
+import type { Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { readTrusted } from '../base/trusted.ts'
 import { readKeyFile } from '../keys/key-file.ts'
+import { generateKey } from '../keys/signer.ts'
 import { type Certificate, parseCertificate } from '../spiffe/certificate.ts'
+import { idOfTrustDomain, type TrustDomain } from '../spiffe/id.ts'
+import { verifyX509Svid } from '../spiffe/x509svid.ts'
+import { makeCertificate } from './certificate.ts'
 import type { CertificateAuthority } from './embedded.ts'
 
 export interface CaFiles {
@@ -15,6 +20,7 @@ export interface CaFiles {
 
 const FILE_LIMIT = 256 * 1024
 const PATH_LIMIT = 4
+const TRIAL: Seconds = 60
 
 /** The CA in `files`; throws config_invalid or policy_writable when it cannot sign SVIDs. */
 export function loadCa({ certificateFile, keyFile, chainFile }: CaFiles): CertificateAuthority {
@@ -38,6 +44,36 @@ export function loadCa({ certificateFile, keyFile, chainFile }: CaFiles): Certif
     keyId,
     notAfter: Math.min(...path.map(({ notAfter }) => notAfter)),
     signer: { alg: held.alg, signDer: (input) => held.signDer(input) },
+  }
+}
+
+/**
+ * Signs a leaf and verifies it as any verifier would: a CA that has ended, constrains names or allows no leaf below it
+ * is found out now, not by the first caller. Throws config_invalid.
+ */
+export function tryCa(ca: CertificateAuthority, trustDomain: TrustDomain, now: Seconds): void {
+  const { publicKey } = generateKey('ES256')
+  const leaf = makeCertificate(
+    {
+      subject: 'trial',
+      spki: publicKey.export({ format: 'der', type: 'spki' }),
+      issuer: ca.subject,
+      issuerKeyId: ca.keyId,
+      notBefore: now,
+      notAfter: Math.min(now + TRIAL, ca.notAfter),
+      spiffeId: `${idOfTrustDomain(trustDomain)}/trial`,
+      dnsNames: [],
+      pathLength: undefined,
+    },
+    ca.signer,
+  )
+  const none = { jwtAuthorities: new Map(), witAuthorities: new Map(), sequence: 0n, refreshHintSeconds: 0 }
+  const bundle = { trustDomain, x509Authorities: [ca.root], ...none }
+  try {
+    verifyX509Svid([leaf, ...ca.chain], () => bundle, now)
+  } catch (error) {
+    const { message } = Fault.from(error)
+    throw new Fault('config_invalid', `authority.ca: what it signs does not verify: ${message}`)
   }
 }
 

@@ -10,27 +10,30 @@ import type { Signer } from '../proof/signer.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import type { Authority, IssuedToken } from './authority.ts'
 
+/** What is kept for callers to share: renewed from `renewAt` on, given until `expires` (seconds since 1970). */
+interface Kept {
+  readonly renewAt: Seconds
+  readonly expires: Seconds
+}
+
 /** A deliverable X.509-SVID; `key` belongs to the cache and must not be changed. */
-export interface X509Svid {
+export interface X509Svid extends Kept {
   readonly spiffeId: SpiffeId
   /** Leaf, then intermediates: concatenated DER. */
   readonly chain: Buffer
   /** PKCS#8 in DER; overwritten a while after the SVID was replaced. */
   readonly key: Buffer
-  readonly notAfter: Seconds
-  readonly renewAt: Seconds
 }
 
 /** A deliverable WIT-SVID with its key. */
-export interface WitSvid {
+export interface WitSvid extends Kept {
   readonly spiffeId: SpiffeId
   readonly token: string
   readonly key: DeliveredKey
-  readonly renewAt: Seconds
 }
 
-interface Token extends IssuedToken {
-  readonly renewAt: Seconds
+interface Token extends Kept {
+  readonly token: string
 }
 
 const TOKENS_LIMIT = 20_000
@@ -67,9 +70,8 @@ export class Svids {
   x509(entry: Entry): X509Svid {
     const key = keyOf(entry)
     const known = this.#x509.get(key)
-    const now = nowSeconds(this.#clock)
-    if (known && now < known.renewAt) return known
-    const svid = this.#makeX509(entry, now)
+    const svid = this.#fresh(known, (now) => this.#makeX509(entry, now))
+    if (svid === known) return svid
     this.#x509.set(key, svid)
     if (known) this.#wipeLater(() => known.key.fill(0))
     return svid
@@ -79,32 +81,23 @@ export class Svids {
   jwt(entry: Entry, audience: readonly string[]): string {
     const { spiffeId, jwtTtl: ttl } = entry
     const key = JSON.stringify([spiffeId, ttl, ...audience])
-    const now = nowSeconds(this.#clock)
     const known = this.#tokens.get(key)
-    if (known && now < known.renewAt) return known.token
-    const issued = this.#authority.issueJwt({ spiffeId, audience, ttl })
-    this.#onIssued('jwt')
-    if (this.#tokens.size >= TOKENS_LIMIT) this.#forgetTokens(now)
-    this.#tokens.set(key, { ...issued, renewAt: this.#renewAt(now, issued.expires) })
-    return issued.token
+    const token = this.#fresh(known, (now) =>
+      this.#keep('jwt', now, this.#authority.issueJwt({ spiffeId, audience, ttl })),
+    )
+    if (token !== known) {
+      if (this.#tokens.size >= TOKENS_LIMIT) this.#forgetTokens()
+      this.#tokens.set(key, token)
+    }
+    return token.token
   }
 
   /** The WIT-SVID that the Workload API hands out, with a key of its own. */
   deliveredWit(entry: Entry): WitSvid {
     const id = keyOf(entry)
     const known = this.#wit.get(id)
-    const now = nowSeconds(this.#clock)
-    if (known && now < known.renewAt) return known
-    const key = makeDeliveredKey()
-    const { spiffeId, x509Ttl: ttl } = entry
-    const { token, expires } = this.#authority.issueWit({
-      spiffeId,
-      publicJwk: key.publicJwk,
-      alg: 'ES256',
-      ttl,
-    })
-    this.#onIssued('wit')
-    const svid = { spiffeId, token, key, renewAt: this.#renewAt(now, expires) }
+    const svid = this.#fresh(known, (now) => this.#makeWit(entry, now))
+    if (svid === known) return svid
     known?.key.wipe()
     this.#wit.set(id, svid)
     return svid
@@ -114,14 +107,13 @@ export class Svids {
   heldWit(entry: Entry, signer: Signer): string {
     const tokens = this.#held.get(signer) ?? new Map<string, Token>()
     this.#held.set(signer, tokens)
-    const now = nowSeconds(this.#clock)
-    const known = tokens.get(entry.spiffeId)
-    if (known && now < known.renewAt) return known.token
     const { spiffeId, x509Ttl: ttl } = entry
-    const issued = this.#authority.issueWit({ spiffeId, publicJwk: signer.publicJwk, alg: signer.alg, ttl })
-    this.#onIssued('wit')
-    tokens.set(spiffeId, { ...issued, renewAt: this.#renewAt(now, issued.expires) })
-    return issued.token
+    const ask = { spiffeId, publicJwk: signer.publicJwk, alg: signer.alg, ttl }
+    const token = this.#fresh(tokens.get(spiffeId), (now) =>
+      this.#keep('wit', now, this.#authority.issueWit(ask)),
+    )
+    tokens.set(spiffeId, token)
+    return token.token
   }
 
   /** Whether a delivered SVID is due for renewal. */
@@ -134,7 +126,7 @@ export class Svids {
 
   /** When the identity's X.509-SVID expires, if one was made. */
   expiryOf(entry: Entry): Seconds | undefined {
-    return this.#x509.get(keyOf(entry))?.notAfter
+    return this.#x509.get(keyOf(entry))?.expires
   }
 
   /** Drops what belongs to entries that are no longer there, and all tokens: audiences may have become reserved. */
@@ -153,15 +145,39 @@ export class Svids {
     this.#tokens.clear()
   }
 
+  /** `known` until it is due; afterwards a new one, or, while the authority cannot sign, the last one until it ends. */
+  #fresh<T extends Kept>(known: T | undefined, make: (now: Seconds) => T): T {
+    const now = nowSeconds(this.#clock)
+    if (known && now < known.renewAt) return known
+    try {
+      return make(now)
+    } catch (error) {
+      if (known && now < known.expires) return known
+      throw error
+    }
+  }
+
   #makeX509(entry: Entry, now: Seconds): X509Svid {
     const key = makeDeliveredKey()
     const { spiffeId, x509Ttl: ttl, dnsNames } = entry
     const { chain, notAfter } = this.#authority.issueX509({ spiffeId, spki: key.spki, ttl, dnsNames })
     this.#onIssued('x509')
     const renewAt = this.#renewAt(now, notAfter)
-    const svid = { spiffeId, chain: Buffer.concat(chain), key: key.pkcs8(), notAfter, renewAt }
+    const svid = { spiffeId, chain: Buffer.concat(chain), key: key.pkcs8(), expires: notAfter, renewAt }
     key.wipe()
     return svid
+  }
+
+  #makeWit(entry: Entry, now: Seconds): WitSvid {
+    const key = makeDeliveredKey()
+    const { spiffeId, x509Ttl: ttl } = entry
+    const ask = { spiffeId, publicJwk: key.publicJwk, alg: 'ES256', ttl } as const
+    return { ...this.#keep('wit', now, this.#authority.issueWit(ask)), spiffeId, key }
+  }
+
+  #keep(kind: 'jwt' | 'wit', now: Seconds, issued: IssuedToken): Token {
+    this.#onIssued(kind)
+    return { ...issued, renewAt: this.#renewAt(now, issued.expires) }
   }
 
   #wipeLater(wipe: () => void): void {
@@ -175,7 +191,8 @@ export class Svids {
     return now + Math.floor((expires - now) * (0.45 + 0.1 * this.#random()))
   }
 
-  #forgetTokens(now: Seconds): void {
+  #forgetTokens(): void {
+    const now = nowSeconds(this.#clock)
     for (const [key, token] of this.#tokens) if (now >= token.renewAt) this.#tokens.delete(key)
     if (this.#tokens.size >= TOKENS_LIMIT) this.#tokens.clear()
   }

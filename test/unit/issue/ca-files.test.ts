@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Live } from '../../../src/base/live.ts'
-import { type CaFiles, loadCa } from '../../../src/issue/ca-files.ts'
+import { type CaFiles, loadCa, tryCa } from '../../../src/issue/ca-files.ts'
 import { embeddedAuthority } from '../../../src/issue/embedded.ts'
 import { makeDeliveredKey } from '../../../src/keys/deliver.ts'
 import { parseSpiffeId, parseTrustDomain } from '../../../src/spiffe/id.ts'
@@ -133,5 +133,22 @@ describe('a CA of the operator', () => {
     ],
   ])('is refused with %s', (_what, texts, wanted) => {
     expect(why(texts)).toBe(wanted)
+  })
+})
+
+describe('the trial', () => {
+  const trustDomain = parseTrustDomain('example.org')
+  const trial = (ca: TestAuthority, now = NOW) =>
+    faultOf(() => tryCa(loadCa(write(textsOf(ca))), trustDomain, now))
+
+  it('passes a CA that can sign', () => {
+    expect(() => tryCa(loadCa(write(textsOf(makeAuthority()))), trustDomain, NOW)).not.toThrow()
+  })
+
+  it('finds a CA that has ended', () => {
+    const ca = makeAuthority()
+    expect(trial(ca, NOW + 10 * 365 * 86_400)).toMatch(
+      /^config_invalid: authority\.ca: what it signs does not verify/,
+    )
   })
 })

@@ -1,5 +1,7 @@
 import { createPrivateKey, createPublicKey } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
+import { Fault } from '../../../src/base/fault.ts'
+import type { Authority } from '../../../src/issue/authority.ts'
 import { embeddedAuthority } from '../../../src/issue/embedded.ts'
 import { Svids } from '../../../src/issue/svids.ts'
 import { generateKey } from '../../../src/keys/signer.ts'
@@ -164,5 +166,46 @@ describe('a WIT-SVID', () => {
     const { key } = svids.deliveredWit(entry())
     svids.keepOnly([])
     expect(faultOf(() => key.privateJwk())).toMatch(/^key_lost: /)
+  })
+})
+
+describe('while the authority cannot sign', () => {
+  it.each([
+    ['X.509-SVID', (svids: Svids) => svids.x509(entry()), HOUR],
+    ['JWT-SVID', (svids: Svids) => svids.jwt(entry(), ['a']), 300],
+    ['WIT-SVID', (svids: Svids) => svids.deliveredWit(entry()), HOUR],
+  ])('the last %s is given until it expires, and then none', (_kind, get, life) => {
+    const clock = new ManualClock()
+    const working = embeddedAuthority({
+      trustDomain: parseTrustDomain('example.org'),
+      clock,
+      algorithm: 'ES256',
+      intermediate: false,
+      caTtl: 24 * HOUR,
+      keyTtl: 24 * HOUR,
+      wit: true,
+    })
+    let isDown = false
+    const outage =
+      <A extends unknown[], R>(call: (...args: A) => R) =>
+      (...args: A): R => {
+        if (isDown) throw new Fault('authority_unavailable')
+        return call(...args)
+      }
+    const authority: Authority = {
+      ...working,
+      issueX509: outage(working.issueX509),
+      issueJwt: outage(working.issueJwt),
+      issueWit: outage(working.issueWit),
+    }
+    const svids = new Svids({ authority, clock })
+    const first = get(svids)
+    isDown = true
+    clock.advance((life - 1) * 1000)
+    expect(get(svids)).toBe(first)
+    clock.advance(1_000)
+    expect(faultOf(() => get(svids))).toMatch(/^authority_unavailable/)
+    isDown = false
+    expect(get(svids)).not.toBe(first)
   })
 })
