@@ -8,7 +8,8 @@ import { parseYaml, YAML_LIMIT, type YamlFile } from './base/yaml.ts'
 import { type Branch, type Config, camelCase, isSetting, SETTINGS, type Setting } from './settings.ts'
 import { parseTrustDomain } from './spiffe/id.ts'
 
-export type { Config, FederatedBundle, Layer, Listen, OwnerContact } from './settings.ts'
+export type { Layer } from './policy/statements.ts'
+export type { Config, FederatedBundle, Listen, OwnerContact } from './settings.ts'
 
 /** What the agent and its commands take from the environment; nothing else is read there. */
 export interface Environment {

@@ -3,6 +3,7 @@
  * come from this table; names are as in the file.
  */
 import type { Seconds } from './base/clock.ts'
+import type { Layer } from './policy/statements.ts'
 import type { TrustDomain } from './spiffe/id.ts'
 
 /** What a setting may be written as. */
@@ -50,7 +51,6 @@ export interface FederatedBundle {
   readonly bundleFile: string
 }
 
-export type Layer = 'identity' | 'platform' | 'application' | 'security'
 export const LAYERS: readonly Layer[] = ['identity', 'platform', 'application', 'security']
 
 const SECOND = 1
