@@ -1,5 +1,4 @@
 /** What a web page could make a browser send to the agent, by a forwarded port or a rebound name: all of it is refused. */
-import { createConnection } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startAgent } from '../support/agent.ts'
 import { call } from '../support/call.ts'
@@ -37,32 +36,3 @@ describe('threats row 21: a web page', () => {
     expect((await call(agent.socket, 'POST', '/v1/dpop', { body: PROOF })).status).toBe(200)
   })
 })
-
-describe('threats row 22: headers that are there twice', () => {
-  it.each([
-    [
-      'the security header',
-      ['workload.spiffe.io: true', 'workload.spiffe.io: true', 'Host: a'],
-      'header_missing',
-    ],
-    ['Host', ['workload.spiffe.io: true', 'Host: a', 'Host: b'], 'invalid_request'],
-    ['no Host at all', ['workload.spiffe.io: true'], ''],
-  ])('%s is refused', async (_which, headers, reason) => {
-    await using agent = await startAgent()
-    const answer = await raw(agent.socket, `GET /v1/identity HTTP/1.1\r\n${headers.join('\r\n')}\r\n\r\n`)
-    expect(answer).toMatch(/^HTTP\/1\.1 400 /)
-    expect(answer).toContain(reason)
-    expect(answer).not.toContain('spiffe://')
-  })
-})
-
-/** Everything that the socket answers to `text` before it closes. */
-function raw(socket: string, text: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const connection = createConnection(socket, () => connection.end(text))
-    let answer = ''
-    connection.on('data', (chunk) => (answer += chunk))
-    connection.on('error', reject)
-    connection.on('close', () => resolve(answer))
-  })
-}
