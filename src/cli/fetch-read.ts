@@ -110,7 +110,7 @@ export function certificates(value: unknown): readonly X509Certificate[] {
   const found: X509Certificate[] = []
   for (let rest = value; rest.length > 0; ) {
     const size = sizeOf(rest)
-    if (rest[0] !== SEQUENCE || size > rest.length) throw unreadable('a certificate')
+    if (rest[0] !== SEQUENCE) throw unreadable('a certificate')
     found.push(certificateOf(rest.subarray(0, size)))
     rest = rest.subarray(size)
   }

@@ -148,9 +148,12 @@ describe('wait', () => {
     expect(await faultOf(wait({ dir, timeout: '2s' }, keptIo()))).toMatch(/^agent_unreachable:/)
   })
 
-  it('does not wait for a command line to get better', async () => {
+  it.each([
+    ['a timeout that is none', { timeout: '2 s' }, /^usage: --timeout/],
+    ['a socket that is none', { socket: 'tcp://127.0.0.1:1' }, /^invalid_request: --socket names/],
+  ])('does not wait for %s to get better', async (_what, options, said) => {
     const io = keptIo()
-    expect(await faultOf(wait({ dir, timeout: '2 s' }, io))).toMatch(/^usage: --timeout/)
+    expect(await faultOf(wait(options, io))).toMatch(said)
     expect(io.now()).toBe(NOW)
   })
 })
