@@ -1,8 +1,10 @@
 /** Attestation against this machine's kernel: real sockets, real processes, several uids. */
+import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
   closeSync,
   copyFileSync,
+  existsSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -11,6 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Attestation, type AttestationOptions } from '../../src/attest/identify.ts'
 import { systemKernel } from '../../src/attest/kernel.ts'
@@ -292,6 +295,41 @@ describe.runIf(isRoot)('as root', () => {
     renameSync(`${program}.new`, program)
     workload.peer.check()
     expect(attestation.attest(fd).selectors).not.toContain(`unix:path:${program}`)
+  })
+})
+
+const hasFuse = isRoot && existsSync('/dev/fuse')
+
+describe.runIf(hasFuse)('a program on a FUSE file system that stops answering', () => {
+  it('stops neither attestation nor the calls of its process, and is not hashed', async () => {
+    const mountpoint = join(door.folder, 'fuse')
+    mkdirSync(mountpoint)
+    const script = fileURLToPath(new URL('../support/fuse.py', import.meta.url))
+    const server = door.run(PYTHON, [script, PYTHON, mountpoint])
+    expect(await heard(server)).toBe('mounted')
+    const hashing = make({
+      book: new Live(bookOfEntries(entry('hashed', ['unix:sha256:0']))),
+      hashing: { deadline: 300 },
+    })
+    try {
+      const connect = `import socket,sys; s = socket.socket(socket.AF_UNIX); s.connect("${door.path}"); sys.stdin.readline()`
+      door.run(join(mountpoint, 'app'), ['-c', connect])
+      const { fd } = await door.next()
+      go(server)
+      expect(await heard(server)).toBe('deaf')
+      const start = performance.now()
+      const workload = hashing.attest(fd)
+      workload.peer.check()
+      await workload.ready
+      expect(performance.now() - start).toBeLessThan(5_000)
+      expect(workload.selectors.filter((each) => /^unix:(?:path|sha256):/.test(each))).toEqual([])
+      expect(workload.notes.join()).toMatch(/hashed in time/)
+    } finally {
+      hashing.stop()
+      server.kill('SIGKILL')
+      await once(server, 'exit')
+      execFileSync('umount', ['-l', mountpoint])
+    }
   })
 })
 

@@ -105,7 +105,7 @@ describe('a process', () => {
     }
     clock.advance(250)
     expect([instances.count, kernel.pidfds.size]).toEqual([0, 0])
-  })
+  }, 60_000)
 
   it.each([
     ['one uid', 'too_many_connections', [1000, 1000, 1000]],
