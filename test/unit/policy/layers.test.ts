@@ -120,9 +120,9 @@ describe('the layers', () => {
         if (decision.allowed) allowed += 1
         return decision.allowed === isAllowed(from, asked)
       }),
-      { numRuns: 5_000 },
+      { numRuns: 2_000 },
     )
-    expect(allowed).toBeGreaterThan(50)
+    expect(allowed).toBeGreaterThan(20)
   })
 
   it.each(['identity', 'platform', 'application'] as const)('allow nothing where %s is silent', (layer) => {
