@@ -55,10 +55,12 @@ class UnixAgent implements Agent {
     let call: Call | undefined
     let connection: Connection | undefined
     let isCancelled = false
+    const tell = (ending: Ending) => {
+      if (!isCancelled) listener.onEnd(ending)
+    }
     const end = async (ending: Ending) => {
       connection?.close()
-      const told = await this.#explained(ending)
-      if (!isCancelled) listener.onEnd(told)
+      tell(await this.#explained(ending))
     }
     const begin = async () => {
       const opened = this.#connect(await this.#locate())
@@ -68,7 +70,7 @@ class UnixAgent implements Agent {
       call = opened.open(method, waiting, request)
       listener.onReady?.()
     }
-    begin().catch((error: unknown) => end(unreachable(error)))
+    begin().catch((error: unknown) => tell(unreachable(error)))
     return {
       send: (message) => call?.send(message) ?? false,
       cancel: () => {
@@ -80,21 +82,14 @@ class UnixAgent implements Agent {
   }
 
   async ask(method: UnaryMethod, request: Message, options: AskOptions): Promise<Message> {
+    options.signal?.throwIfAborted()
     const isFirst = this.#asking === undefined
-    try {
-      return await this.#askOnce(method, request, options)
-    } catch (caught) {
-      options.signal?.throwIfAborted()
-      const ending = endingOf(caught)
-      const isWorthwhile = ending.code === CODE.UNAVAILABLE || ending.code === CODE.PERMISSION_DENIED
-      if (isFirst || !isWorthwhile) throw (await this.#explained(ending)).fault
-    }
-    try {
-      return await this.#askOnce(method, request, options)
-    } catch (caught) {
-      options.signal?.throwIfAborted()
-      throw (await this.#explained(endingOf(caught))).fault
-    }
+    const first = await this.#askOnce(method, request, options)
+    if ('message' in first) return first.message
+    const last =
+      isFirst || !isOfConnection(first.ending) ? first : await this.#askOnce(method, request, options)
+    if ('message' in last) return last.message
+    throw (await this.#explained(last.ending)).fault
   }
 
   close(): void {
@@ -106,15 +101,19 @@ class UnixAgent implements Agent {
     )
   }
 
-  async #askOnce(method: UnaryMethod, request: Message, options: AskOptions): Promise<Message> {
+  /** The answer or how the call ended; throws only the reason of the caller's signal. */
+  async #askOnce(method: UnaryMethod, request: Message, options: AskOptions): Promise<Asked> {
     this.#asking ??= this.#locate().then(this.#connect)
     const asking = this.#asking
     try {
       const connection = await asking
-      return await connection.unary(method, request, options)
+      options.signal?.throwIfAborted()
+      return { message: await connection.unary(method, request, options) }
     } catch (caught) {
-      if (this.#asking === asking) this.close()
-      throw caught
+      options.signal?.throwIfAborted()
+      const ending = endingOf(caught)
+      if (isOfConnection(ending) && this.#asking === asking) this.close()
+      return { ending }
     }
   }
 
@@ -135,6 +134,15 @@ class UnixAgent implements Agent {
       return unreachable(caught)
     }
   }
+}
+
+type Asked = { readonly message: Message } | { readonly ending: Ending }
+
+const CONNECTION_REASONS: ReadonlySet<string> = new Set(['lease_ended', 'peer_gone', 'peer_changed'])
+
+/** A new connection is attested anew, and leads to whichever agent is there now. */
+function isOfConnection({ code, fault }: Ending): boolean {
+  return code === CODE.UNAVAILABLE || CONNECTION_REASONS.has(fault.reason)
 }
 
 function endingOf(caught: unknown): Ending {

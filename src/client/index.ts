@@ -1,4 +1,14 @@
-/** The SDK: what an application imports from `holdfast/client`. */
+/**
+ * The SDK: what an application imports from `holdfast/client`. Whatever fails does so with a `Fault`, whose `reason` is
+ * stable, whose `message` holds no secret, and which says who has to do what; an aborted call with its signal's reason.
+ *
+ * @example
+ * try {
+ *   await signer.dpop({ method: 'GET', url: 'https://api.example.org/items' })
+ * } catch (error) {
+ *   if (error instanceof Fault && error.reason === 'target_unknown') console.error(error.owner, error.action)
+ * }
+ */
 
 export type { FaultJson, Owner, Reason } from '../base/fault.ts'
 export { Fault } from '../base/fault.ts'

@@ -207,6 +207,30 @@ describe('the sources', () => {
     expect(JSON.parse(source.bundle(trustDomain)).keys.length).toBeGreaterThan(0)
   })
 
+  it('go on with their connection after a refusal, which is asked for once', async () => {
+    await using agent = await startAgent()
+    await using source = await openJwtSource({ socket: agent.socket })
+    await source.fetchJwt('orders')
+    const { connections } = agent.daemon.status()
+    const before = agent.records.length
+    const refused = source.fetchJwt('orders', { spiffeId: 'spiffe://dev.holdfast.test/other' })
+    expect(await reasonOf(refused)).toBe('no_identity')
+    expect(await reasonOf(source.fetchJwt('orders'))).toBe('none')
+    expect(agent.records.slice(before).filter(({ allowed }) => !allowed).length).toBeLessThanOrEqual(1)
+    expect(agent.daemon.status().connections).toBe(connections)
+  })
+
+  it('end a call with the reason of its signal', async () => {
+    await using agent = await startAgent()
+    await using source = await openJwtSource({ socket: agent.socket })
+    const reason = new Error('no longer wanted')
+    await expect(source.fetchJwt('orders', { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+    const controller = new AbortController()
+    const under = source.fetchJwt('orders', { signal: controller.signal })
+    controller.abort(reason)
+    await expect(under).rejects.toBe(reason)
+  })
+
   it('fetch on over a restart of the agent', async () => {
     const first = await startAgent()
     await using source = await openJwtSource({ socket: first.socket })
