@@ -2,7 +2,7 @@
  * HTTP/1.1 with JSON on connections that somebody else accepted: strict about everything a proxy or a browser could
  * smuggle, and one shape for every error.
  */
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { Fault } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
@@ -67,10 +67,16 @@ export function openHttp(options: HttpOptions): HttpSide {
     // Exactly one Host is demanded below, with the same answer for none and for two.
     requireHostHeader: false,
   })
-  server.maxHeadersCount = HEADERS_LIMIT
+  // Node would drop what is beyond a limit, an Origin too; all are kept, and too many refused below.
+  server.maxHeadersCount = 0
+  // Deadlines, and closing what is open, begin with listening; this server only gets connections handed in.
+  server.emit('listening')
   server.on('request', (request, response) => {
     void answer(options, callers.get(request.socket), request, response)
   })
+  server.on('checkExpectation', (request, response) =>
+    sendFault(request, response, new Fault('invalid_request', 'the expectation is unknown')),
+  )
   server.on('upgrade', (_request, socket) =>
     socket.end(rawError(new Fault('invalid_request', 'upgrades are refused'))),
   )
@@ -86,14 +92,9 @@ export function openHttp(options: HttpOptions): HttpSide {
       callers.set(connection, caller)
       server.emit('connection', connection)
     },
-    drain: () => closeGently(server),
+    drain: () => server.closeIdleConnections(),
     stop: () => server.closeAllConnections(),
   }
-}
-
-function closeGently(server: Server): void {
-  server.close()
-  server.closeIdleConnections()
 }
 
 function clientFault(error: NodeJS.ErrnoException): Fault {
@@ -105,8 +106,9 @@ function clientFault(error: NodeJS.ErrnoException): Fault {
 
 function rawError(fault: Fault): string {
   const body = JSON.stringify({ error: fault })
-  const status = STATUS[fault.reason].http
-  return `HTTP/1.1 ${status} ${fault.reason}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`
+  const headers = Object.entries({ ...headersOf(body), Connection: 'close' })
+  const lines = headers.map(([name, value]) => `${name}: ${value}\r\n`).join('')
+  return `HTTP/1.1 ${STATUS[fault.reason].http} ${fault.reason}\r\n${lines}\r\n${body}`
 }
 
 async function answer(
@@ -145,6 +147,8 @@ function splitTarget(target: string): readonly string[] {
 function checkHeaders(request: IncomingMessage, options: HttpOptions): void {
   const count = (name: string) =>
     request.rawHeaders.filter((raw, index) => index % 2 === 0 && raw.toLowerCase() === name).length
+  if (request.rawHeaders.length > HEADERS_LIMIT * 2)
+    throw new Fault('invalid_request', `over ${HEADERS_LIMIT} headers`)
   if (request.headers.origin !== undefined || request.headers.referer !== undefined)
     throw new Fault('browser_refused')
   if (count('host') !== 1)
