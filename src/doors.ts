@@ -10,7 +10,7 @@ import type { Directories } from './serve/directories.ts'
 import { openDoor } from './serve/door.ts'
 import { openGrpc } from './serve/grpc.ts'
 import { openHttp } from './serve/http.ts'
-import { ConnectionLimits } from './serve/limits.ts'
+import { UidLimits } from './serve/limits.ts'
 import { type ListeningSocket, openSocket } from './serve/socket-path.ts'
 import { jsonApi } from './sign/json-api.ts'
 import { proofApi } from './sign/proof-api.ts'
@@ -44,7 +44,12 @@ const MILLIS = 1000
 /** Binds the sockets; they answer at once, through `admit`. Throws agent_running, socket_unusable. */
 export async function openDoors(options: DoorsOptions, core: Core): Promise<Doors> {
   const { config, clock, directories, takeover, onTaken, onBack, listening } = options
-  const limits = new ConnectionLimits(config.limits.connectionsPerUid, config.limits.connections)
+  const limits = new UidLimits(
+    'connections',
+    'too_many_connections',
+    config.limits.connectionsPerUid,
+    config.limits.connections,
+  )
   const headerTimeout = config.limits.headerTimeout * MILLIS
   const { grpc, http } = workloadSides(options, core, headerTimeout)
   const accept = openDoor({
@@ -57,7 +62,10 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
     onConnection: (fault) => countConnection(options, fault),
   })
   const admin = adminHttp(options, core, headerTimeout)
-  const acceptAdmin = adminDoor(admin, new ConnectionLimits(ADMIN_CONNECTIONS, ADMIN_CONNECTIONS))
+  const acceptAdmin = adminDoor(
+    admin,
+    new UidLimits('connections', 'too_many_connections', ADMIN_CONNECTIONS, ADMIN_CONNECTIONS),
+  )
   const common = { clock, takeover }
   const sockets: ListeningSocket[] = [
     await openSocket({
@@ -138,7 +146,12 @@ function workloadSides(options: DoorsOptions, core: Core, headerTimeout: Millis)
       }),
       'holdfast.v1.ProofService': proofApi(proofs),
     },
-    { admit, onCall, streamsPerConnection: config.limits.streamsPerConnection },
+    {
+      admit,
+      onCall,
+      streamsPerConnection: config.limits.streamsPerConnection,
+      calls: new UidLimits('calls', 'too_many_calls', config.limits.callsPerUid, config.limits.calls),
+    },
   )
   const routes = jsonApi({ ...proofs, book, trustDomain: config.trustDomain })
   const http = openHttp({ routes, admit, onCall, securityHeader: true, headerTimeout })

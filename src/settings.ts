@@ -185,6 +185,13 @@ export const SETTINGS = {
   limits: {
     connections_per_uid: count(512, 1, 100_000, 'Open connections of one uid.'),
     connections: count(8192, 1, 1_000_000, 'Open connections of all callers.'),
+    calls_per_uid: count(
+      4096,
+      1,
+      1_000_000,
+      'Open gRPC calls of one uid, streams included, over all its connections.',
+    ),
+    calls: count(16_384, 1, 10_000_000, 'Open gRPC calls of all callers.'),
     streams_per_connection: count(100, 1, 10_000, 'Calls at a time on one connection.'),
     header_timeout: duration(
       5,

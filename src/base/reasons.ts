@@ -108,6 +108,11 @@ export const REASONS = facts({
     cause: 'too many connections from this uid',
     cure: 'Keep one connection open instead of one a request, or raise limits.connections_per_uid.',
   },
+  too_many_calls: {
+    owner: 'caller',
+    cause: 'too many calls of this uid are open',
+    cure: 'End streams that are not read, or raise limits.calls_per_uid.',
+  },
   // Policy
   policy_denied: {
     owner: 'application',

@@ -5,12 +5,12 @@ import { peerCredentials } from '../base/native.ts'
 import { refusedCaller } from './caller.ts'
 import { fdOf } from './fd.ts'
 import type { HttpSide } from './http.ts'
-import type { ConnectionLimits } from './limits.ts'
+import type { UidLimits } from './limits.ts'
 
 const ROOT = 0
 
 /** What a net.Server calls with each paused connection to the admin socket. */
-export function adminDoor(http: HttpSide, limits: ConnectionLimits): (socket: Socket) => void {
+export function adminDoor(http: HttpSide, limits: UidLimits): (socket: Socket) => void {
   const own = process.geteuid?.() ?? ROOT
   return (socket) => {
     socket.on('error', () => socket.destroy())

@@ -13,10 +13,10 @@ import { fdOf } from './fd.ts'
 import { firstBytes } from './first-bytes.ts'
 import type { GrpcSide } from './grpc.ts'
 import type { HttpSide } from './http.ts'
-import type { ConnectionLimits } from './limits.ts'
+import type { UidLimits } from './limits.ts'
 
 export interface DoorOptions {
-  readonly limits: ConnectionLimits
+  readonly limits: UidLimits
   /** Attests the peer of a descriptor; throws the Fault that its calls will hear. */
   readonly attest: (fd: number) => AttestedWorkload
   readonly grpc: GrpcSide

@@ -2,8 +2,9 @@
  * gRPC on connections that somebody else accepted and attested; the only import of grpc-js servers. The caller of a
  * stream is found by the address that its connection was given, never by anything the client says.
  */
+import { constants, type ServerHttp2Stream } from 'node:http2'
 import { Socket } from 'node:net'
-import type { Duplex } from 'node:stream'
+import { Duplex } from 'node:stream'
 import {
   experimental,
   type handleBidiStreamingCall,
@@ -14,6 +15,7 @@ import {
   ServerCredentials,
   type ServerDuplexStream,
   ServerInterceptingCall,
+  type ServerInterceptor,
   type ServerWritableStream,
   type ServiceDefinition,
   type UntypedServiceImplementation,
@@ -22,6 +24,7 @@ import { loadSync, type MessageTypeDefinition, type PackageDefinition } from '@g
 import { Fault } from '../base/fault.ts'
 import { packageFile } from '../base/package.ts'
 import type { Caller } from './caller.ts'
+import type { UidLimits } from './limits.ts'
 import { standardServices } from './standard-services.ts'
 import { STATUS } from './status.ts'
 
@@ -50,6 +53,8 @@ export interface GrpcOptions {
   /** Hears of each call that began, and of the reason when it failed. */
   readonly onCall: (method: string, fault: Fault | undefined) => void
   readonly streamsPerConnection: number
+  /** Open calls by uid; one too many is refused before its request is read. */
+  readonly calls: UidLimits
 }
 
 /** The gRPC side of a socket. */
@@ -81,13 +86,14 @@ export function openGrpc(services: Readonly<Record<string, Handlers>>, options: 
     ...PROTO_OPTIONS,
     includeDirs: [packageFile('proto')],
   })
+  const callers = new Map<string, Caller>()
   const server = new Server({
+    interceptors: [limitCalls(callers, options)],
     'grpc.max_receive_message_length': MESSAGE_LIMIT,
     'grpc.max_concurrent_streams': options.streamsPerConnection,
     'grpc-node.max_session_memory': SESSION_MEMORY_MB,
     'grpc.enable_channelz': 0,
   })
-  const callers = new Map<string, Caller>()
   const wrap = new Wrapper(callers, options, faultEncoder(definitions))
   for (const [name, handlers] of Object.entries(services)) {
     const definition = definitions[name] as ServiceDefinition
@@ -142,6 +148,35 @@ function injectStream(server: Server, injectors: Set<Injector>, stream: Duplex, 
     injector.destroy()
   })
   injector.injectConnection(stream)
+}
+
+/**
+ * Counts a call from its first frame to its last: what a request holds while it arrives is bounded by this and the
+ * message limit. The stream is no public part of a call, and an interceptor that wraps calls would cost each 10 µs.
+ */
+function limitCalls(callers: ReadonlyMap<string, Caller>, options: GrpcOptions): ServerInterceptor {
+  return (method, call) => {
+    const unchanged = call as ServerInterceptingCall
+    const caller = callers.get(call.getPeer())
+    const stream = streamOf(call)
+    if (!caller || !stream) return unchanged
+    try {
+      stream.once('close', options.calls.take(caller.uid))
+    } catch (caught) {
+      options.onCall(method.path.slice(1), Fault.from(caught))
+      // Clients read this as "not now": gRPC maps it to UNAVAILABLE.
+      stream.close(constants.NGHTTP2_REFUSED_STREAM)
+    }
+    return unchanged
+  }
+}
+
+/** The HTTP/2 stream at the bottom of a call. */
+function streamOf(call: unknown): ServerHttp2Stream | undefined {
+  if (typeof call !== 'object' || call === null) return undefined
+  const stream: unknown = Reflect.get(call, 'stream')
+  if (stream instanceof Duplex) return stream as ServerHttp2Stream
+  return streamOf(Reflect.get(call, 'nextCall'))
 }
 
 type EncodeFault = (fault: Fault) => Metadata

@@ -1,14 +1,19 @@
-/** How many connections one uid may hold: counted before attestation, so that a flood costs the flooder only. */
-import { Fault } from '../base/fault.ts'
+/** How much one uid may hold: counted before attestation, so that a flood costs the flooder only. */
+import { Fault, type Reason } from '../base/fault.ts'
 
-/** Connection counts by uid and in all. */
-export class ConnectionLimits {
+/** Counts of one thing (connections, calls) by uid and in all. */
+export class UidLimits {
+  readonly #what: string
+  readonly #reason: Reason
   readonly #perUid: number
   readonly #total: number
   readonly #counts = new Map<number, number>()
   #all = 0
 
-  constructor(perUid: number, total: number) {
+  /** `what` is in the plural; `reason` is told to a uid at its limit. */
+  constructor(what: string, reason: Reason, perUid: number, total: number) {
+    this.#what = what
+    this.#reason = reason
     this.#perUid = perUid
     this.#total = total
   }
@@ -17,13 +22,13 @@ export class ConnectionLimits {
     return this.#all
   }
 
-  /** Counts one connection until the returned function is called; throws too_many_connections, overloaded. */
+  /** Counts one until the returned function is called; throws the uid's reason, or overloaded. */
   take(uid: number): () => void {
     const count = this.#counts.get(uid) ?? 0
     if (count >= this.#perUid)
-      throw new Fault('too_many_connections', `uid ${uid} holds ${count} connections, its limit`)
+      throw new Fault(this.#reason, `uid ${uid} holds ${count} ${this.#what}, its limit`)
     if (this.#all >= this.#total)
-      throw new Fault('overloaded', `${this.#all} connections are open, the limit`)
+      throw new Fault('overloaded', `${this.#all} ${this.#what} are open, the limit`)
     this.#counts.set(uid, count + 1)
     this.#all += 1
     let isOpen = true

@@ -50,6 +50,7 @@ export const STATUS: Readonly<Record<Reason, Status>> = {
   revoked: DENIED,
   rate_limited: SLOW_DOWN,
   too_many_connections: SLOW_DOWN,
+  too_many_calls: SLOW_DOWN,
   policy_denied: DENIED,
   target_unknown: DENIED,
   url_refused: MALFORMED,

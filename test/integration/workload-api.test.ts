@@ -2,6 +2,7 @@
  * The Workload API over its real socket: every row of the SPIFFE Workload Endpoint (WE) and Workload API (WA) checklist
  * that asks something of a server.
  */
+
 import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
@@ -12,6 +13,7 @@ import { describe, expect, it } from 'vitest'
 import { Fault } from '../../src/base/fault.ts'
 import { refusedCaller } from '../../src/serve/caller.ts'
 import { openGrpc } from '../../src/serve/grpc.ts'
+import { UidLimits } from '../../src/serve/limits.ts'
 import { type AgentOptions, startAgent, type TestAgent } from '../support/agent.ts'
 import { ManualClock } from '../support/clock.ts'
 import { type Identity, identityPolicy, idOf, TRUST_DOMAIN } from '../support/identities.ts'
@@ -103,7 +105,15 @@ describe('the endpoint', () => {
       throw new Fault(reason)
     }
     const handlers = { FetchX509SVID: { stream: () => {} }, FetchJWTSVID: { unary: () => ({}) } }
-    const grpc = openGrpc({ [API]: handlers }, { admit, onCall: () => {}, streamsPerConnection: 10 })
+    const grpc = openGrpc(
+      { [API]: handlers },
+      {
+        admit,
+        onCall: () => {},
+        streamsPerConnection: 10,
+        calls: new UidLimits('calls', 'too_many_calls', 100, 100),
+      },
+    )
     const path = join(agent.dir, 'closed.sock')
     const server = createServer((socket) =>
       grpc.inject(socket, refusedCaller(1, 1, new Fault('no_identity'))),
@@ -120,7 +130,12 @@ describe('the endpoint', () => {
     await using agent = await withIdentities([WEB])
     const grpc = openGrpc(
       { [API]: { FetchJWTSVID: { unary: (caller) => ({ svids: [caller.workload()] }) } } },
-      { admit: () => {}, onCall: () => {}, streamsPerConnection: 10 },
+      {
+        admit: () => {},
+        onCall: () => {},
+        streamsPerConnection: 10,
+        calls: new UidLimits('calls', 'too_many_calls', 100, 100),
+      },
     )
     const path = join(agent.dir, 'unknown.sock')
     const server = createServer((socket) =>
