@@ -89,8 +89,7 @@ export class KeyWatch {
   }
 
   #replace(epoch: string, keys: ReadonlyMap<string, HeldKey>): void {
-    const isNewEpoch = epoch !== this.#epoch
-    const lost = [...this.#keys.values()].filter(({ jkt }) => isNewEpoch || !keys.has(jkt))
+    const lost = [...this.#keys.values()].filter(({ jkt }) => !keys.has(jkt))
     this.#epoch = epoch
     this.#keys = keys
     const change = { epoch, keys: [...keys.values()], lost }

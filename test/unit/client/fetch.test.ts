@@ -160,6 +160,13 @@ describe('nonces', () => {
     ])
   })
 
+  it('gives a refusal of the nonce back that was just sent', async () => {
+    const { sent, call } = setup([() => withNonce('n1'), () => challenge('n1')])
+    await call(URL_1)
+    expect((await call(URL_1)).status).toBe(401)
+    expect(sent).toHaveLength(2)
+  })
+
   it('gives a second refusal back instead of trying again', async () => {
     const { sent, call } = setup([() => challenge('n1'), () => challenge('n2')])
     expect((await call(URL_1)).status).toBe(401)
@@ -235,6 +242,15 @@ describe('nonces', () => {
     const { sent, call } = setup([() => challenge('n1')])
     const response = await call(new Request(URL_1, { method: 'POST', body: 'x' }))
     expect([sent.length, response.status]).toEqual([1, 401])
+  })
+
+  it('keeps an origin that was heard of again', async () => {
+    const order = [...Array.from({ length: 256 }, (_, index) => index), 0, 256]
+    const { asked, call } = setup(order.map((index) => () => withNonce(`n${index}`)))
+    for (const index of order) await call(`https://h${index}.example.org/`)
+    await call('https://h0.example.org/')
+    await call('https://h1.example.org/')
+    expect(asked.slice(-2).map(({ nonce }) => nonce)).toEqual(['n0', undefined])
   })
 
   it('remembers 256 origins and forgets the one not heard of for longest', async () => {

@@ -151,6 +151,21 @@ describe('reconnection', () => {
     expect(await Promise.all(rest)).toEqual(['proof of b', 'proof of c'])
   })
 
+  it('puts what was sent before what had to wait', async () => {
+    const { agent, proofOf } = setup()
+    void proofOf('a')
+    await tick()
+    agent.last.ready().prove(0)
+    for (const url of ['b', 'c', 'd', 'e']) {
+      void proofOf(url)
+      await tick()
+    }
+    expect(agent.last.sent).toHaveLength(3)
+    agent.last.end(CODE.UNAVAILABLE)
+    agent.last.ready()
+    expect(agent.last.requests(0).map(({ dpop }) => dpop['url'])).toEqual(['b', 'c', 'd', 'e'])
+  })
+
   it('takes a new lease when the old one ends, and believes the new refusal', async () => {
     const { agent, proofOf } = setup()
     void proofOf('a')

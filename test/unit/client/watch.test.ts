@@ -73,6 +73,17 @@ describe('a followed stream', () => {
     expect(waitForNext()).toBeLessThanOrEqual(110)
   })
 
+  it('begins anew with the shortest wait once it has been heard of', () => {
+    const { agent, waitForNext } = setup()
+    for (let attempt = 0; attempt < 4; attempt++) {
+      agent.last.end(CODE.UNAVAILABLE)
+      waitForNext()
+    }
+    agent.last.say({ n: 1 })
+    agent.last.end(CODE.UNAVAILABLE)
+    expect(waitForNext()).toBeLessThanOrEqual(2_010)
+  })
+
   it('is not opened in a loop by an agent that says something and ends it', () => {
     const { agent, waitForNext } = setup()
     for (let round = 0; round < 3; round++) {
