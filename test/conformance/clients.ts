@@ -13,8 +13,8 @@ import { until } from '../support/until.ts'
 /** How one client is built and started. */
 export interface ForeignClient {
   readonly name: string
-  /** Commands that must be on the machine; each is tried with the arguments that show its version. */
-  readonly tools: readonly (readonly string[])[]
+  /** What must be on the machine, and the command that succeeds when it is. */
+  readonly tools: readonly { readonly name: string; readonly check: readonly string[] }[]
   /** The folder of its sources, beside this file. */
   readonly folder: string
   /** Commands that put it below `out`. */
@@ -29,7 +29,8 @@ const HERE = new URL('.', import.meta.url).pathname
 export const CLIENTS: readonly ForeignClient[] = [
   {
     name: 'go-spiffe',
-    tools: [['go', 'version']],
+    // Go 1.21 and newer fetch the toolchain that go.mod names by themselves.
+    tools: [{ name: 'Go 1.21', check: ['sh', '-c', "go version | grep -qE 'go1[.](2[1-9]|[3-9][0-9])'"] }],
     folder: 'go',
     build: (out) => [['go', 'build', '-o', join(out, 'client'), '.']],
     run: (out) => [join(out, 'client')],
@@ -37,7 +38,7 @@ export const CLIENTS: readonly ForeignClient[] = [
   },
   {
     name: 'spiffe of PyPI',
-    tools: [['python3', '-c', 'import ensurepip, venv']],
+    tools: [{ name: 'python3-venv', check: ['python3', '-c', 'import ensurepip, venv'] }],
     folder: 'python',
     build: (out) => [
       ['python3', '-m', 'venv', out],
@@ -49,8 +50,8 @@ export const CLIENTS: readonly ForeignClient[] = [
   {
     name: 'java-spiffe',
     tools: [
-      ['javac', '-version'],
-      ['mvn', '-version'],
+      { name: 'JDK 17', check: ['javac', '--release', '17', '-version'] },
+      { name: 'Maven', check: ['mvn', '-version'] },
     ],
     folder: 'java',
     build: (out) => [['mvn', '--quiet', '--batch-mode', `-Doutput=${out}`, 'compile']],
@@ -61,7 +62,8 @@ export const CLIENTS: readonly ForeignClient[] = [
 
 /** The first tool that the machine lacks. */
 export function missingTool(client: ForeignClient): string | undefined {
-  return client.tools.find(([command = '', ...args]) => spawnSync(command, args).status !== 0)?.[0]
+  const isMissing = ([command = '', ...args]: readonly string[]) => spawnSync(command, args).status !== 0
+  return client.tools.find(({ check }) => isMissing(check))?.name
 }
 
 /** Builds the client unless it is built; the command line that starts it. */
