@@ -9,7 +9,7 @@ import { type Branch, type Config, camelCase, isSetting, SETTINGS, type Setting 
 import { parseTrustDomain } from './spiffe/id.ts'
 
 export type { Layer } from './policy/statements.ts'
-export type { Config, FederatedBundle, Listen, OwnerContact } from './settings.ts'
+export type { Config, Listen, OwnerContact } from './settings.ts'
 
 /** What the agent and its commands take from the environment; nothing else is read there. */
 export interface Environment {
@@ -17,7 +17,7 @@ export interface Environment {
   /** Socket activation (sd_listen_fds): how many descriptors were passed, and to which pid. */
   readonly listenFds: string | undefined
   readonly listenPid: string | undefined
-  readonly notifySocket: string | undefined
+  readonly listenFdNames: string | undefined
   readonly endpointSocket: string | undefined
   readonly sudoUid: string | undefined
   readonly home: string | undefined
@@ -30,7 +30,7 @@ export function readEnvironment(): Environment {
     nodeOptions: env['NODE_OPTIONS'],
     listenFds: env['LISTEN_FDS'],
     listenPid: env['LISTEN_PID'],
-    notifySocket: env['NOTIFY_SOCKET'],
+    listenFdNames: env['LISTEN_FDNAMES'],
     endpointSocket: env['SPIFFE_ENDPOINT_SOCKET'],
     sudoUid: env['SUDO_UID'],
     home: env['HOME'],
@@ -87,11 +87,6 @@ function settingValue(setting: Setting<unknown>, given: unknown, base: string): 
       return resolve(base, String(given))
     case 'paths':
       return (given as readonly string[]).map((path) => resolve(base, path))
-    case 'federation':
-      return (given as readonly { trust_domain: string; bundle_file: string }[]).map((bundle) => ({
-        trustDomain: bundle.trust_domain,
-        bundleFile: resolve(base, bundle.bundle_file),
-      }))
     default:
       return given
   }
@@ -101,7 +96,7 @@ const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost'])
 
 /** Settings that are each well-formed and cannot hold together. */
 function conflictsIn(config: Config, yaml: YamlFile): readonly Problem[] {
-  const { authority, bundleEndpoint, federation, trustDomain } = config
+  const { authority, bundleEndpoint } = config
   const problems: Problem[] = []
   const refuse = (path: readonly string[], message: string) =>
     problems.push({ file: yaml.file, line: yaml.lineOf(path), message: `${path.join('.')}: ${message}` })
@@ -114,12 +109,6 @@ function conflictsIn(config: Config, yaml: YamlFile): readonly Problem[] {
     refuse(['bundle_endpoint'], 'certificate_file and key_file go together')
   } else if (listen && !bundleEndpoint.certificateFile && !LOOPBACK.has(listen.host)) {
     refuse(['bundle_endpoint', 'listen'], 'plain HTTP only on loopback: set certificate_file and key_file')
-  }
-  const seen = new Set<string>([trustDomain])
-  for (const [index, bundle] of federation.entries()) {
-    if (seen.has(bundle.trustDomain))
-      refuse(['federation', String(index)], `${bundle.trustDomain} is there twice`)
-    seen.add(bundle.trustDomain)
   }
   return problems
 }
@@ -158,8 +147,6 @@ function typeText({ form }: Setting<unknown>): string {
       return 'host:port | off'
     case 'paths':
       return 'list of paths'
-    case 'federation':
-      return 'list of {trust_domain, bundle_file}'
     case 'owners':
       return 'map of layer to {team, contact}'
     case 'trust_domain':

@@ -1,4 +1,5 @@
 /** The sockets of an agent: which service answers behind which of them, and to whom. */
+import type { Socket } from 'node:net'
 import type { AttestedWorkload } from './attest/identify.ts'
 import type { Millis } from './base/clock.ts'
 import type { Fault } from './base/fault.ts'
@@ -22,7 +23,7 @@ export interface DoorsOptions extends CoreOptions {
   readonly listening: ReadonlyMap<string, number>
   /** Throws not_ready or draining. */
   readonly admit: () => void
-  readonly admin: Omit<AdminApiOptions, 'audit' | 'log' | 'attestation' | 'book' | 'revoke'>
+  readonly admin: Omit<AdminApiOptions, 'audit' | 'log' | 'attestation' | 'book' | 'revoke' | 'contacts'>
   readonly onTaken: () => void
   readonly onBack: () => void
 }
@@ -43,13 +44,9 @@ const MILLIS = 1000
 
 /** Binds the sockets; they answer at once, through `admit`. Throws agent_running, socket_unusable. */
 export async function openDoors(options: DoorsOptions, core: Core): Promise<Doors> {
-  const { config, clock, directories, takeover, onTaken, onBack, listening } = options
-  const limits = new UidLimits(
-    'connections',
-    'too_many_connections',
-    config.limits.connectionsPerUid,
-    config.limits.connections,
-  )
+  const { clock, config } = options
+  const { connectionsPerUid, connections } = config.limits
+  const limits = new UidLimits('connections', 'too_many_connections', connectionsPerUid, connections)
   const headerTimeout = config.limits.headerTimeout * MILLIS
   const { grpc, http } = workloadSides(options, core, headerTimeout)
   const accept = openDoor({
@@ -62,31 +59,10 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
     onConnection: (fault) => countConnection(options, fault),
   })
   const admin = adminHttp(options, core, headerTimeout)
-  const acceptAdmin = adminDoor(
-    admin,
-    new UidLimits('connections', 'too_many_connections', ADMIN_CONNECTIONS, ADMIN_CONNECTIONS),
-  )
-  const common = { clock, takeover }
-  const sockets: ListeningSocket[] = [
-    await openSocket({
-      ...common,
-      path: directories.workloadSocket,
-      mode: 0o777,
-      accept,
-      fd: listening.get('workload'),
-      onTaken,
-      onBack,
-    }),
-    await openSocket({
-      ...common,
-      path: directories.adminSocket,
-      mode: 0o600,
-      accept: acceptAdmin,
-      fd: listening.get('admin'),
-      onTaken: () => {},
-      onBack: () => {},
-    }),
-  ]
+  const sockets = await openSockets(options, accept, adminDoor(admin, adminLimits()))
+  const closeSockets = () => {
+    for (const socket of sockets) socket.close()
+  }
   return {
     connections: () => limits.all,
     addStandardServices: () => grpc.addStandardServices(),
@@ -94,17 +70,53 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
       for (const socket of sockets) socket.publish()
     },
     leave: (grace, stay) => {
-      if (!stay) for (const socket of sockets) socket.close()
+      if (!stay) closeSockets()
       grpc.drain(grace)
       http.drain()
     },
     stop: () => {
-      for (const socket of sockets) socket.close()
+      closeSockets()
       grpc.stop()
       http.stop()
       admin.stop()
     },
   }
+}
+
+type Accept = (socket: Socket) => void
+
+/** Only the workload socket says who serves: the admin socket follows it. */
+async function openSockets(
+  options: DoorsOptions,
+  accept: Accept,
+  acceptAdmin: Accept,
+): Promise<readonly ListeningSocket[]> {
+  const { clock, directories, listening, onBack, onTaken, takeover } = options
+  const workload = await openSocket({
+    clock,
+    takeover,
+    path: directories.workloadSocket,
+    mode: 0o777,
+    accept,
+    fd: listening.get('workload'),
+    onTaken,
+    onBack,
+  })
+  const admin = await openSocket({
+    clock,
+    takeover,
+    path: directories.adminSocket,
+    mode: 0o600,
+    accept: acceptAdmin,
+    fd: listening.get('admin'),
+    onTaken: () => {},
+    onBack: () => {},
+  })
+  return [workload, admin]
+}
+
+function adminLimits(): UidLimits {
+  return new UidLimits('connections', 'too_many_connections', ADMIN_CONNECTIONS, ADMIN_CONNECTIONS)
 }
 
 /** A revoked process stays revoked on its next connection. */
@@ -153,15 +165,23 @@ function workloadSides(options: DoorsOptions, core: Core, headerTimeout: Millis)
       calls: new UidLimits('calls', 'too_many_calls', config.limits.callsPerUid, config.limits.calls),
     },
   )
-  const routes = jsonApi({ ...proofs, book, trustDomain: config.trustDomain })
+  const routes = jsonApi({ ...proofs, book, trustDomain: config.trustDomain, contacts: config.owners })
   const http = openHttp({ routes, admit, onCall, securityHeader: true, headerTimeout })
   return { grpc, http }
 }
 
 function adminHttp(options: DoorsOptions, core: Core, headerTimeout: Millis) {
-  const { admin, audit, log } = options
+  const { admin, audit, config, log } = options
   const { attestation, book, revoking } = core
-  const routes = adminApi({ ...admin, audit, log, attestation, book, revoke: revoking })
+  const routes = adminApi({
+    ...admin,
+    audit,
+    log,
+    attestation,
+    book,
+    revoke: revoking,
+    contacts: config.owners,
+  })
   return openHttp({ routes, admit: () => {}, onCall: () => {}, securityHeader: false, headerTimeout })
 }
 

@@ -51,17 +51,10 @@ function formSchema(form: Form): z.ZodType {
       return duration(form.min, form.max)
     case 'listen':
       return z.string().max(300).transform(parsedBy(parseListen))
-    case 'federation':
-      return z.array(federated).max(LIST_LIMIT)
     case 'owners':
       return owners
   }
 }
-
-const federated = z.strictObject({
-  trust_domain: z.string().transform(parsedBy(parseTrustDomain)).describe('The other trust domain.'),
-  bundle_file: z.string().min(1).max(4096).describe('Its bundle: a SPIFFE bundle (JSON).'),
-})
 
 const owner = z.strictObject({
   team: z.string().min(1).max(128).describe('The team that owns the layer.'),

@@ -9,16 +9,7 @@ import type { TrustDomain } from './spiffe/id.ts'
 /** What a setting may be written as. */
 export type Form =
   | {
-      readonly kind:
-        | 'text'
-        | 'path'
-        | 'trust_domain'
-        | 'paths'
-        | 'url'
-        | 'flag'
-        | 'listen'
-        | 'federation'
-        | 'owners'
+      readonly kind: 'text' | 'path' | 'trust_domain' | 'paths' | 'url' | 'flag' | 'listen' | 'owners'
     }
   | { readonly kind: 'choice'; readonly of: readonly string[] }
   | { readonly kind: 'count' | 'duration'; readonly min: number; readonly max: number }
@@ -43,12 +34,6 @@ export interface Listen {
 export interface OwnerContact {
   readonly team: string
   readonly contact: string
-}
-
-/** The bundle of another trust domain, kept in a file. */
-export interface FederatedBundle {
-  readonly trustDomain: TrustDomain
-  readonly bundleFile: string
 }
 
 export const LAYERS: readonly Layer[] = ['identity', 'platform', 'application', 'security']
@@ -200,7 +185,6 @@ export const SETTINGS = {
       'How long a caller may take to send the head of its first request.',
     ),
     proofs_per_second: count(10_000, 1, 1_000_000, 'Proofs one instance may ask for in a second.'),
-    validations_per_second: count(1000, 1, 1_000_000, 'JWT-SVIDs one caller may have checked in a second.'),
   },
   audit: {
     sink: choice(
@@ -238,12 +222,6 @@ export const SETTINGS = {
   revocations: {
     file: optional('path', 'Where revocations are kept across restarts.', 'DIR/private/revocations.json'),
   },
-  federation: {
-    form: { kind: 'federation' },
-    value: [] as readonly FederatedBundle[],
-    written: '[]',
-    says: 'Bundles of other trust domains: trust_domain and bundle_file of each.',
-  } satisfies Setting<readonly FederatedBundle[]>,
 } as const
 
 type CamelCase<S extends string> = S extends `${infer Head}_${infer Tail}`

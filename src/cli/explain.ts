@@ -74,7 +74,7 @@ function ruleRows(found: Explanation): readonly Row[] {
     ...row('rule', rule),
     ...(near ? [] : row('nearest', nearest)),
     ...row('change', action),
-    ...row('ask', owner && !found.allowed ? `whoever owns ${owner}` : undefined),
+    ...row('ask', found.contact ?? (owner && !found.allowed ? `whoever owns ${owner}` : undefined)),
     ...row('reason', reason && `${reason}  https://holdfast.dev/reasons#${reason}`),
     ...others.map((id, index): Row => [index === 0 ? 'allowed as' : '', id]),
   ]

@@ -6,6 +6,7 @@ import { Fault } from '../base/fault.ts'
 import { watchFiles } from '../base/watch.ts'
 import { type Config, readEnvironment } from '../config.ts'
 import { type Daemon, startDaemon } from '../daemon.ts'
+import type { Authority } from '../issue/authority.ts'
 import { embeddedAuthority } from '../issue/embedded.ts'
 import { generateKey } from '../keys/signer.ts'
 import type { Directories } from '../serve/directories.ts'
@@ -52,7 +53,7 @@ async function start(
   takeover: boolean,
   version: string,
 ): Promise<Daemon> {
-  const { config, directories, book, ca, paths } = sources
+  const { config, directories, book, paths } = sources
   const clock = systemClock
   const log = openLog({ level: config.log.level, fd: STDERR })
   const health = new Health()
@@ -70,20 +71,7 @@ async function start(
     metrics,
     health,
   })
-  const { trustDomain } = config
-  const { algorithm, intermediate, caTtl, keyTtl } = config.authority
-  const { issuer } = config.bundleEndpoint
-  const made = {
-    trustDomain,
-    clock,
-    algorithm,
-    intermediate,
-    caTtl,
-    keyTtl,
-    issuer,
-    wit: config.wit === 'on',
-  }
-  const authority = embeddedAuthority(ca ? { ...made, ca } : made)
+  const authority = authorityOf(sources)
   const daemon = await startDaemon({
     config,
     dir: directories.dir,
@@ -111,6 +99,24 @@ async function start(
   return daemon
 }
 
+function authorityOf({ config, ca }: Sources): Authority {
+  const { trustDomain } = config
+  const { algorithm, intermediate, caTtl, keyTtl } = config.authority
+  const { issuer } = config.bundleEndpoint
+  const clock = systemClock
+  const made = {
+    trustDomain,
+    clock,
+    algorithm,
+    intermediate,
+    caTtl,
+    keyTtl,
+    issuer,
+    wit: config.wit === 'on',
+  }
+  return embeddedAuthority(ca ? { ...made, ca } : made)
+}
+
 function reportGaps(gaps: readonly Gap[], config: Config, health: Health): void {
   const [first] = gaps
   if (first && config.hardening.onDegraded === 'refuse') {
@@ -126,12 +132,23 @@ function sinkOf({ audit }: Config, directories: Directories): AuditSink {
   return { kind: 'file', path, rotateBytes: audit.rotateMib * MIB, keep: audit.keep }
 }
 
-/** sd_listen_fds(3): the descriptors are ours only when LISTEN_PID names this process. */
+/** sd_listen_fds(3): the descriptors are ours only when LISTEN_PID names this process; the units name them. */
 function activated(): ReadonlyMap<string, number> {
-  const { listenFds, listenPid } = readEnvironment()
+  const { listenFds, listenPid, listenFdNames } = readEnvironment()
   if (listenPid !== String(process.pid)) return new Map()
-  const names = ['workload', 'admin'].slice(0, Number(listenFds ?? 0))
-  return new Map(names.map((name, index) => [name, FIRST_ACTIVATED_FD + index]))
+  const count = Number(listenFds ?? 0)
+  const names = (listenFdNames ?? '').split(':')
+  const named = Array.from(
+    { length: count },
+    (_, index) => [nameOf(names[index], index), FIRST_ACTIVATED_FD + index] as const,
+  )
+  return new Map(named)
+}
+
+/** A socket without a name of ours is the workload's when it is the first: activation by other tools names nothing. */
+function nameOf(given: string | undefined, index: number): string {
+  if (given === 'workload' || given === 'admin') return given
+  return index === 0 ? 'workload' : `unknown-${index}`
 }
 
 /** The second signal ends the process at once. */

@@ -3,7 +3,7 @@ import type { Attestation } from '../attest/identify.ts'
 import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
 import type { RuleBook } from '../policy/book.ts'
-import { explain } from '../policy/explain.ts'
+import { type Contacts, explain } from '../policy/explain.ts'
 import { canonicalUrl } from '../proof/target.ts'
 import type { JsonAnswer, JsonRequest, Route, Routes } from '../serve/http.ts'
 import type { Audit, AuditFacts } from '../telemetry/audit.ts'
@@ -18,6 +18,7 @@ export interface AdminApiOptions {
   readonly book: Live<RuleBook>
   readonly audit: Audit
   readonly log: Log
+  readonly contacts: Contacts
   /** Reads configuration and policy again; throws what is wrong with them. */
   readonly reload: () => Promise<void>
   /** Ends the agent gently. */
@@ -82,7 +83,9 @@ async function keyOf(options: AdminApiOptions, pid: number): Promise<string> {
 async function liftOne(options: AdminApiOptions, body: Members): Promise<JsonAnswer> {
   const { kind, value } = await parseRevoke(body, (pid) => keyOf(options, pid))
   if (!options.revoke.revocations.lift(kind, value))
-    throw new Fault('not_found', 'no such revocation is in force')
+    throw new Fault('not_found', 'no such revocation is in force', {
+      action: 'See `holdfast status` for those that are.',
+    })
   options.revoke.tell()
   return { lifted: { kind, value } }
 }
@@ -93,13 +96,8 @@ async function explainPid(options: AdminApiOptions, body: Members): Promise<Json
   if (typeof url !== 'string' || typeof method !== 'string')
     throw new Fault('invalid_request', 'method and url are strings')
   const { selectors } = await options.attestation.describe(pid as number)
-  return explain(options.book.get(), {
-    selectors,
-    method,
-    url: canonicalUrl(url),
-    kind: 'dpop',
-    token: 'full',
-  })
+  const ask = { selectors, method, url: canonicalUrl(url), kind: 'dpop', token: 'full' } as const
+  return explain(options.book.get(), ask, options.contacts)
 }
 
 const LEVELS: ReadonlySet<unknown> = new Set(['debug', 'info', 'warn', 'error'])

@@ -114,7 +114,7 @@ function stepsInto(grant: Grant, question: Question): number {
 }
 
 // A proof for TRACE echoes credentials, one for CONNECT opens a tunnel: no list can grant them (RFC 9110 s.9.3).
-const NEVER_GRANTED: ReadonlySet<string> = new Set(['TRACE', 'CONNECT'])
+export const NEVER_GRANTED: ReadonlySet<string> = new Set(['TRACE', 'CONNECT'])
 
 function allowsMethod(grant: Grant, method: string | undefined): boolean {
   if (method === undefined) return grant.methods.includes('*')

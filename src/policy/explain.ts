@@ -40,6 +40,8 @@ export interface Explanation {
   readonly message?: string
   /** The smallest change that would allow it. */
   readonly action?: string
+  /** Whom to ask: the team of the owner, where the configuration names one. */
+  readonly contact?: string
   /** Other identities of the caller that would be allowed: a request may name one as `spiffe_id`. */
   readonly allowed_as?: readonly SpiffeId[]
   /** Which policy this is. */
@@ -53,8 +55,17 @@ export interface ExplainedEntry {
   readonly place: string
 }
 
+/** The teams behind the layers, as the configuration names them. */
+export type Contacts = Readonly<Partial<Record<string, { readonly team: string; readonly contact: string }>>>
+
 /** How `book` answers `ask`, and why. */
-export function explain(book: RuleBook, ask: ExplainAsk): Explanation {
+export function explain(book: RuleBook, ask: ExplainAsk, contacts: Contacts = {}): Explanation {
+  const found = explainOne(book, ask)
+  const behind = found.owner && contacts[found.owner]
+  return behind ? { ...found, contact: `${behind.team}, ${behind.contact}` } : found
+}
+
+function explainOne(book: RuleBook, ask: ExplainAsk): Explanation {
   const { selectors, method, url } = ask
   const facts = {
     selectors,
@@ -105,8 +116,11 @@ function withoutEntry(book: RuleBook, selectors: readonly Selector[]): Partial<E
   const base = { reason: 'no_identity', owner, message: cause } as const
   const near = nearestEntry(book.entries, new Set(selectors))
   if (!near) {
-    const wanted = selectors.length > 0 ? selectors.join(', ') : cure
-    return { ...base, action: `Add an entry with selectors that this caller has: ${wanted}` }
+    const isKnown = selectors.length > 0
+    return {
+      ...base,
+      action: isKnown ? `Add an entry with selectors that this caller has: ${selectors.join(', ')}` : cure,
+    }
   }
   const place = placeText(near.entry.place)
   const action = `The nearest entry, ${near.entry.name} at ${place}, also wants ${near.missing.join(', ')}.`

@@ -46,7 +46,7 @@ function entryWeaknesses(entry: Entry, targets: readonly Named<TargetIdentity>[]
     add(
       'deliver',
       'weak',
-      `${delivered.join(', ')} leaves the agent: whoever copies it from the application has it`,
+      `what leaves the agent can be copied from the application: ${delivered.join(', ')}`,
     )
   }
   for (const { name, server } of entry.deliver.jwt ? targets : []) {

@@ -5,7 +5,7 @@ import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
 import type { RuleBook } from '../policy/book.ts'
 import type { Entry } from '../policy/entry.ts'
-import { explain } from '../policy/explain.ts'
+import { type Contacts, explain } from '../policy/explain.ts'
 import { canonicalUrl } from '../proof/target.ts'
 import type { JsonAnswer, JsonRequest, Routes } from '../serve/http.ts'
 import { parseDpopAsk, parseWptAsk } from './ask.ts'
@@ -15,6 +15,8 @@ import type { SignedProof } from './sign.ts'
 export interface JsonApiOptions extends ProofApiOptions {
   readonly book: Live<RuleBook>
   readonly trustDomain: string
+  /** Whom refusals send the caller to. */
+  readonly contacts: Contacts
 }
 
 type Members = Readonly<Record<string, unknown>>
@@ -89,13 +91,8 @@ function explainOwn(options: JsonApiOptions, { caller, body }: JsonRequest): Jso
   if (typeof url !== 'string' || typeof method !== 'string')
     throw new Fault('invalid_request', 'method and url are strings')
   const { selectors } = caller.workload()
-  return explain(options.book.get(), {
-    selectors,
-    method,
-    url: canonicalUrl(url),
-    kind: 'dpop',
-    token: 'full',
-  })
+  const ask = { selectors, method, url: canonicalUrl(url), kind: 'dpop', token: 'full' } as const
+  return explain(options.book.get(), ask, options.contacts)
 }
 
 function identityOf(options: JsonApiOptions, workload: Workload, entry: Entry): object {

@@ -9,7 +9,7 @@ import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
 import type { Vault } from '../keys/vault.ts'
 import type { RuleBook } from '../policy/book.ts'
-import { type Decision, decide } from '../policy/decide.ts'
+import { type Decision, type Denied, decide, NEVER_GRANTED } from '../policy/decide.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { Target } from '../policy/grant.ts'
 import type { Revocations } from '../policy/revocations.ts'
@@ -100,8 +100,7 @@ export class Signing {
     facts.decision = decision
     if (target) this.#options.revocations.check([['target', target.name]])
     if (decision.allowed) return decision.target
-    // Observed policy lets through what it would refuse, where a target says what the key would be for.
-    if (book.observe && target?.identity) return target
+    if (book.observe && target?.identity && isObservable(decision, ask)) return target
     const { reason, owner, message, action } = decision
     throw new Fault(reason, message, { owner, action })
   }
@@ -198,6 +197,15 @@ interface Draft {
   entry?: Entry
   target?: string | undefined
   decision?: Decision
+}
+
+/**
+ * `mode: observe` lets through what rules have not foreseen yet. What security denies, what custody keeps from
+ * applications and what no list can grant stays refused.
+ */
+function isObservable({ reason, owner }: Denied, ask: Ask): boolean {
+  if (ask.kind === 'dpop' && NEVER_GRANTED.has(ask.method)) return false
+  return owner !== 'security' && (reason === 'policy_denied' || reason === 'token_required')
 }
 
 const METHODS: ReadonlySet<string> = new Set([

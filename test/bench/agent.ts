@@ -106,7 +106,6 @@ function configText(defaultLimits: boolean): string {
   streams_per_connection: 1000
   header_timeout: 30s
   proofs_per_second: 1000000
-  validations_per_second: 1000000
 `
   return `trust_domain: bench.holdfast.test
 dir: run

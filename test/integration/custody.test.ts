@@ -202,3 +202,43 @@ function endOf(connection: Connection, method: StreamMethod): Promise<Ending> {
     )
   })
 }
+
+describe('mode: observe', () => {
+  const observe = `layer: security
+observe: { approver: sec@example.test, until: 2999-01-01 }
+deny:
+  - { target: denied, reason: under investigation }
+`
+  const targets = ['denied', 'open']
+    .map((name) => `  - { name: ${name}, server: none, custody: headers, max_ttl: 5m, binding: [dpop] }\n`)
+    .join('')
+  const observed = {
+    'identity.yaml': `${policy['identity.yaml'].split('targets:')[0]}targets:\n${targets}  - { name: held, server: none, custody: nothing, max_ttl: 5m, binding: [dpop] }\n`,
+    'platform.yaml': `layer: platform\ntargets:\n${['denied', 'open', 'held'].map((name) => `  - { name: ${name}, origins: ['https://${name}.example.test'] }\n`).join('')}`,
+    'application.yaml': `layer: application\ntargets:\n${['denied', 'open', 'held'].map((name) => `  - { name: ${name}, grants: [{ callers: [${ID}], methods: [GET], paths: [/v1/**] }] }\n`).join('')}`,
+    'security.yaml': observe,
+  }
+  const ask = (agent: TestAgent, members: object) => call(agent.socket, 'POST', '/v1/dpop', { body: members })
+
+  it('signs what rules would refuse, and records the refusal', async () => {
+    await using agent = await startAgent({ policy: observed })
+    const { status } = await ask(agent, { method: 'POST', url: 'https://open.example.test/v2/x' })
+    expect(status).toBe(200)
+    expect(agent.records.at(-1)).toMatchObject({
+      event: 'sign.dpop',
+      allowed: true,
+      observed: 'policy_denied',
+      target: 'open',
+    })
+  })
+
+  it.each([
+    ['what security denies', { method: 'GET', url: 'https://denied.example.test/v1/x' }],
+    ['what custody keeps', { method: 'GET', url: 'https://held.example.test/v1/x', ath: ATH }],
+    ['TRACE', { method: 'TRACE', url: 'https://open.example.test/v1/x' }],
+    ['an unknown origin', { method: 'GET', url: 'https://elsewhere.example.test/' }],
+  ])('still refuses %s', async (_what, members) => {
+    await using agent = await startAgent({ policy: observed })
+    expect((await ask(agent, members)).status).toBe(403)
+  })
+})

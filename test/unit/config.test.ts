@@ -33,13 +33,11 @@ describe('parseConfig', () => {
         'svid: { x509_ttl: 90s, jwt_ttl: 2m }',
         'ops: { listen: "[::1]:9465" }',
         'policy: { files: [policy/, /srv/extra.yaml] }',
-        'federation: [{ trust_domain: other.test, bundle_file: other.json }]',
       ].join('\n'),
     )
     expect(config.svid).toEqual({ x509Ttl: 90, jwtTtl: 120 })
     expect(config.ops.listen).toEqual({ host: '::1', port: 9465 })
     expect(config.policy.files).toEqual(['/etc/holdfast/policy', '/srv/extra.yaml'])
-    expect(config.federation).toEqual([{ trustDomain: 'other.test', bundleFile: '/etc/holdfast/other.json' }])
   })
 
   it.each([
@@ -99,11 +97,6 @@ describe('parseConfig', () => {
       'a plain bundle endpoint on every address',
       'trust_domain: a.test\nbundle_endpoint:\n  listen: 0.0.0.0:8443',
       ['3: bundle_endpoint.listen: plain HTTP only on loopback: set certificate_file and key_file'],
-    ],
-    [
-      'its own trust domain as a foreign one',
-      'trust_domain: a.test\nfederation:\n  - { trust_domain: a.test, bundle_file: x }',
-      ['3: federation.0: a.test is there twice'],
     ],
   ])('says where and what is wrong with %s', async (_what, text, expected) => {
     expect(await problems(text)).toEqual(expected)
