@@ -1,0 +1,34 @@
+/** The port between what needs a token and what gets it from an authorization server. */
+import type { Workload } from '../attest/workload.ts'
+import type { Seconds } from '../base/clock.ts'
+import type { Secret } from '../base/secret.ts'
+import type { Entry } from '../policy/entry.ts'
+import type { Server, Target } from '../policy/grant.ts'
+import type { Jkt, Signer } from '../proof/signer.ts'
+
+/** For whom and for what a token is wanted. */
+export interface TokenAsk {
+  readonly workload: Workload
+  readonly entry: Entry
+  readonly target: Target
+  readonly server: Server
+  /** The key that the token is to be bound to. */
+  readonly signer: Signer
+}
+
+/** An access token that only its key makes useful. */
+export interface BoundToken {
+  readonly token: Secret<string>
+  readonly jkt: Jkt
+  /** Seconds since 1970. */
+  readonly expires: Seconds
+}
+
+/** Gets, keeps and drops tokens. */
+export interface Tokens {
+  /** A token with life left; waits for one request at a time per key. Throws the issuer's and issued_* reasons. */
+  get(ask: TokenAsk, signal: AbortSignal): Promise<BoundToken>
+  /** Forgets matching tokens (and revokes them at the server where it can); absent members match all. */
+  drop(filter: { readonly spiffeId?: string; readonly instance?: string; readonly jkt?: string; readonly target?: string }): number
+  stop(): void
+}
