@@ -1,15 +1,40 @@
 /** Targets and grants: which upstreams exist and what a workload may ask for them, one statement a layer. */
 import type { Seconds } from '../base/clock.ts'
+import type { SpiffeId } from '../spiffe/id.ts'
 import type { Place } from './entry.ts'
 
 /** The kinds of proof of this release. */
 export type ProofKind = 'dpop' | 'wpt'
+
+/** How the agent shows an authorization server which client it is (RFC 7523, RFC 8705, draft-ietf-oauth-spiffe-client-auth). */
+export type ClientAuth =
+  | {
+      readonly method: 'private_key_jwt'
+      readonly clientId: string
+      /** A mounted key; the node's own key for this client when absent. */
+      readonly keyFile: string | undefined
+    }
+  /** A JWT-SVID as assertion; the client id is the caller's SPIFFE ID when absent. */
+  | { readonly method: 'jwt_spiffe' | 'jwt_bearer'; readonly clientId: string | undefined }
+  /** An X.509-SVID that is never delivered, over mutual TLS. */
+  | { readonly method: 'tls_client_auth'; readonly clientId: string | undefined }
 
 /** An authorization server: its tokens are the ones a target takes. */
 export interface Server {
   /** Issuer identifier, exactly as in its metadata (RFC 8414 s.2). */
   readonly issuer: string
   readonly tokenEndpoint: string | undefined
+  /** Absent: the agent fetches no tokens there, applications bring their own. */
+  readonly client: ClientAuth | undefined
+}
+
+/** Whom a TLS connection trusts; verification cannot be turned off. */
+export interface TlsTrust {
+  /** `system`: Node's bundled roots; `spiffe`: the trust domain's bundle, and `peerId` must be the server's. */
+  readonly trust: 'system' | 'spiffe' | { readonly file: string }
+  readonly peerId: SpiffeId | undefined
+  /** The name to verify and to send as SNI instead of the host. */
+  readonly serverName: string | undefined
 }
 
 /** Identity's statement: how requests to the target are bound, and what an application may hold. */
@@ -20,6 +45,9 @@ export interface TargetIdentity {
   readonly hashOnly: boolean
   readonly tokenless: boolean
   readonly binding: readonly ProofKind[]
+  /** RFC 8707; absent: none is sent. */
+  readonly resource: string | undefined
+  readonly scopes: readonly string[]
   readonly place: Place
 }
 
@@ -29,6 +57,9 @@ export interface TargetIdentity {
  */
 export interface TargetPlatform {
   readonly origins: readonly string[]
+  readonly tls: TlsTrust
+  /** Addresses that egress may dial though they are loopback, link-local or the node's own. */
+  readonly addresses: readonly string[]
   readonly place: Place
 }
 
