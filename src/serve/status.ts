@@ -29,6 +29,7 @@ const MALFORMED = status(GRPC.INVALID_ARGUMENT, 400, 'invalid_request')
 const DENIED = status(GRPC.PERMISSION_DENIED, 403, 'access_denied')
 const UNAVAILABLE = status(GRPC.UNAVAILABLE, 503, 'temporarily_unavailable')
 const SLOW_DOWN = status(GRPC.RESOURCE_EXHAUSTED, 429, 'temporarily_unavailable')
+const UPSTREAM = status(GRPC.FAILED_PRECONDITION, 502, 'server_error')
 const LOCAL = status(GRPC.FAILED_PRECONDITION, 500, 'server_error')
 
 export const STATUS: Readonly<Record<Reason, Status>> = {
@@ -71,6 +72,20 @@ export const STATUS: Readonly<Record<Reason, Status>> = {
   svid_audience: MALFORMED,
   bundle_missing: MALFORMED,
   certificate_malformed: MALFORMED,
+  issuer_unavailable: UNAVAILABLE,
+  issuer_refused: UPSTREAM,
+  issued_unbound: UPSTREAM,
+  issued_too_long: UPSTREAM,
+  issued_too_wide: UPSTREAM,
+  client_key_not_shared: LOCAL,
+  header_refused: MALFORMED,
+  redirect_refused: UPSTREAM,
+  body_not_replayable: UPSTREAM,
+  target_busy: SLOW_DOWN,
+  upstream_unavailable: status(GRPC.UNAVAILABLE, 502, 'temporarily_unavailable'),
+  upstream_address: DENIED,
+  upstream_tls: UPSTREAM,
+  upstream_malformed: UPSTREAM,
   not_ready: UNAVAILABLE,
   draining: UNAVAILABLE,
   overloaded: status(GRPC.UNAVAILABLE, 503, 'temporarily_unavailable'),
