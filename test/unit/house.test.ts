@@ -42,13 +42,19 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   serve: ['base', 'policy', 'telemetry', 'attest'],
   issue: GROUND,
   sign: GROUND,
-  operate: [...GROUND, 'issue', 'sign'],
+  egress: [...GROUND, 'issue', 'sign'],
+  operate: [...GROUND, 'issue', 'sign', 'egress'],
   client: ['base'],
   cli: [...GROUND, 'client', 'issue', 'operate'],
 }
 
 /** Where a secret leaves its box: into a hash, a check or the answer that must hold it. */
-const REVEALING: ReadonlySet<string> = new Set(['sign/sign.ts', 'issue/workload-api.ts'])
+const REVEALING: ReadonlySet<string> = new Set([
+  'sign/sign.ts',
+  'issue/workload-api.ts',
+  'egress/headers.ts',
+  'egress/revoke.ts',
+])
 
 const folderOf = (name: string) => (name.includes('/') ? (name.split('/')[0] ?? '') : '')
 
