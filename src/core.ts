@@ -1,6 +1,7 @@
 /** What an agent holds behind its doors: policy, leases, keys, SVIDs, revocations, and how they hear of each other. */
 import { Attestation } from './attest/identify.ts'
 import { type Clock, nowSeconds } from './base/clock.ts'
+import { watchClone } from './base/clone.ts'
 import { Live } from './base/live.ts'
 import { watchSuspend } from './base/suspend.ts'
 import type { Authority } from './issue/authority.ts'
@@ -71,7 +72,8 @@ export function openCore(options: CoreOptions): Core {
   const revoking = { revocations, vault, attestation, svids, book, now: () => nowSeconds(clock), tell }
   const stops = [
     book.watch((next) => withdrawKeys(vault, next)),
-    watchSuspend(clock, () => replaceKeys(options, vault)),
+    watchSuspend(clock, () => replaceKeys(options, vault, 'the machine slept')),
+    watchClone(clock, () => replaceKeys(options, vault, 'the machine is a copy')),
   ]
   gauges(metrics, { vault, attestation, rotator })
   return {
@@ -95,12 +97,12 @@ export function openCore(options: CoreOptions): Core {
   }
 }
 
-/** A sleep may have written memory to a disk: what was in it is not trusted any more. */
-function replaceKeys({ log, audit }: CoreOptions, vault: Vault): void {
+/** A sleep may have written memory to a disk, and a copy has it: what was in it is not trusted any more. */
+function replaceKeys({ log, audit }: CoreOptions, vault: Vault, why: string): void {
   const { count } = vault
   vault.replaceAll()
-  log.warn('the machine slept: all proof keys were replaced', { count, epoch: vault.epoch })
-  audit.append({ event: 'key.destroy', allowed: true, count, detail: 'resume from suspend' })
+  log.warn(`${why}: all proof keys were replaced`, { count, epoch: vault.epoch })
+  audit.append({ event: 'key.destroy', allowed: true, count, detail: why })
 }
 
 function gauges(metrics: Metrics, core: Pick<Core, 'vault' | 'attestation' | 'rotator'>): void {

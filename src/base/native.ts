@@ -42,6 +42,11 @@ const getxattr = libc.func('long getxattr(str, str, _Out_ void *, unsigned long)
 const prctl = libc.func('int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)')
 const setrlimit = libc.func('int setrlimit(int, const void *)')
 const getrlimit = libc.func('int getrlimit(int, _Out_ void *)')
+const socket = libc.func('int socket(int, int, int)')
+const bind = libc.func('int bind(int, const void *, unsigned int)')
+const recvfrom = libc.func(
+  'long recvfrom(int, _Out_ void *, unsigned long, int, _Out_ void *, _Inout_ uint32_t *)',
+)
 
 function refused(call: string): Error {
   return Object.assign(new Error(`${call}: errno ${koffi.errno()}`), { errno: koffi.errno() })
@@ -200,4 +205,33 @@ export function areCoreFilesForbidden(): boolean {
     answer.readBigUInt64LE(0) === 0n &&
     answer.readBigUInt64LE(8) === 0n
   )
+}
+
+const AF_NETLINK = 16
+const SOCK_DGRAM_NONBLOCK_CLOEXEC = 2 | 0o4000 | 0o2000000
+const NETLINK_KOBJECT_UEVENT = 15
+const MSG_DONTWAIT = 0x40
+const UEVENT_LIMIT = 8192
+const netlinkAddress = { bytes: 12, family: 0, sender: 4, groups: 8 }
+
+/** A descriptor that the kernel reports devices on (netlink, kobject uevents); undefined where it gives none. */
+export function openUevents(): number | undefined {
+  const fd = socket(AF_NETLINK, SOCK_DGRAM_NONBLOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT)
+  if (fd < 0) return undefined
+  const address = Buffer.alloc(netlinkAddress.bytes)
+  address.writeUInt16LE(AF_NETLINK, netlinkAddress.family)
+  address.writeUInt32LE(1, netlinkAddress.groups)
+  if (bind(fd, address, address.length) === 0) return fd
+  closeFile(fd)
+  return undefined
+}
+
+/** The next report on `fd`, if it is the kernel's own: `key=value` parts; undefined when there is none waiting. */
+export function readUevent(fd: number): readonly string[] | undefined {
+  const answer = Buffer.alloc(UEVENT_LIMIT)
+  const address = Buffer.alloc(netlinkAddress.bytes)
+  const length = Number(recvfrom(fd, answer, answer.length, MSG_DONTWAIT, address, [address.length]))
+  if (length < 0) return undefined
+  const isKernel = address.readUInt32LE(netlinkAddress.sender) === 0
+  return isKernel ? answer.toString('latin1', 0, length).split('\0') : []
 }

@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join, relative, resolve } from 'node:path'
 import { Fault } from '../base/fault.ts'
-import { DEV_TRUST_DOMAIN } from '../config.ts'
+import { configSchemaJson, DEV_TRUST_DOMAIN } from '../config.ts'
 import { devPolicy } from '../policy/dev.ts'
 import { parseTrustDomain } from '../spiffe/id.ts'
 import type { Shown } from './agent.ts'
@@ -16,6 +16,8 @@ export interface InitOptions extends Shown {
 
 const DEFAULT_DIR = 'holdfast'
 const CONFIG = 'holdfast.yaml'
+const CONFIG_SCHEMA = 'holdfast.schema.json'
+const POLICY_SCHEMA = 'policy.schema.json'
 
 /** Writes the files; throws usage when one is there already. */
 export async function init(options: InitOptions, io: Io): Promise<ExitCode> {
@@ -24,9 +26,10 @@ export async function init(options: InitOptions, io: Io): Promise<ExitCode> {
   const uids = userIds(io.environment.sudoUid)
   const policy = devPolicy({ trustDomain, uids }).map(({ file, text }) => ({
     path: join(dir, 'policy', file),
-    text,
+    text: schemaLine(`../${POLICY_SCHEMA}`) + text,
   }))
-  const files = [{ path: join(dir, CONFIG), text: configText(trustDomain) }, ...policy]
+  const config = { path: join(dir, CONFIG), text: schemaLine(CONFIG_SCHEMA) + configText(trustDomain) }
+  const files = [config, ...policy, ...(await schemas(dir))]
   writeAll(dir, files)
   const paths = files.map(({ path }) => path)
   io.out(options.output === 'json' ? json({ files: paths }) : nextText(dir, paths))
@@ -62,6 +65,19 @@ function writeAll(dir: string, files: readonly NewFile[]): void {
       cause: error,
     })
   }
+}
+
+/** Editors complete and check against these as one types. */
+async function schemas(dir: string): Promise<readonly NewFile[]> {
+  const { policyJsonSchema } = await import('../policy/schema.ts')
+  return [
+    { path: join(dir, CONFIG_SCHEMA), text: json(await configSchemaJson()) },
+    { path: join(dir, POLICY_SCHEMA), text: json(policyJsonSchema()) },
+  ]
+}
+
+function schemaLine(path: string): string {
+  return `# yaml-language-server: $schema=${path}\n`
 }
 
 function configText(trustDomain: string): string {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { startAgent, type TestAgent } from '../support/agent.ts'
 import { call } from '../support/call.ts'
-import { startPeer } from '../support/asking-peer.ts'
+import { startPeer } from '../support/peer.ts'
 import { until } from '../support/until.ts'
 
 const DPOP = { method: 'GET', url: 'https://api.example.test/v1/items' }

@@ -321,6 +321,15 @@ describe('init', () => {
       'security.yaml',
     ])
     expect(statSync(join(at, 'policy', 'identity.yaml')).mode & 0o022).toBe(0)
+    for (const [file, schema] of [
+      ['holdfast.yaml', 'holdfast.schema.json'],
+      ['policy/identity.yaml', '../policy.schema.json'],
+    ] as const) {
+      const [line] = readFileSync(join(at, file), 'utf8').split('\n')
+      expect(line).toBe(`# yaml-language-server: $schema=${schema}`)
+      const text = readFileSync(join(at, file, '..', schema), 'utf8')
+      expect(JSON.parse(text)).toHaveProperty('$schema')
+    }
     const config = join(at, 'holdfast.yaml')
     expect(await checkFiles([], { config }, keptIo())).toBe(0)
     expect(await testFiles([], { config }, keptIo())).toBe(0)
