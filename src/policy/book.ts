@@ -4,7 +4,7 @@ import type { CanonicalUrl } from '../proof/target.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import type { Selector } from '../spiffe/selector.ts'
 import type { Entry, Place } from './entry.ts'
-import type { Grant, ProofKind, Target } from './grant.ts'
+import type { Binding, Door, Exception, Grant, Server, ServerPlatform, Target } from './grant.ts'
 
 /** Security's statement: nothing of this workload or this target is allowed, whatever the other layers say. */
 export interface Denial {
@@ -21,7 +21,8 @@ export interface PolicyTest {
   readonly name: string
   readonly spiffeId: SpiffeId
   readonly selectors: readonly Selector[]
-  readonly kind: ProofKind
+  readonly kind: Binding
+  readonly door: Door
   readonly method: string | undefined
   readonly url: string
   readonly token: 'full' | 'hash' | 'none'
@@ -42,7 +43,7 @@ export interface Observe {
 
 /** What an operator should know of a policy that loads all the same. */
 export interface Weakness {
-  /** Stable: `entry_uid_only`, `deliver`, `deliver_and_sign`, `hash_only`, `tokenless`, `http`, `observe`. */
+  /** Stable: `entry_uid_only`, `deliver`, `deliver_and_sign`, `hash_only`, `tokenless`, `bearer`, `http`, `observe`. */
   readonly code: string
   readonly grade: 'weak' | 'insecure'
   readonly subject: string
@@ -53,14 +54,24 @@ export interface Weakness {
 export interface RuleBook {
   readonly entries: readonly Entry[]
   readonly targets: ReadonlyMap<string, Target>
+  /** Authorization servers that have a name. */
+  readonly servers: ReadonlyMap<string, Server>
+  /** How the authorization server of `issuer` is reached; with the system's roots where platform says nothing. */
+  serverTls(issuer: string): Pick<ServerPlatform, 'tls' | 'addresses'>
+  /** What platform says about authorization servers. */
+  readonly serverPlatforms: readonly ServerPlatform[]
   /** Targets by canonical origin, as the platform layer states them. */
   readonly targetsByOrigin: ReadonlyMap<string, readonly Target[]>
   /** The targets that `url` may belong to, in policy order. */
   targetsFor(url: CanonicalUrl): readonly Target[]
+  /** The target that a Host names, in any case of its letters. */
+  targetNamed(host: string): Target | undefined
   /** The grants of `target` that name `caller`: those that name it exactly first, each kind in policy order. */
   grantsFor(target: Target, caller: SpiffeId): readonly Grant[]
   /** The denial in force for this workload at this target. */
   denialOf(spiffeId: SpiffeId, target: string): Denial | undefined
+  /** The exception in force for bearer tokens of this target. */
+  exceptionOf(target: string): Exception | undefined
   /** Entries whose selectors are all in `selectors`, in policy order: the first is the default identity. */
   entriesFor(selectors: ReadonlySet<Selector>): readonly Entry[]
   /** Whether a JWT-SVID for `audience` would be a bearer credential at a configured authorization server. */
@@ -71,6 +82,7 @@ export interface RuleBook {
   readonly observe: boolean
   readonly observing: Observe | undefined
   readonly denials: readonly Denial[]
+  readonly exceptions: readonly Exception[]
   readonly tests: readonly PolicyTest[]
   /** SHA-256 of the files, 16 hex characters: which policy decided. */
   readonly hash: string

@@ -3,12 +3,12 @@ import type { Seconds } from '../base/clock.ts'
 import type { CanonicalUrl } from '../proof/target.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import type { Denial, RuleBook } from './book.ts'
-import type { Grant, Target } from './grant.ts'
+import type { Exception, Grant, Server, Target } from './grant.ts'
 import { indexEntries } from './index-entries.ts'
-import { LOOPBACK_HOSTS } from './parse.ts'
+import { isHostName, LOOPBACK_HOSTS } from './parse.ts'
 import { isMatchOfAny, isPrefix } from './pattern.ts'
 import { reservedAudiences } from './reserved.ts'
-import type { Statements } from './statements.ts'
+import { type Statements, SYSTEM_TLS } from './statements.ts'
 import { weaknessesOf } from './weaknesses.ts'
 
 export interface BookOptions {
@@ -27,18 +27,24 @@ export function buildBook(statements: Statements, options: BookOptions): RuleBoo
   return {
     entries: statements.entries,
     targets,
+    servers: new Map(statements.servers.map((server) => [server.name, server])),
+    serverTls: serverFinder(statements),
+    serverPlatforms: statements.serverPlatforms,
     targetsByOrigin,
+    targetNamed: (host) => targetNamed(targets, host),
     targetsFor: (url) => targetsFor(targetsByOrigin, url),
     grantsFor: (target, caller) => grants.get(target)?.(caller) ?? [],
     denialOf: denialFinder(statements.denials, options.now),
+    exceptionOf: exceptionFinder(statements.exceptions, options.now),
     entriesFor: entries.find,
-    isReserved: reservedAudiences([...targets.values()]),
+    isReserved: reservedAudiences(serversOf(statements)),
     usesSelector: (kind) => entries.kinds.has(kind),
     get observe() {
       return observing !== undefined && options.now() < observing.until
     },
     observing,
     denials: statements.denials,
+    exceptions: statements.exceptions,
     tests: statements.tests,
     hash: options.hash,
     weaknesses: weaknessesOf(statements),
@@ -63,6 +69,25 @@ function joinTargets(statements: Statements): ReadonlyMap<string, Target> {
       },
     ]),
   )
+}
+
+/** Also those that no target takes tokens of yet. */
+function serversOf(statements: Statements): readonly Server[] {
+  const stated = statements.identity.flatMap(({ server }) => (server ? [server] : []))
+  return [...new Set([...statements.servers, ...stated])]
+}
+
+const SYSTEM = { tls: SYSTEM_TLS, addresses: [] } as const
+
+function serverFinder({ serverPlatforms }: Statements): RuleBook['serverTls'] {
+  const byIssuer = new Map(serverPlatforms.map((server) => [server.issuer, server]))
+  return (issuer) => byIssuer.get(issuer) ?? SYSTEM
+}
+
+/** Host names have no case (RFC 9110 s.4.2.3); names of targets that a Host can carry are in lower case. */
+function targetNamed(targets: ReadonlyMap<string, Target>, host: string): Target | undefined {
+  const name = host.toLowerCase()
+  return isHostName(name) ? targets.get(name) : undefined
 }
 
 function byOrigin(targets: ReadonlyMap<string, Target>): ReadonlyMap<string, readonly Target[]> {
@@ -112,6 +137,14 @@ function indexGrants(target: Target): (caller: SpiffeId) => readonly Grant[] {
     if (known.size >= KNOWN_LIMIT) known.clear()
     known.set(caller, found)
     return found
+  }
+}
+
+function exceptionFinder(exceptions: readonly Exception[], now: () => Seconds): RuleBook['exceptionOf'] {
+  const byTarget = new Map(exceptions.map((exception) => [exception.target, exception]))
+  return (target) => {
+    const found = byTarget.get(target)
+    return found && now() < found.until ? found : undefined
   }
 }
 

@@ -5,13 +5,15 @@ import type { SpiffeId } from '../spiffe/id.ts'
 import type { Selector } from '../spiffe/selector.ts'
 import type { Denial, RuleBook } from './book.ts'
 import type { Entry, Place } from './entry.ts'
-import type { Grant, ProofKind, Target, TargetIdentity } from './grant.ts'
+import type { Binding, Door, Grant, Target, TargetIdentity } from './grant.ts'
 import { isMatch, isMatchOfAny } from './pattern.ts'
 import { type Layer, placeText } from './statements.ts'
 
 /** What is asked. Pure facts: the same question gets the same answer. */
 export interface Question {
-  readonly kind: ProofKind
+  /** What the caller wants; custody says what it may have. */
+  readonly door: Door
+  readonly kind: Binding
   readonly spiffeId: SpiffeId
   readonly entry: Entry
   /** Absent for WPT, which covers no method: a grant must then allow every method. */

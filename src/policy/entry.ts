@@ -25,6 +25,8 @@ export interface Entry {
   readonly deliver: { readonly x509: boolean; readonly jwt: boolean; readonly wit: boolean }
   /** Reserved audiences that this entry may ask JWT-SVIDs for all the same. */
   readonly audiences: readonly string[]
+  /** Issuers whose authorization servers may take what this entry delivers as a client credential all the same. */
+  readonly acceptedAt: readonly string[]
   readonly dnsNames: readonly string[]
   readonly instance: InstanceKind
   readonly place: Place

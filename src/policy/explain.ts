@@ -6,7 +6,7 @@ import type { Selector } from '../spiffe/selector.ts'
 import type { RuleBook } from './book.ts'
 import { type Decision, decide, type Question } from './decide.ts'
 import type { Entry } from './entry.ts'
-import type { ProofKind } from './grant.ts'
+import type { Door, ProofKind } from './grant.ts'
 import { placeText } from './statements.ts'
 
 /** What is asked; the identity is the first that the selectors give. */
@@ -16,6 +16,8 @@ export interface ExplainAsk {
   readonly url: CanonicalUrl
   readonly kind: ProofKind
   readonly token: 'full' | 'hash' | 'none'
+  /** `headers` when absent. */
+  readonly door?: Door
 }
 
 /** The answer, in the names of the wire. */
@@ -90,7 +92,7 @@ function explainOne(book: RuleBook, ask: ExplainAsk): Explanation {
 }
 
 function questionOf(ask: ExplainAsk, entry: Entry): Question {
-  return { ...ask, spiffeId: entry.spiffeId, entry }
+  return { ...ask, door: ask.door ?? 'headers', spiffeId: entry.spiffeId, entry }
 }
 
 function entryFacts(entry: Entry): ExplainedEntry {

@@ -6,6 +6,12 @@ import type { Place } from './entry.ts'
 /** The kinds of proof of this release. */
 export type ProofKind = 'dpop' | 'wpt'
 
+/** What keeps a token from being of use to a thief: a kind of proof, or nothing where security makes an exception. */
+export type Binding = ProofKind | 'bearer'
+
+/** What an application gets: headers that it sends itself, the answer to a request that the agent makes, or the token. */
+export type Door = 'headers' | 'egress' | 'token'
+
 /** How the agent shows an authorization server which client it is (RFC 7523, RFC 8705, draft-ietf-oauth-spiffe-client-auth). */
 export type ClientAuth =
   | {
@@ -21,6 +27,8 @@ export type ClientAuth =
 
 /** An authorization server: its tokens are the ones a target takes. */
 export interface Server {
+  /** Absent: a target states the server itself. */
+  readonly name?: string | undefined
   /** Issuer identifier, exactly as in its metadata (RFC 8414 s.2). */
   readonly issuer: string
   readonly tokenEndpoint: string | undefined
@@ -44,10 +52,30 @@ export interface TargetIdentity {
   readonly maxTtl: Seconds
   readonly hashOnly: boolean
   readonly tokenless: boolean
-  readonly binding: readonly ProofKind[]
+  /** `bearer` stands alone, and holds only while security's exception does. */
+  readonly binding: readonly Binding[]
   /** RFC 8707; absent: none is sent. */
   readonly resource: string | undefined
   readonly scopes: readonly string[]
+  readonly place: Place
+}
+
+/** Platform's statement about the authorization server of an issuer: how it is reached. */
+export interface ServerPlatform {
+  readonly issuer: string
+  readonly tls: TlsTrust
+  /** As those of a target. */
+  readonly addresses: readonly string[]
+  readonly place: Place
+}
+
+/** Security's statement: the target's tokens are bearer tokens until this time, and somebody answers for it. */
+export interface Exception {
+  readonly target: string
+  readonly approver: string
+  readonly until: Seconds
+  /** The longest life of such a token. */
+  readonly maxTtl: Seconds
   readonly place: Place
 }
 
@@ -58,7 +86,7 @@ export interface TargetIdentity {
 export interface TargetPlatform {
   readonly origins: readonly string[]
   readonly tls: TlsTrust
-  /** Addresses that egress may dial though they are loopback, link-local or the node's own. */
+  /** IP addresses, or ranges such as `10.0.0.0/8`, that egress may dial though they are loopback, link-local or the node's own. */
   readonly addresses: readonly string[]
   readonly place: Place
 }

@@ -96,6 +96,30 @@ export function parseDnsName(text: string): string {
   return text
 }
 
+// Parsers take a name whose last label is a number for an IPv4 address.
+const NUMERIC = /(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)$/
+
+/** Whether `text` can stand as a Host: DNS labels in lower case that no parser takes for an address. */
+export function isHostName(text: string): boolean {
+  return DNS_NAME.test(text) && !NUMERIC.test(text)
+}
+
+/** A host name, as SNI carries it (RFC 6066 s.3). */
+export function parseHostName(text: string): string {
+  if (!isHostName(text)) throw invalid(`${JSON.stringify(text)} is not a host name in lower case`)
+  return text
+}
+
+const RESOURCE = /^[A-Za-z][A-Za-z0-9+.-]*:[!$-;=?-Z_a-z~[\]]+$/
+
+/** A resource indicator (RFC 8707 s.2): an absolute URI without fragment; kept exactly as written. */
+export function parseResource(text: string): string {
+  if (!RESOURCE.test(text) || !URL.canParse(text)) {
+    throw invalid(`${JSON.stringify(text)} is not a resource: wanted an absolute URI without fragment`)
+  }
+  return text
+}
+
 const DATE = /^[0-9]{4}-[0-9]{2}-[0-9]{2}$/
 const TIME = /^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:Z|[+-][0-9]{2}:[0-9]{2})$/
 const DAY: Seconds = 86_400

@@ -2,12 +2,11 @@
 import { PROBLEMS_LIMIT, type Problem } from '../base/problem.ts'
 import { checkShape } from '../base/shape.ts'
 import { type Path, parseYaml, type YamlFile } from '../base/yaml.ts'
-import { pathOf } from '../spiffe/id.ts'
 import type { Denial, PolicyTest } from './book.ts'
-import type { Entry, Place } from './entry.ts'
-import type { Grant, TargetIdentity, When } from './grant.ts'
-import type { ApplicationFile, IdentityFile, PlatformFile, SecurityFile } from './schema.ts'
-import { type Named, NO_STATEMENTS, type PolicyContext, type Statements } from './statements.ts'
+import type { Exception, Grant, When } from './grant.ts'
+import { identityOf, placeIn, platformOf } from './read-targets.ts'
+import type { ApplicationFile, SecurityFile } from './schema.ts'
+import { BEARER_TTL, NO_STATEMENTS, type PolicyContext, type Statements } from './statements.ts'
 
 export type ReadResult = { readonly statements: Statements } | { readonly problems: readonly Problem[] }
 
@@ -50,56 +49,6 @@ function layerProblem(yaml: YamlFile, layer: unknown): Problem {
   return { file: yaml.file, line: yaml.lineOf(['layer']), message }
 }
 
-function placeIn(yaml: YamlFile, ...path: Path): Place {
-  return { file: yaml.file, line: yaml.lineOf(path) }
-}
-
-const HOUR = 3600
-
-function identityOf(file: IdentityFile, yaml: YamlFile, context: PolicyContext): Statements {
-  const entries = (file.entries ?? []).map(
-    (entry, index): Entry => ({
-      name: entry.name ?? pathOf(entry.spiffe_id).slice(1),
-      spiffeId: entry.spiffe_id,
-      selectors: [...new Set(entry.selectors)],
-      x509Ttl: entry.x509_ttl ?? context.defaults.x509Ttl,
-      jwtTtl: entry.jwt_ttl ?? context.defaults.jwtTtl,
-      hint: entry.hint ?? '',
-      deliver: entry.deliver,
-      audiences: entry.audiences ?? [],
-      dnsNames: entry.dns_names ?? [],
-      instance: entry.instance ?? 'process',
-      place: placeIn(yaml, 'entries', index),
-    }),
-  )
-  const identity = (file.targets ?? []).map(
-    (target, index): Named<TargetIdentity> => ({
-      name: target.name,
-      server:
-        target.server === 'none'
-          ? undefined
-          : { issuer: target.server.issuer, tokenEndpoint: target.server.token_endpoint },
-      custody: target.custody,
-      maxTtl: target.max_ttl ?? HOUR,
-      hashOnly: target.hash_only ?? false,
-      tokenless: target.tokenless ?? false,
-      binding: target.binding ?? ['dpop'],
-      place: placeIn(yaml, 'targets', index),
-    }),
-  )
-  return { ...NO_STATEMENTS, entries, identity }
-}
-
-function platformOf(file: PlatformFile, yaml: YamlFile): Statements {
-  const platform = (file.targets ?? []).map((target, index) => ({
-    name: target.name,
-    origins: target.origins,
-    insecureHttp: target.insecure_http ?? false,
-    place: placeIn(yaml, 'targets', index),
-  }))
-  return { ...NO_STATEMENTS, platform }
-}
-
 async function applicationOf(file: ApplicationFile, yaml: YamlFile): Promise<ReadResult> {
   const problems: Problem[] = []
   const application = []
@@ -140,6 +89,7 @@ function testsOf(file: ApplicationFile, yaml: YamlFile): readonly PolicyTest[] {
     spiffeId: test.spiffe_id,
     selectors: test.selectors ?? [],
     kind: test.kind ?? 'dpop',
+    door: test.door ?? 'headers',
     method: test.method,
     url: test.url,
     token: test.token ?? 'full',
@@ -161,5 +111,14 @@ function securityOf(file: SecurityFile, yaml: YamlFile): Statements {
     }),
   )
   const observe = file.observe ? [{ ...file.observe, place: placeIn(yaml, 'observe') }] : []
-  return { ...NO_STATEMENTS, denials, observe }
+  const exceptions = (file.exceptions ?? []).map(
+    ({ target, approver, until, max_ttl: maxTtl = BEARER_TTL }, index): Exception => ({
+      target,
+      approver,
+      until,
+      maxTtl,
+      place: placeIn(yaml, 'exceptions', index),
+    }),
+  )
+  return { ...NO_STATEMENTS, denials, observe, exceptions }
 }

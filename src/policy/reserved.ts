@@ -1,12 +1,11 @@
 /**
- * Reserved audiences: what an authorization server of some target might take for itself. A JWT-SVID for one of them is
+ * Reserved audiences: what an authorization server that policy names might take for itself. A JWT-SVID for one of them is
  * a bearer credential there, so this errs towards too many: every spelling that a lenient server could accept.
  */
-import type { Server, Target } from './grant.ts'
+import type { Server } from './grant.ts'
 
-/** Whether an audience names a server of `targets`: issuer, token endpoint, its host, or anything on its origin. */
-export function reservedAudiences(targets: readonly Target[]): (audience: string) => boolean {
-  const servers = targets.flatMap((target) => (target.identity?.server ? [target.identity.server] : []))
+/** Whether an audience names one of `servers`: issuer, token endpoint, its host, or anything on its origin. */
+export function reservedAudiences(servers: readonly Server[]): (audience: string) => boolean {
   if (servers.length === 0) return () => false
   const texts = new Set(servers.flatMap(textsOf).map(plain))
   const hosts = new Set(servers.flatMap(textsOf).flatMap((text) => placeOf(text) ?? []))
@@ -19,8 +18,7 @@ export function reservedAudiences(targets: readonly Target[]): (audience: string
 
 /** Whether `audience` is one that `server` might take for itself. */
 export function isAudienceOf(server: Server, audience: string): boolean {
-  const target = { identity: { server } } as Target
-  return reservedAudiences([target])(audience)
+  return reservedAudiences([server])(audience)
 }
 
 function textsOf(server: Server): readonly string[] {

@@ -2,12 +2,15 @@
 import * as z from 'zod'
 import { duration, parsedBy } from '../base/forms.ts'
 import { parseWorkloadId } from '../spiffe/id.ts'
+import { parseAddress } from './address.ts'
 import {
   parseCaller,
   parseDate,
   parseDnsName,
+  parseHostName,
   parseOrigin,
   parsePath,
+  parseResource,
   parseServerUrl,
   parseSubject,
 } from './parse.ts'
@@ -24,9 +27,10 @@ const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$/, {
 const text = z.string().min(1).max(256)
 const spiffeId = z.string().transform(parsedBy(parseWorkloadId))
 const selector = z.string().transform(parsedBy(parseSubject))
-const kind = z.enum(['dpop', 'wpt'])
+const kind = z.enum(['dpop', 'wpt', 'bearer'])
 const until = z.string().transform(parsedBy(parseDate))
 const serverUrl = z.string().transform(parsedBy(parseServerUrl))
+const path = z.string().min(1).max(4096)
 
 const entry = z.strictObject({
   name: name.optional().describe('How logs and the audit name it; the path of the SPIFFE ID when absent.'),
@@ -49,6 +53,13 @@ const entry = z.strictObject({
     .max(LIST_LIMIT)
     .optional()
     .describe('Reserved audiences it may ask JWT-SVIDs for all the same.'),
+  accepted_at: z
+    .array(serverUrl)
+    .max(LIST_LIMIT)
+    .optional()
+    .describe(
+      'Issuers whose authorization servers take what it delivers as a client credential, so that custody can be bypassed there.',
+    ),
   dns_names: z
     .array(z.string().transform(parsedBy(parseDnsName)))
     .max(32)
@@ -60,27 +71,101 @@ const entry = z.strictObject({
     .describe('What its keys live as long as. Default: process.'),
 })
 
+const client = z
+  .strictObject({
+    id: z
+      .string()
+      .regex(/^[ -~]{1,256}$/, { error: 'is not a client id: wanted 1 to 256 printable ASCII characters' })
+      .optional(),
+    auth: z.enum(['private_key_jwt', 'jwt_spiffe', 'jwt_bearer', 'tls_client_auth']),
+    key: z.union([z.literal('node'), z.strictObject({ file: path })]).optional(),
+  })
+  .superRefine(({ id, auth, key }, context) => {
+    const refuse = (member: string, message: string) =>
+      context.addIssue({ code: 'custom', path: [member], message })
+    if (auth === 'private_key_jwt' && id === undefined)
+      refuse('id', 'is missing: private_key_jwt names its client')
+    if (auth !== 'private_key_jwt' && key !== undefined)
+      refuse('key', `goes with private_key_jwt only: ${auth} shows an SVID`)
+  })
+
+const server = z.strictObject({
+  name: name
+    .refine((given) => given !== 'none', { error: 'is none, which means no server' })
+    .describe('How targets name it.'),
+  issuer: serverUrl.describe('Issuer identifier, exactly as in its metadata.'),
+  token_endpoint: serverUrl
+    .optional()
+    .describe('Its token endpoint; from its metadata when absent, and then on the origin of the issuer.'),
+  client: client
+    .optional()
+    .describe(
+      'As which client the agent asks for tokens, and how it shows that; without one, applications bring their own tokens. id: the SPIFFE ID of the caller when absent. key, of private_key_jwt: node (default) or a file.',
+    ),
+})
+
 const identityTarget = z.strictObject({
-  name: name.describe('The target; statements of the layers join by it.'),
+  name: name.describe('The target; statements of the layers join by it. Egress takes it as Host.'),
   server: z
     .union([
-      z.literal('none'),
+      name,
       z.strictObject({
         issuer: serverUrl.describe('Issuer identifier, exactly as in its metadata.'),
         token_endpoint: serverUrl.optional().describe('Its token endpoint.'),
       }),
     ])
-    .describe('The authorization server whose tokens the target takes, or none.'),
+    .describe('The authorization server whose tokens the target takes: its name, or itself, or none.'),
   custody: z.enum(['nothing', 'headers', 'token']).describe('The most that an application may hold.'),
   max_ttl: duration(1, 30 * DAY)
     .optional()
-    .describe('The longest life of a token that is proved for. Default: 1h.'),
+    .describe('The longest life of a token that is proved for. Default: 1h; 120s for bearer.'),
   hash_only: z
     .boolean()
     .optional()
     .describe('Sign for the hash of a token that is not shown. Default: false.'),
   tokenless: z.boolean().optional().describe('Sign without a token. Default: false.'),
-  binding: z.array(kind).max(2).optional().describe('The kinds of proof. Default: dpop.'),
+  binding: z
+    .array(kind)
+    .max(2)
+    .optional()
+    .describe('The kinds of proof; bearer is none, and an exception of security. Default: dpop.'),
+  resource: z
+    .string()
+    .max(2048)
+    .transform(parsedBy(parseResource))
+    .optional()
+    .describe('What its tokens are for: the resource that is asked for (RFC 8707).'),
+  scopes: z
+    .array(z.string().regex(/^[!#-[\]-~]{1,256}$/, { error: 'is not a scope (RFC 6749 s.3.3)' }))
+    .max(LIST_LIMIT)
+    .optional()
+    .describe('The scopes that are asked for; a token with further ones is refused.'),
+})
+
+const tls = z
+  .strictObject({
+    trust: z.union([z.enum(['system', 'spiffe']), z.strictObject({ file: path })]).optional(),
+    peer_id: spiffeId.optional(),
+    server_name: z.string().transform(parsedBy(parseHostName)).optional(),
+  })
+  .refine((given) => (given.trust === 'spiffe') === (given.peer_id !== undefined), {
+    error: 'trust: spiffe and peer_id go together',
+  })
+  .optional()
+  .describe(
+    'Whom TLS trusts. trust: system (default), spiffe with the SPIFFE ID of the server as peer_id, or a file of CA certificates (PEM). server_name: the name to verify instead of the host.',
+  )
+
+const addresses = z
+  .array(z.string().max(64).transform(parsedBy(parseAddress)))
+  .max(LIST_LIMIT)
+  .optional()
+  .describe('IP addresses, or ranges, that are dialled though they are loopback, link-local or of this node.')
+
+const serverPlatform = z.strictObject({
+  issuer: serverUrl.describe('The issuer, as identity states it.'),
+  tls,
+  addresses,
 })
 
 const platformTarget = z.strictObject({
@@ -93,6 +178,8 @@ const platformTarget = z.strictObject({
     .boolean()
     .optional()
     .describe('Allow plain HTTP to hosts that are not loopback. Default: false.'),
+  tls,
+  addresses,
 })
 
 const grant = z.strictObject({
@@ -121,6 +208,10 @@ const test = z.strictObject({
   spiffe_id: spiffeId.describe('Who asks.'),
   selectors: z.array(selector).max(64).optional().describe('For conditions; those of the entry when absent.'),
   kind: kind.optional().describe('Default: dpop.'),
+  door: z
+    .enum(['headers', 'egress', 'token'])
+    .optional()
+    .describe('What is asked for: headers to send, the request itself, or the token. Default: headers.'),
   method: z.string().max(32).optional().describe('The HTTP method; none for WPTs.'),
   url: z.string().max(8192).describe('The URL of the request.'),
   token: z.enum(['full', 'hash', 'none']).optional().describe('Default: full.'),
@@ -140,16 +231,28 @@ const deny = z
     error: 'names neither spiffe_id nor target',
   })
 
+const exception = z.strictObject({
+  target: name.describe('The target whose tokens are bearer tokens.'),
+  binding: z.literal('bearer').describe('What is accepted.'),
+  approver: text.describe('Who answers for it.'),
+  until: until.describe('The end: a date, which counts to its end, or a time.'),
+  max_ttl: duration(1, DAY)
+    .optional()
+    .describe('The longest life of such a token; over 120s is graded insecure. Default: 120s.'),
+})
+
 /** One schema a layer: a file holds only the statements of its own. */
 export const LAYER_SCHEMAS = {
   identity: z.strictObject({
     layer: z.literal('identity'),
     entries: z.array(entry).max(ENTRIES_LIMIT).optional(),
+    servers: z.array(server).max(LIST_LIMIT).optional(),
     targets: z.array(identityTarget).max(TARGETS_LIMIT).optional(),
   }),
   platform: z.strictObject({
     layer: z.literal('platform'),
     targets: z.array(platformTarget).max(TARGETS_LIMIT).optional(),
+    servers: z.array(serverPlatform).max(LIST_LIMIT).optional(),
   }),
   application: z.strictObject({
     layer: z.literal('application'),
@@ -168,6 +271,7 @@ export const LAYER_SCHEMAS = {
         'Refusals of policy are recorded and not carried out until then; never those of attestation or keys.',
       ),
     deny: z.array(deny).max(GRANTS_LIMIT).optional(),
+    exceptions: z.array(exception).max(LIST_LIMIT).optional(),
   }),
 } as const
 

@@ -3,7 +3,15 @@ import type { Seconds } from '../base/clock.ts'
 import type { TrustDomain } from '../spiffe/id.ts'
 import type { Denial, Observe, PolicyTest } from './book.ts'
 import type { Entry, Place } from './entry.ts'
-import type { Grant, TargetIdentity, TargetPlatform } from './grant.ts'
+import type {
+  Exception,
+  Grant,
+  Server,
+  ServerPlatform,
+  TargetIdentity,
+  TargetPlatform,
+  TlsTrust,
+} from './grant.ts'
 
 /** The four layers; a file belongs to one of them and holds only its statements. */
 export type Layer = 'identity' | 'platform' | 'application' | 'security'
@@ -11,31 +19,52 @@ export type Layer = 'identity' | 'platform' | 'application' | 'security'
 /** One layer's statement about a target. */
 export type Named<T> = T & { readonly name: string }
 
+/** An authorization server and where its name is stated. */
+export type NamedServer = Server & { readonly name: string; readonly place: Place }
+
+/** Identity's statement about a target; `serverName` is looked up when the files are joined. */
+export type IdentityStatement = Named<TargetIdentity> & { readonly serverName?: string | undefined }
+
 export interface Statements {
   readonly entries: readonly Entry[]
-  readonly identity: readonly Named<TargetIdentity>[]
+  /** Authorization servers that identity names. */
+  readonly servers: readonly NamedServer[]
+  readonly identity: readonly IdentityStatement[]
   readonly platform: readonly Named<TargetPlatform & { readonly insecureHttp: boolean }>[]
+  readonly serverPlatforms: readonly ServerPlatform[]
   readonly application: readonly Named<{ readonly grants: readonly Grant[]; readonly place: Place }>[]
   readonly tests: readonly PolicyTest[]
   readonly observe: readonly Observe[]
   readonly denials: readonly Denial[]
+  readonly exceptions: readonly Exception[]
 }
 
 export const NO_STATEMENTS: Statements = {
   entries: [],
+  servers: [],
   identity: [],
   platform: [],
+  serverPlatforms: [],
   application: [],
   tests: [],
   observe: [],
   denials: [],
+  exceptions: [],
 }
+
+/** The longest life of a bearer token where the exception names none: a stolen one works as long (threats row 2). */
+export const BEARER_TTL: Seconds = 120
+
+/** How a TLS connection is verified where platform says nothing. */
+export const SYSTEM_TLS: TlsTrust = { trust: 'system', peerId: undefined, serverName: undefined }
 
 /** What policy is read against. */
 export interface PolicyContext {
   readonly trustDomain: TrustDomain
   /** The lives of SVIDs where an entry says nothing. */
   readonly defaults: { readonly x509Ttl: Seconds; readonly jwtTtl: Seconds }
+  /** Whether other nodes load the same policy; `one` when absent. */
+  readonly nodes?: 'one' | 'many'
   /** Ends what has an end date. */
   readonly now: () => Seconds
 }
@@ -46,16 +75,23 @@ export interface PolicyText {
   readonly text: string
 }
 
-/** All statements of `files`, in their order. */
+/** All statements of `files`, in their order; targets that name a server have got it, unless nobody states it. */
 export function joinStatements(files: readonly Statements[]): Statements {
+  const servers = files.flatMap((file) => file.servers)
+  const named = new Map<string | undefined, Server>(servers.map((server) => [server.name, server]))
   return {
     entries: files.flatMap((file) => file.entries),
-    identity: files.flatMap((file) => file.identity),
+    servers,
+    identity: files.flatMap((file) =>
+      file.identity.map((target) => ({ ...target, server: named.get(target.serverName) ?? target.server })),
+    ),
     platform: files.flatMap((file) => file.platform),
+    serverPlatforms: files.flatMap((file) => file.serverPlatforms),
     application: files.flatMap((file) => file.application),
     tests: files.flatMap((file) => file.tests),
     observe: files.flatMap((file) => file.observe),
     denials: files.flatMap((file) => file.denials),
+    exceptions: files.flatMap((file) => file.exceptions),
   }
 }
 

@@ -49,10 +49,10 @@ function answerOf(book: RuleBook, test: PolicyTest): Answer {
 }
 
 function askBook(book: RuleBook, test: PolicyTest, entry: Entry): Answer {
-  const { kind, spiffeId, method, token } = test
+  const { kind, door, spiffeId, method, token } = test
   const selectors = test.selectors.length > 0 ? test.selectors : entry.selectors
   const url = canonicalUrl(test.url)
-  const decision = decide(book, { kind, spiffeId, entry, method, url, token, selectors })
+  const decision = decide(book, { kind, door, spiffeId, entry, method, url, token, selectors })
   if (!decision.allowed) {
     const { reason, message, nearest: rule } = decision
     return { allowed: false, reason, rule, ruleName: '', message: `${reason}: ${message}` }

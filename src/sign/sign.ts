@@ -87,6 +87,7 @@ export class Signing {
   /** The target that policy allows the request for; throws its refusal. */
   #permit(book: RuleBook, workload: Workload, entry: Entry, ask: Ask, facts: Draft): Target {
     const decision = decide(book, {
+      door: 'headers',
       kind: ask.kind,
       spiffeId: entry.spiffeId,
       entry,

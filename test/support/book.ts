@@ -15,6 +15,7 @@ export function entry(name: string, selectors: readonly string[], over: Partial<
     hint: '',
     deliver: { x509: true, jwt: true, wit: true },
     audiences: [],
+    acceptedAt: [],
     dnsNames: [],
     instance: 'process',
     place: { file: 'identity.yaml', line: 1 },

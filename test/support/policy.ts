@@ -74,6 +74,7 @@ export function question(
   const entry = book.entries.find((each) => each.spiffeId === spiffeId) ?? book.entries[0]
   if (!entry) throw new Error('the policy has no entry')
   return {
+    door: 'headers',
     kind: 'dpop',
     spiffeId,
     entry,

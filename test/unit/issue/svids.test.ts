@@ -24,6 +24,7 @@ const ENTRY: Entry = {
   hint: '',
   deliver: { x509: true, jwt: true, wit: true },
   audiences: [],
+  acceptedAt: [],
   dnsNames: [],
   instance: 'identity',
   place: { file: 'policy.yaml', line: 1 },

@@ -6,7 +6,7 @@ import { buildBook } from '../../../src/policy/build.ts'
 import { decide, type Question } from '../../../src/policy/decide.ts'
 import type { Grant, ProofKind, TargetIdentity } from '../../../src/policy/grant.ts'
 import { isMatch } from '../../../src/policy/pattern.ts'
-import { type Named, NO_STATEMENTS, type Statements } from '../../../src/policy/statements.ts'
+import { type Named, NO_STATEMENTS, type Statements, SYSTEM_TLS } from '../../../src/policy/statements.ts'
 import { canonicalUrl } from '../../../src/proof/target.ts'
 import { parseWorkloadId } from '../../../src/spiffe/id.ts'
 
@@ -30,12 +30,16 @@ const identity: fc.Arbitrary<Named<TargetIdentity>> = fc.record({
   hashOnly: fc.boolean(),
   tokenless: fc.boolean(),
   binding: mostly<ProofKind>(['dpop', 'wpt']),
+  resource: fc.constant(undefined),
+  scopes: fc.constant([]),
   place: fc.constant(place),
 })
 const platform = fc.record({
   name,
   origins: mostly(ORIGINS),
   insecureHttp: fc.constant(false),
+  tls: fc.constant(SYSTEM_TLS),
+  addresses: fc.constant([]),
   place: fc.constant(place),
 })
 const grant: fc.Arbitrary<Grant> = fc.record({
@@ -81,6 +85,7 @@ const question: fc.Arbitrary<Question> = fc
   .map(({ origin, path, ...rest }) => ({
     ...rest,
     url: canonicalUrl(origin + path),
+    door: 'headers' as const,
     entry: undefined as never,
     selectors: [],
   }))

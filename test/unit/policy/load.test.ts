@@ -28,6 +28,7 @@ describe('a policy file', () => {
         hint: '',
         deliver: { x509: true, jwt: true, wit: true },
         audiences: [],
+        acceptedAt: [],
         dnsNames: [],
         instance: 'process',
         place: { file: 'identity.yaml', line: 3 },

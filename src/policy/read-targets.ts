@@ -1,0 +1,113 @@
+/** Turns the files of identity and platform, whose form has been checked, into statements with their places. */
+import { dirname, resolve } from 'node:path'
+import type { Path, YamlFile } from '../base/yaml.ts'
+import { pathOf } from '../spiffe/id.ts'
+import type { Entry, Place } from './entry.ts'
+import type { ClientAuth, ServerPlatform, TlsTrust } from './grant.ts'
+import type { IdentityFile, PlatformFile } from './schema.ts'
+import {
+  BEARER_TTL,
+  type IdentityStatement,
+  type NamedServer,
+  NO_STATEMENTS,
+  type PolicyContext,
+  type Statements,
+  SYSTEM_TLS,
+} from './statements.ts'
+
+export function placeIn(yaml: YamlFile, ...path: Path): Place {
+  return { file: yaml.file, line: yaml.lineOf(path) }
+}
+
+/** Relative paths are relative to the file that states them. */
+function pathIn(yaml: YamlFile, path: string): string {
+  return resolve(dirname(yaml.file), path)
+}
+
+const HOUR = 3600
+
+export function identityOf(file: IdentityFile, yaml: YamlFile, context: PolicyContext): Statements {
+  const entries = (file.entries ?? []).map(
+    (entry, index): Entry => ({
+      name: entry.name ?? pathOf(entry.spiffe_id).slice(1),
+      spiffeId: entry.spiffe_id,
+      selectors: [...new Set(entry.selectors)],
+      x509Ttl: entry.x509_ttl ?? context.defaults.x509Ttl,
+      jwtTtl: entry.jwt_ttl ?? context.defaults.jwtTtl,
+      hint: entry.hint ?? '',
+      deliver: entry.deliver,
+      audiences: entry.audiences ?? [],
+      acceptedAt: entry.accepted_at ?? [],
+      dnsNames: entry.dns_names ?? [],
+      instance: entry.instance ?? 'process',
+      place: placeIn(yaml, 'entries', index),
+    }),
+  )
+  const servers = (file.servers ?? []).map(
+    (server, index): NamedServer => ({
+      name: server.name,
+      issuer: server.issuer,
+      tokenEndpoint: server.token_endpoint,
+      client: server.client && clientOf(server.client, yaml),
+      place: placeIn(yaml, 'servers', index),
+    }),
+  )
+  const identity = (file.targets ?? []).map((target, index) => targetOf(target, yaml, index))
+  return { ...NO_STATEMENTS, entries, servers, identity }
+}
+
+type FileClient = NonNullable<NonNullable<IdentityFile['servers']>[number]['client']>
+
+function clientOf({ id, auth, key }: FileClient, yaml: YamlFile): ClientAuth {
+  if (auth !== 'private_key_jwt') return { method: auth, clientId: id }
+  const keyFile = typeof key === 'object' ? pathIn(yaml, key.file) : undefined
+  return { method: auth, clientId: id ?? '', keyFile }
+}
+
+type FileTarget = NonNullable<IdentityFile['targets']>[number]
+
+function targetOf(target: FileTarget, yaml: YamlFile, index: number): IdentityStatement {
+  const { name, server, custody, binding = ['dpop'] } = target
+  const stated = typeof server === 'object' ? server : undefined
+  return {
+    name,
+    server: stated && { issuer: stated.issuer, tokenEndpoint: stated.token_endpoint, client: undefined },
+    serverName: typeof server === 'string' && server !== 'none' ? server : undefined,
+    custody,
+    maxTtl: target.max_ttl ?? (binding.includes('bearer') ? BEARER_TTL : HOUR),
+    hashOnly: target.hash_only ?? false,
+    tokenless: target.tokenless ?? false,
+    binding,
+    resource: target.resource,
+    scopes: [...new Set(target.scopes)],
+    place: placeIn(yaml, 'targets', index),
+  }
+}
+
+export function platformOf(file: PlatformFile, yaml: YamlFile): Statements {
+  const platform = (file.targets ?? []).map((target, index) => ({
+    name: target.name,
+    origins: target.origins,
+    insecureHttp: target.insecure_http ?? false,
+    tls: tlsOf(target.tls, yaml),
+    addresses: target.addresses ?? [],
+    place: placeIn(yaml, 'targets', index),
+  }))
+  const serverPlatforms = (file.servers ?? []).map(
+    (server, index): ServerPlatform => ({
+      issuer: server.issuer,
+      tls: tlsOf(server.tls, yaml),
+      addresses: server.addresses ?? [],
+      place: placeIn(yaml, 'servers', index),
+    }),
+  )
+  return { ...NO_STATEMENTS, platform, serverPlatforms }
+}
+
+type FileTls = NonNullable<PlatformFile['targets']>[number]['tls']
+
+function tlsOf(tls: FileTls, yaml: YamlFile): TlsTrust {
+  if (!tls) return SYSTEM_TLS
+  const { trust = 'system', peer_id: peerId, server_name: serverName } = tls
+  return { trust: typeof trust === 'object' ? { file: pathIn(yaml, trust.file) } : trust, peerId, serverName }
+}
