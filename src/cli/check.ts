@@ -67,9 +67,9 @@ async function checkAll(options: CheckOptions, io: Io): Promise<readonly Group[]
 /** The configuration that was named and the policy it names, as an agent would read them. */
 async function filesGroup(file: string, io: Io): Promise<Group> {
   try {
-    const { policy, trustDomain, svid } = await loadConfig(file)
+    const { policy, trustDomain, svid, authority } = await loadConfig(file)
     const valid = fine('config', `${file} is valid (trust domain ${trustDomain})`)
-    const context = { trustDomain, defaults: svid, now: () => io.now() }
+    const context = { trustDomain, defaults: svid, nodes: authority.nodes, now: () => io.now() }
     return { name: 'files', findings: [valid, ...(await policyFindings(policy.files, context))] }
   } catch (caught) {
     const fault = Fault.from(caught)

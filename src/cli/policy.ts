@@ -61,7 +61,11 @@ async function subjectOf(files: readonly string[], options: PolicyOptions, io: I
   const config = options.config === undefined ? undefined : await loadConfig(options.config)
   const paths = files.length > 0 ? files : (config?.policy.files ?? [join(agentDir(options, io), 'policy')])
   const trustDomain = trustDomainOf(paths, options, config)
-  return { paths, context: { trustDomain, defaults: (config ?? devConfig()).svid, now: () => io.now() } }
+  const { svid, authority } = config ?? devConfig()
+  return {
+    paths,
+    context: { trustDomain, defaults: svid, nodes: authority.nodes, now: () => io.now() },
+  }
 }
 
 function trustDomainOf(

@@ -72,8 +72,10 @@ async function readConfig({ dev, configFile }: SourceOptions): Promise<Config> {
   throw new Fault('config_invalid', 'neither --config FILE nor --dev was given')
 }
 
-function readBook(files: readonly string[], { trustDomain, svid }: Config, clock: Clock): Promise<RuleBook> {
-  return loadPolicy(files, { trustDomain, defaults: svid, now: () => nowSeconds(clock) })
+function readBook(files: readonly string[], config: Config, clock: Clock): Promise<RuleBook> {
+  const { trustDomain, svid, authority } = config
+  const now = () => nowSeconds(clock)
+  return loadPolicy(files, { trustDomain, defaults: svid, nodes: authority.nodes, now })
 }
 
 function defaultDir(): string {

@@ -26,7 +26,7 @@ export async function reviewPolicy(files: readonly string[], context: PolicyCont
   return { passed, problems: [], weaknesses: book.weaknesses, notes: notesOn(book), book }
 }
 
-/** Targets that a layer is silent about, and callers that no entry makes. */
+/** Targets that a layer is silent about, callers that no entry makes, and statements about what nobody names. */
 export function notesOn(book: RuleBook): readonly string[] {
   const targets = [...book.targets.values()]
   const silent = targets.flatMap((target) =>
@@ -41,5 +41,19 @@ export function notesOn(book: RuleBook): readonly string[] {
   const unknown = [...callers]
     .filter((caller) => !ids.has(caller) && ![...ids].some((id) => isMatch(caller, id)))
     .map((caller) => `no entry gives the caller ${caller}`)
-  return [...silent, ...unknown]
+  return [...silent, ...unknown, ...idleStatements(book)]
+}
+
+/** What platform and security say of servers and targets that identity does not have: mostly slips of the pen. */
+function idleStatements(book: RuleBook): readonly string[] {
+  const targets = [...book.targets.values()]
+  const stated = targets.flatMap(({ identity }) => (identity?.server ? [identity.server] : []))
+  const issuers = new Set([...book.servers.values(), ...stated].map(({ issuer }) => issuer))
+  const servers = book.serverPlatforms
+    .filter(({ issuer }) => !issuers.has(issuer))
+    .map(({ issuer }) => `platform states how to reach ${issuer}, which no identity file names`)
+  const exceptions = book.exceptions
+    .filter(({ target }) => !book.targets.get(target)?.identity?.binding.includes('bearer'))
+    .map(({ target }) => `the exception for ${target} is not used: its binding is not bearer`)
+  return [...servers, ...exceptions]
 }

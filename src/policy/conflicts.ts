@@ -1,6 +1,8 @@
 /** What statements cannot say together, whichever files they stand in: found before a rule book is made of them. */
 import { PROBLEMS_LIMIT, type Problem } from '../base/problem.ts'
 import { idOfTrustDomain } from '../spiffe/id.ts'
+import { bypassesIn } from './bypass.ts'
+import { serverConflicts } from './conflicts-servers.ts'
 import type { Entry, Place } from './entry.ts'
 import { kindOf } from './index-entries.ts'
 import { isSafeOrigin } from './parse.ts'
@@ -16,6 +18,8 @@ export function conflictsIn(statements: Statements, context: PolicyContext): rea
     ...entryTwins(statements.entries),
     ...statements.entries.flatMap((entry) => entryProblems(entry, home)),
     ...plainOrigins(statements),
+    ...serverConflicts(statements, context),
+    ...bypassesIn(statements),
     ...foreignCallers(statements, home),
     ...statements.observe.slice(1).map(({ place }) => {
       const first = statements.observe[0]

@@ -54,11 +54,18 @@ export type Decide = (book: RuleBook, question: Question) => Decision
 export const decide: Decide = (book, question) => {
   let nearest: Miss | undefined
   for (const target of book.targetsFor(question.url)) {
-    const answer = decideTarget(book, target, question)
+    const answer = answerFor(book, target, question)
     if ('allowed' in answer) return answer
     if (nearest === undefined || answer.steps > nearest.steps) nearest = answer
   }
   return nearest ? nearest.denied : unknownTarget(question.url)
+}
+
+/** As decide, for this target alone: the URL has to lie at one of its origins. Never throws. */
+export function decideTarget(book: RuleBook, target: Target, question: Question): Decision {
+  if (!book.targetsFor(question.url).includes(target)) return elsewhere(target, question.url)
+  const answer = answerFor(book, target, question)
+  return 'allowed' in answer ? answer : answer.denied
 }
 
 /** A refusal and how far the question came: the refusal of the target that came furthest is the one worth mending. */
@@ -67,7 +74,7 @@ interface Miss {
   readonly denied: Denied
 }
 
-function decideTarget(book: RuleBook, target: Target, question: Question): Allowed | Miss {
+function answerFor(book: RuleBook, target: Target, question: Question): Allowed | Miss {
   const denial = book.denialOf(question.spiffeId, target.name)
   if (denial) return { steps: 0, denied: deniedBy(denial, target) }
   const { identity, application } = target
@@ -76,7 +83,10 @@ function decideTarget(book: RuleBook, target: Target, question: Question): Allow
   if (!application) return silent(target, 'application', identity.place, 1)
   const grant = findGrant(book, target, question)
   if (!('grant' in grant)) return grant
-  const refused = bindingMiss(target, identity, question) ?? tokenMiss(target, identity, question)
+  const refused =
+    custodyMiss(target, identity, question) ??
+    bindingMiss(book, target, identity, question) ??
+    tokenMiss(target, identity, question)
   return (
     refused ?? {
       allowed: true,
@@ -136,17 +146,34 @@ function factsOf(question: Question): Readonly<Record<string, unknown>> {
   }
 }
 
-function bindingMiss(target: Target, identity: TargetIdentity, question: Question): Miss | undefined {
-  const { kind } = question
-  if (identity.custody === 'nothing') {
-    return miss(target, 6, identity.place, {
-      reason: 'custody_denied',
-      owner: 'identity',
-      message: `custody of ${target.name} is nothing: an application may not hold its request headers`,
-      action: `Use the egress door, or set custody: headers at ${placeText(identity.place)}.`,
-    })
+/** The doors that each custody opens. */
+const DOORS: Readonly<Record<TargetIdentity['custody'], readonly Door[]>> = {
+  nothing: ['egress'],
+  headers: ['egress', 'headers'],
+  token: ['egress', 'headers', 'token'],
+}
+
+function custodyMiss(target: Target, identity: TargetIdentity, { door }: Question): Miss | undefined {
+  const { custody, place } = identity
+  if (DOORS[custody].includes(door)) return undefined
+  const wanted = door === 'token' ? 'token' : 'headers'
+  return miss(target, 6, place, {
+    reason: 'custody_denied',
+    owner: 'identity',
+    message: `custody of ${target.name} is ${custody}: an application may not hold its ${wanted === 'token' ? 'token' : 'request headers'}`,
+    action: `Use the egress door, or set custody: ${wanted} at ${placeText(place)}.`,
+  })
+}
+
+function bindingMiss(
+  book: RuleBook,
+  target: Target,
+  identity: TargetIdentity,
+  { kind }: Question,
+): Miss | undefined {
+  if (identity.binding.includes(kind)) {
+    return kind !== 'bearer' || book.exceptionOf(target.name) ? undefined : exceptionMiss(book, target)
   }
-  if (identity.binding.includes(kind)) return undefined
   return miss(target, 6, identity.place, {
     reason: 'policy_denied',
     owner: 'identity',
@@ -155,7 +182,37 @@ function bindingMiss(target: Target, identity: TargetIdentity, question: Questio
   })
 }
 
-function tokenMiss(target: Target, identity: TargetIdentity, { token }: Question): Miss | undefined {
+function exceptionMiss(book: RuleBook, target: Target): Miss {
+  const exception = book.exceptions.find((each) => each.target === target.name)
+  const at = exception ? ` at ${placeText(exception.place)}` : ''
+  return miss(target, 6, exception?.place, {
+    reason: 'policy_denied',
+    owner: 'security',
+    message: `the exception for bearer tokens of ${target.name} has ended`,
+    action: `Bind requests to ${target.name} by dpop, or ask security to renew the exception${at}.`,
+  })
+}
+
+function tokenMiss(target: Target, identity: TargetIdentity, question: Question): Miss | undefined {
+  return question.door === 'headers' || question.token !== 'full'
+    ? shownTokenMiss(target, identity, question)
+    : ownTokenMiss(target, identity, question)
+}
+
+/** The agent has to be able to get the token; at a tokenless target egress sends the proof alone. */
+function ownTokenMiss(target: Target, identity: TargetIdentity, { door }: Question): Miss | undefined {
+  const { server, tokenless, place } = identity
+  if (server?.client || (door === 'egress' && tokenless)) return undefined
+  const what = server ? `its server ${server.issuer} has no client` : 'it has no authorization server'
+  return miss(target, 7, place, {
+    reason: 'policy_denied',
+    owner: 'identity',
+    message: `the agent can get no token for ${target.name}: ${what}`,
+    action: `Name a server with a client at ${placeText(place)}.`,
+  })
+}
+
+function shownTokenMiss(target: Target, identity: TargetIdentity, { token }: Question): Miss | undefined {
   if (token === 'full' || (token === 'hash' ? identity.hashOnly : identity.tokenless)) return undefined
   const setting = token === 'hash' ? 'hash_only' : 'tokenless'
   const shown = token === 'hash' ? 'not only its hash' : 'which is missing'
@@ -243,6 +300,19 @@ function deniedBy(denial: Denial, target: Target): Denied {
     action: `Ask the security team; the denial stands at ${placeText(denial.place)}.`,
     nearest: denial.place,
     target,
+  }
+}
+
+function elsewhere(target: Target, url: CanonicalUrl): Denied {
+  const { name, platform } = target
+  return {
+    allowed: false,
+    reason: 'target_unknown',
+    owner: 'platform',
+    message: `the target ${name} has no origin ${url.origin}`,
+    action: `Add ${url.origin} to the origins of ${name} in a platform policy file.`,
+    target,
+    ...(platform ? { nearest: platform.place } : {}),
   }
 }
 

@@ -1,11 +1,11 @@
 /** What weakens a policy that is valid: shown by `policy check` and `status`, each with a grade. */
 import type { Weakness } from './book.ts'
 import type { Entry } from './entry.ts'
-import type { TargetIdentity, TargetPlatform } from './grant.ts'
+import type { Exception, TargetIdentity, TargetPlatform } from './grant.ts'
 import { kindOf } from './index-entries.ts'
 import { isSafeOrigin } from './parse.ts'
 import { isAudienceOf } from './reserved.ts'
-import type { Named, Statements } from './statements.ts'
+import { BEARER_TTL, type Named, type Statements } from './statements.ts'
 
 /** Kinds that only say which user a process runs as: every process of the user satisfies them. */
 const USER_KINDS: ReadonlySet<string> = new Set([
@@ -22,6 +22,7 @@ export function weaknessesOf(statements: Statements): readonly Weakness[] {
     ...statements.entries.flatMap((entry) => entryWeaknesses(entry, statements.identity)),
     ...statements.identity.flatMap(identityWeaknesses),
     ...statements.platform.flatMap(platformWeaknesses),
+    ...statements.exceptions.map(exceptionWeakness),
     ...statements.observe.map(
       ({ approver, until, place }): Weakness => ({
         code: 'observe',
@@ -53,8 +54,11 @@ function entryWeaknesses(entry: Entry, targets: readonly Named<TargetIdentity>[]
     const accepted = server && entry.audiences.find((audience) => isAudienceOf(server, audience))
     if (accepted !== undefined) {
       const what = `its JWT-SVID for ${accepted} is a bearer credential at the authorization server of ${name}`
-      add('deliver_and_sign', 'insecure', what)
+      add('deliver_and_sign', entry.acceptedAt.includes(server?.issuer ?? '') ? 'weak' : 'insecure', what)
     }
+  }
+  for (const issuer of entry.acceptedAt) {
+    add('accepted_at', 'weak', `${issuer} may take what it delivers as client credential: custody ends there`)
   }
   return found
 }
@@ -78,4 +82,15 @@ function platformWeaknesses(target: Named<TargetPlatform>): readonly Weakness[] 
     message: `${origin} is plain HTTP: tokens can be read on the way`,
     place: target.place,
   }))
+}
+
+function exceptionWeakness({ target, approver, until, maxTtl, place }: Exception): Weakness {
+  const end = new Date(until * 1000).toISOString()
+  return {
+    code: 'bearer',
+    grade: maxTtl > BEARER_TTL ? 'insecure' : 'weak',
+    subject: target,
+    message: `a stolen token works anywhere, for up to ${maxTtl}s; until ${end}, approved by ${approver}`,
+    place,
+  }
 }
