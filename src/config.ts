@@ -66,7 +66,8 @@ export async function parseConfig(file: string, text: string): Promise<ConfigRes
 /** All defaults, with what development switches on; `over` is laid over it, section by section. */
 export function devConfig(over: { readonly dir?: string } = {}): Config {
   const defaults = fill(SETTINGS as unknown as Branch, {}, '/') as Config
-  return { ...defaults, trustDomain: DEV_TRUST_DOMAIN, wit: 'on', dir: over.dir ?? defaults.dir }
+  const egress = { ...defaults.egress, socket: 'on' } as const
+  return { ...defaults, trustDomain: DEV_TRUST_DOMAIN, wit: 'on', egress, dir: over.dir ?? defaults.dir }
 }
 
 /** `values` in camel case over the defaults, paths made absolute. */

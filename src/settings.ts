@@ -186,6 +186,44 @@ export const SETTINGS = {
     ),
     proofs_per_second: count(10_000, 1, 1_000_000, 'Proofs one instance may ask for in a second.'),
   },
+  egress: {
+    socket: choice(
+      ['off', 'on'],
+      'off',
+      'Whether DIR/public/egress.sock is served, where the agent makes requests for applications; on with --dev.',
+    ),
+    buffer_kib: count(
+      64,
+      0,
+      16_384,
+      'The longest body that is kept for a second try with a nonce, in KiB; a longer one is sent once.',
+    ),
+    connect_timeout: duration(5, 1, 5 * MINUTE, 'How long connecting to a target may take, TLS included.'),
+    response_timeout: duration(
+      MINUTE,
+      1,
+      DAY,
+      'How long a target may take to begin its answer once the request has been sent.',
+    ),
+    connections_per_target: count(64, 1, 10_000, 'Requests that one instance may have open at one target.'),
+    dns_ttl_max: duration(MINUTE, 1, HOUR, 'How long an address that a name resolved to is used at most.'),
+  },
+  tokens: {
+    renew_before: duration(
+      MINUTE,
+      1,
+      HOUR,
+      'How long before its end a token is renewed; a third of its life before it, when that is less.',
+    ),
+    timeout: duration(10, 1, 2 * MINUTE, 'How long one request to an authorization server may take.'),
+    clock_skew: duration(
+      30,
+      1,
+      5 * MINUTE,
+      'How far the clock of an authorization server may be off from the one here.',
+    ),
+    kept: count(20_000, 1, 1_000_000, 'Tokens that are kept in memory at a time.'),
+  },
   audit: {
     sink: choice(
       ['file', 'stdout', 'none'],

@@ -22,7 +22,10 @@ async function problems(text: string): Promise<readonly string[]> {
 describe('parseConfig', () => {
   it('needs only a trust domain', async () => {
     const config = await parse('trust_domain: example.org')
-    expect(config).toEqual({ ...devConfig(), trustDomain: 'example.org', wit: 'off' })
+    const dev = devConfig()
+    const egress = { ...dev.egress, socket: 'off' }
+    expect(config).toEqual({ ...dev, trustDomain: 'example.org', wit: 'off', egress })
+    expect(dev.egress.socket).toBe('on')
     expect(config.svid).toEqual({ x509Ttl: 3600, jwtTtl: 300 })
   })
 
