@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import type { Denial, RuleBook } from '../../../src/policy/book.ts'
 import { buildBook } from '../../../src/policy/build.ts'
 import { decide, type Question } from '../../../src/policy/decide.ts'
-import type { Grant, ProofKind, TargetIdentity } from '../../../src/policy/grant.ts'
+import type { Door, Grant, ProofKind, Server, TargetIdentity } from '../../../src/policy/grant.ts'
 import { isMatch } from '../../../src/policy/pattern.ts'
 import { type Named, NO_STATEMENTS, type Statements, SYSTEM_TLS } from '../../../src/policy/statements.ts'
 import { canonicalUrl } from '../../../src/proof/target.ts'
@@ -15,6 +15,12 @@ const NAMES = ['a', 'b'] as const
 const IDS = ['spiffe://t.test/x', 'spiffe://t.test/x/y', 'spiffe://t.test/z'].map(parseWorkloadId)
 const ORIGINS = ['https://a.test', 'https://b.test']
 
+const SERVER: Server = {
+  issuer: 'https://as.test',
+  tokenEndpoint: undefined,
+  client: { method: 'jwt_spiffe', clientId: undefined },
+}
+
 const name = fc.constantFrom(...NAMES)
 /** Seldom empty, so that enough is allowed to learn from. */
 const mostly = <T>(of: T[]) =>
@@ -24,7 +30,7 @@ const mostly = <T>(of: T[]) =>
   )
 const identity: fc.Arbitrary<Named<TargetIdentity>> = fc.record({
   name,
-  server: fc.constant(undefined),
+  server: fc.constantFrom(undefined, { ...SERVER, client: undefined }, SERVER),
   custody: fc.constantFrom('nothing', 'headers', 'headers', 'token'),
   maxTtl: fc.constant(60),
   hashOnly: fc.boolean(),
@@ -76,6 +82,7 @@ const statements: fc.Arbitrary<Statements> = fc
 const question: fc.Arbitrary<Question> = fc
   .record({
     kind: fc.constantFrom<ProofKind>('dpop', 'wpt'),
+    door: fc.constantFrom<Door>('headers', 'headers', 'egress', 'token'),
     spiffeId: fc.constantFrom(...IDS),
     method: fc.constantFrom('GET', 'PUT', 'TRACE', undefined),
     origin: fc.constantFrom(...ORIGINS),
@@ -85,7 +92,6 @@ const question: fc.Arbitrary<Question> = fc
   .map(({ origin, path, ...rest }) => ({
     ...rest,
     url: canonicalUrl(origin + path),
-    door: 'headers' as const,
     entry: undefined as never,
     selectors: [],
   }))
@@ -94,7 +100,7 @@ const book = (from: Statements): RuleBook => buildBook(from, { hash: '', now: ()
 
 /** The rules once more, as plainly as the design says them and without an index. */
 function isAllowed(from: Statements, asked: Question): boolean {
-  const { spiffeId, method, kind, token, url } = asked
+  const { spiffeId, method, door, kind, token, url } = asked
   return NAMES.some((target) => {
     const who = from.identity.find((each) => each.name === target)
     const where = from.platform.find((each) => each.name === target)
@@ -110,9 +116,11 @@ function isAllowed(from: Statements, asked: Question): boolean {
         method !== 'TRACE' &&
         (each.methods.includes('*') || (method !== undefined && each.methods.includes(method))),
     )
-    const isBound = who.custody !== 'nothing' && who.binding.includes(kind)
-    const isShown = token === 'full' || (token === 'hash' ? who.hashOnly : who.tokenless)
-    return isGranted && isBound && isShown && !isDenied
+    const isOpen =
+      door === 'egress' || who.custody === 'token' || (door === 'headers' && who.custody === 'headers')
+    const isHeld = door === 'headers' || who.server?.client || (door === 'egress' && who.tokenless)
+    const isShown = token === 'full' ? isHeld : token === 'hash' ? who.hashOnly : who.tokenless
+    return isGranted && isOpen && who.binding.includes(kind) && isShown && !isDenied
   })
 }
 
