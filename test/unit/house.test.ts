@@ -52,7 +52,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
 const REVEALING: ReadonlySet<string> = new Set([
   'sign/sign.ts',
   'issue/workload-api.ts',
-  'egress/headers.ts',
+  'egress/bind.ts',
   'egress/revoke.ts',
 ])
 
