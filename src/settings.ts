@@ -205,6 +205,12 @@ export const SETTINGS = {
       DAY,
       'How long a target may take to begin its answer once the request has been sent.',
     ),
+    idle_timeout: duration(
+      10 * MINUTE,
+      1,
+      DAY,
+      'How long an answer, a body or a WebSocket may stand still before it is closed.',
+    ),
     connections_per_target: count(64, 1, 10_000, 'Requests that one instance may have open at one target.'),
     dns_ttl_max: duration(MINUTE, 1, HOUR, 'How long an address that a name resolved to is used at most.'),
   },

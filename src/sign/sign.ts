@@ -221,7 +221,7 @@ const METHODS: ReadonlySet<string> = new Set([
 ])
 
 /** Methods are the caller's words: one that is not a known one may be anything, a token included. */
-function methodName(method: string): string {
+export function methodName(method: string): string {
   return METHODS.has(method) ? method : 'other'
 }
 

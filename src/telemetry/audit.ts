@@ -24,6 +24,8 @@ export type AuditEvent =
   | 'validate.jwt'
   | 'sign.dpop'
   | 'sign.wpt'
+  | 'egress'
+  | 'egress.done'
   | 'key.list'
   | 'key.destroy'
   | 'revoke'

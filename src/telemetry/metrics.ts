@@ -7,6 +7,7 @@ export type CounterName =
   | 'holdfast_refusals_total'
   | 'holdfast_connections_total'
   | 'holdfast_svids_issued_total'
+  | 'holdfast_egress_requests_total'
   | 'holdfast_reloads_total'
   | 'holdfast_audit_records_total'
   | 'holdfast_audit_failures_total'
@@ -31,6 +32,7 @@ const HELP: Readonly<Record<CounterName, string>> = {
   holdfast_refusals_total: 'Requests refused, by reason.',
   holdfast_connections_total: 'Connections accepted or refused, by door.',
   holdfast_svids_issued_total: 'SVIDs issued, by kind.',
+  holdfast_egress_requests_total: 'Requests of the egress door, by class of status and reason.',
   holdfast_reloads_total: 'Reloads of configuration, policy, CA and bundle files, by result.',
   holdfast_audit_records_total: 'Audit records written.',
   holdfast_audit_failures_total: 'Writes of the audit log that failed.',

@@ -1,0 +1,201 @@
+/** One permitted request: bound, recorded, sent, tried again where a nonce or a stale connection asks for it. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Clock, Millis } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import { relay } from './answer.ts'
+import type { Answer, Attempt, Outgoing } from './attempt.ts'
+import { type BindOptions, type Bound, bindRequest } from './bind.ts'
+import { Body } from './body.ts'
+import { nonceIn, wantsNonce } from './challenge.ts'
+import { framingOf, hasBody, lists, outgoing, passRequest, type RawHeaders } from './headers.ts'
+import { type Lifeline, orAborted } from './lifeline.ts'
+import type { Permit } from './permit.ts'
+import type { Pool } from './pool.ts'
+import type { Record } from './record.ts'
+import type { Upstreams } from './upstreams.ts'
+
+export interface ExchangeLimits {
+  /** How much of a body is kept for a second try, in bytes. */
+  readonly bufferBytes: number
+  /** How long a target may take to answer, once it has the request. */
+  readonly answerTimeout: Millis
+  /** How long an answer or a tunnel may stand still. */
+  readonly idleTimeout: Millis
+}
+
+export interface ExchangeOptions extends BindOptions {
+  readonly upstreams: Upstreams
+  readonly clock: Clock
+  readonly limits: ExchangeLimits
+}
+
+/** A request of a caller and what belongs to it. */
+export interface Exchange {
+  readonly permit: Permit
+  /** Empty, or `?` and what follows it; passes unsigned (RFC 9449 s.4.2). */
+  readonly query: string
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  readonly line: Lifeline
+  readonly record: Record
+}
+
+/** Carries `exchange` out; its status. Throws what binding, the target and the end of `line` say. */
+export async function carryOut(options: ExchangeOptions, exchange: Exchange): Promise<number> {
+  const { line, request, response } = exchange
+  const pool = poolFor(options, exchange)
+  const release = pool.take()
+  const body = bodyOf(options, exchange)
+  let attempt: Attempt | undefined
+  try {
+    const tried = await settle(options, exchange, body, async (sending) => {
+      attempt = await orAborted(pool.send(sending), line.signal)
+      startBody(options, exchange, { attempt, body })
+      return { attempt, outcome: attempt.answer }
+    })
+    line.wait(options.limits.idleTimeout, new Fault('upstream_unavailable', 'the answer stands still'))
+    await relay(tried.outcome, response, line)
+    return tried.outcome.status
+  } finally {
+    release()
+    if (!attempt?.sink.writableFinished || line.signal.aborted) attempt?.abort()
+    if (response.writableEnded && !request.complete) request.destroy()
+  }
+}
+
+export function poolFor({ upstreams }: ExchangeOptions, { permit }: Exchange): Pool {
+  const { entry, instance, platform, target, url } = permit
+  return upstreams.poolOf({ spiffeId: entry.spiffeId, instance, target, platform, origin: url.origin })
+}
+
+function bodyOf({ limits }: ExchangeOptions, { request, line }: Exchange): Body | undefined {
+  return hasBody(request.rawHeaders)
+    ? new Body(request, { limit: limits.bufferBytes, onBytes: line.touch })
+    : undefined
+}
+
+/** One try under way, and what comes of it. */
+export interface Try<T> {
+  readonly attempt: Attempt
+  readonly outcome: Promise<T>
+}
+
+interface Settled<T> {
+  readonly bound: Bound
+  readonly outcome: T
+}
+
+/** Sends until there is an answer for the caller: at most one more try for a nonce, one for a stale connection. */
+export async function settle<T extends Pick<Answer, 'headers'> & { readonly status: number }>(
+  options: ExchangeOptions,
+  exchange: Exchange,
+  body: Body | undefined,
+  send: (sending: Outgoing) => Promise<Try<T>>,
+): Promise<Settled<T>> {
+  const { line, permit, record } = exchange
+  let [hasNonce, isFresh] = [false, false]
+  for (;;) {
+    const bound = await bindRequest(options, permit, line.signal)
+    record.leaves(bound)
+    line.wait(
+      options.limits.answerTimeout,
+      new Fault('upstream_unavailable', 'the target does not answer in time'),
+    )
+    const { attempt, outcome } = await send(outgoingOf(exchange, bound))
+    try {
+      const answer = await orAborted(outcome, line.signal)
+      const nonce = learnNonce(options, permit, bound, answer.headers)
+      if (hasNonce || !nonce || !wantsNonce(answer.status, answer.headers)) return { bound, outcome: answer }
+      hasNonce = true
+      if (body && !body.isReplayable) throw new Fault('body_not_replayable')
+      body?.detach()
+      await discard(attempt, answer, line)
+    } catch (caught) {
+      attempt.abort()
+      if (isFresh || !mayResend(caught, attempt, permit.method, body) || line.signal.aborted) throw caught
+      isFresh = true
+      body?.detach()
+    }
+  }
+}
+
+const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
+
+/** RFC 9112 s.9.3.1: a target may close an idle connection just when a request goes over it. */
+function mayResend(caught: unknown, attempt: Attempt, method: string, body: Body | undefined): boolean {
+  const isGone = caught instanceof Fault && caught.reason === 'upstream_unavailable'
+  return isGone && attempt.isReused() && IDEMPOTENT.has(method) && (body?.isReplayable ?? true)
+}
+
+function learnNonce({ nonces }: ExchangeOptions, { kind, url }: Permit, bound: Bound, headers: RawHeaders) {
+  const nonce = kind === 'dpop' ? nonceIn(headers) : undefined
+  if (nonce !== undefined) nonces.learn(bound.jkt, url.origin, nonce)
+  return nonce
+}
+
+function outgoingOf({ permit, query, request }: Exchange, bound: Bound): Outgoing {
+  const { rawHeaders: raw } = request
+  const { method, url } = permit
+  const host = url.origin.slice(url.origin.indexOf('://') + 3)
+  const framing = [...framingOf(raw, method), ...(expects(request) ? ['Expect', '100-continue'] : [])]
+  return {
+    method,
+    path: url.path + query,
+    origin: url.origin,
+    headers: outgoing(host, passRequest(raw, { transaction: false }), framing, bound.headers),
+    hasBody: hasBody(raw),
+    wantsTrailers: lists(raw, 'te', 'trailers'),
+  }
+}
+
+function expects({ headers, rawHeaders }: IncomingMessage): boolean {
+  return headers.expect?.toLowerCase() === '100-continue' && hasBody(rawHeaders)
+}
+
+const CONTINUE_WAIT: Millis = 1_000
+
+interface Sending {
+  readonly attempt: Attempt
+  readonly body: Body | undefined
+}
+
+/** A caller that waits for 100 Continue waits for the target's, but not for ever (RFC 9110 s.10.1.1). */
+function startBody({ clock }: ExchangeOptions, { request, response }: Exchange, { attempt, body }: Sending) {
+  if (!body) return attempt.finish([])
+  if (!expects(request) || request.readableDidRead) return body.sendOver(attempt)
+  let isOver = false
+  const start = () => {
+    if (isOver) return
+    isOver = true
+    response.writeContinue()
+    body.sendOver(attempt)
+  }
+  const cancel = clock.after(CONTINUE_WAIT, start)
+  attempt.onContinue(start)
+  const stop = () => {
+    isOver = true
+    cancel()
+  }
+  void attempt.answer.then(stop, stop)
+}
+
+const DISCARD_LIMIT = 64 * 1024
+
+/** Reads a refused try's answer away, so that its connection serves the next; a long one costs the connection. */
+async function discard(attempt: Attempt, answer: Partial<Answer>, line: Lifeline): Promise<void> {
+  const { body } = answer
+  if (!body || !attempt.sink.writableFinished) return attempt.abort()
+  let size = 0
+  body.on('data', (chunk: Buffer) => {
+    size += chunk.length
+    if (size > DISCARD_LIMIT) attempt.abort()
+  })
+  await orAborted(
+    new Promise<void>((resolve) => {
+      body.once('end', resolve)
+      body.once('close', resolve)
+      body.once('error', () => resolve())
+    }),
+    line.signal,
+  )
+}

@@ -1,0 +1,116 @@
+/** Requests over an HTTP/2 session of a pool (RFC 9113). */
+import {
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  connect,
+  constants,
+  type IncomingHttpHeaders,
+  type OutgoingHttpHeaders,
+} from 'node:http2'
+import type { Socket } from 'node:net'
+import { Fault } from '../base/fault.ts'
+import {
+  type Answer,
+  type Attempt,
+  checkStatus,
+  INTERIM_LIMIT,
+  type Outgoing,
+  upstreamFault,
+} from './attempt.ts'
+import { pairsOf, type RawHeaders } from './headers.ts'
+
+const WINDOW = 1024 * 1024
+const HEADER_PAIRS = 128
+const PING_EVERY = 30_000
+
+/** A session over a connection whose ALPN is h2. Pushed streams are refused. */
+export function openSession(origin: string, socket: Socket): ClientHttp2Session {
+  const session = connect(origin, {
+    createConnection: () => socket,
+    maxHeaderListPairs: HEADER_PAIRS,
+    settings: { enablePush: false, initialWindowSize: WINDOW },
+  })
+  session.on('error', () => {})
+  session.once('connect', () => session.setLocalWindowSize(WINDOW * 4))
+  session.setTimeout(PING_EVERY, () => session.destroyed || session.ping(() => {}))
+  return session
+}
+
+/** Sends over `session`. */
+export function sendHttp2(session: ClientHttp2Session, outgoing: Outgoing): Attempt {
+  const stream = session.request(headersOf(outgoing), { endStream: !outgoing.hasBody, waitForTrailers: true })
+  let trailers: RawHeaders = []
+  stream.on('wantTrailers', () => stream.sendTrailers(objectOf(trailers)))
+  return {
+    sink: stream,
+    answer: answerOf(stream),
+    onContinue: (then) => void stream.once('continue', then),
+    finish: (fields) => {
+      trailers = fields
+      if (!stream.destroyed && !stream.writableEnded) stream.end()
+    },
+    isReused: () => false,
+    abort: () => void stream.close(constants.NGHTTP2_CANCEL),
+  }
+}
+
+function answerOf(stream: ClientHttp2Stream): Promise<Answer> {
+  let trailers: RawHeaders = []
+  stream.on('trailers', (fields) => {
+    trailers = rawOf(fields)
+  })
+  const answer = new Promise<Answer>((resolve, reject) => {
+    let interim = 0
+    stream.on('headers', () => {
+      interim += 1
+      if (interim > INTERIM_LIMIT) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
+    })
+    stream.on('response', (headers) => {
+      try {
+        const status = checkStatus(Number(headers[':status']))
+        resolve({ status, headers: rawOf(headers), body: stream, trailers: () => trailers })
+      } catch (caught) {
+        reject(caught)
+        stream.close(constants.NGHTTP2_PROTOCOL_ERROR)
+      }
+    })
+    stream.on('error', (error) => reject(upstreamFault(error)))
+    stream.on('close', () => reject(new Fault('upstream_unavailable', 'the target closes without an answer')))
+  })
+  answer.catch(() => {})
+  return answer
+}
+
+// RFC 9113 s.8.2.2: what is said of a connection has no place here.
+const NOT_HERE: ReadonlySet<string> = new Set(['host', 'transfer-encoding', 'connection'])
+
+function headersOf({ method, path, origin, headers, wantsTrailers }: Outgoing): OutgoingHttpHeaders {
+  const { protocol, host } = new URL(origin)
+  const passed = pairsOf(headers).filter(([name]) => !NOT_HERE.has(name.toLowerCase()))
+  return {
+    ':method': method,
+    ':scheme': protocol.slice(0, -1),
+    ':authority': host,
+    ':path': path,
+    ...objectOf(passed.flat()),
+    ...(wantsTrailers ? { te: 'trailers' } : {}),
+  }
+}
+
+function objectOf(raw: RawHeaders): OutgoingHttpHeaders {
+  const fields = new Map<string, string[]>()
+  for (const [name, value] of pairsOf(raw)) {
+    const lower = name.toLowerCase()
+    fields.set(lower, [...(fields.get(lower) ?? []), value])
+  }
+  return Object.fromEntries(
+    [...fields].map(([name, values]) => [name, values.length === 1 ? values[0] : values]),
+  )
+}
+
+function rawOf(headers: IncomingHttpHeaders): RawHeaders {
+  return Object.entries(headers).flatMap(([name, value]) => {
+    if (name.startsWith(':') || value === undefined) return []
+    return (Array.isArray(value) ? value : [value]).flatMap((each) => [name, each])
+  })
+}

@@ -1,0 +1,115 @@
+/** Whether a request may leave: who asks, what is revoked, how often, and what policy says, in this order. */
+import { chooseEntry, entitled } from '../attest/entitled.ts'
+import type { Instance, Workload } from '../attest/workload.ts'
+import { Fault } from '../base/fault.ts'
+import type { Live } from '../base/live.ts'
+import type { RuleBook } from '../policy/book.ts'
+import { type Decision, type Denied, decideTarget, NEVER_GRANTED, type Question } from '../policy/decide.ts'
+import type { Entry } from '../policy/entry.ts'
+import type { Binding, Target, TargetIdentity, TargetPlatform } from '../policy/grant.ts'
+import type { Revocations } from '../policy/revocations.ts'
+import { type CanonicalUrl, canonicalUrl } from '../proof/target.ts'
+import type { Rates } from '../sign/rate.ts'
+import type { Route } from './route.ts'
+
+export interface PermitOptions {
+  readonly book: Live<RuleBook>
+  readonly revocations: Revocations
+  readonly rates: Rates
+}
+
+/** A request that may leave, and for whom. */
+export interface Permit {
+  readonly workload: Workload
+  readonly entry: Entry
+  /** What keys, tokens and connections of this request hang on. */
+  readonly instance: Instance
+  readonly target: Target
+  readonly identity: TargetIdentity
+  readonly platform: TargetPlatform
+  readonly kind: Binding
+  readonly method: string
+  readonly url: CanonicalUrl
+}
+
+/** What is known of a request as far as it got: for its audit record. */
+export interface Draft {
+  readonly method: string
+  workload?: Workload
+  entry?: Entry
+  target?: Target
+  url?: CanonicalUrl
+  decision?: Decision
+}
+
+/** The permit of one request; throws what identity, revocations, rate and policy say, having noted in `draft` what it saw. */
+export function permit(options: PermitOptions, workload: Workload, route: Route, draft: Draft): Permit {
+  const { rates, revocations } = options
+  draft.workload = workload
+  const entry = chooseEntry(entitled(workload, revocations), route.spiffeId)
+  draft.entry = entry
+  const instance = workload.instanceOf(entry)
+  const book = options.book.get()
+  const target = book.targetNamed(route.target)
+  if (!target) throw unknownTarget(route.target)
+  draft.target = target
+  rates.take(`${instance.key} ${entry.spiffeId} ${target.name}`, instance.signal)
+  revocations.check([['target', target.name]])
+  const { identity, platform } = statementsOf(target)
+  const url = canonicalUrl(originOf(target, platform) + route.path + route.query)
+  draft.url = url
+  const kind = bindingOf(identity)
+  const question: Question = {
+    door: 'egress',
+    kind,
+    spiffeId: entry.spiffeId,
+    entry,
+    method: draft.method,
+    url,
+    token: identity.server?.client ? 'full' : 'none',
+    selectors: workload.selectors,
+  }
+  draft.decision = decideTarget(book, target, question)
+  if (!draft.decision.allowed && !(book.observe && isObservable(draft.decision, draft.method)))
+    throw refusal(draft.decision)
+  return { workload, entry, instance, target, identity, platform, kind, method: draft.method, url }
+}
+
+/** A proof of the request where the target takes one; DPoP covers more of it than a WPT does. */
+function bindingOf({ binding }: TargetIdentity): Binding {
+  return binding.includes('dpop') ? 'dpop' : (binding[0] ?? 'dpop')
+}
+
+/** Egress goes to the first origin that policy lists; the others are where applications may go themselves. */
+function originOf(target: Target, { origins }: TargetPlatform): string {
+  const [origin] = origins
+  if (origin !== undefined && !origin.endsWith(':*')) return origin
+  throw new Fault('target_unknown', `the first origin of ${target.name} has no port of its own`, {
+    action: `Put an origin with its port first in the origins of ${target.name}.`,
+  })
+}
+
+function statementsOf(target: Target): { identity: TargetIdentity; platform: TargetPlatform } {
+  const { identity, platform } = target
+  if (identity && platform) return { identity, platform }
+  const layer = identity ? 'platform' : 'identity'
+  throw new Fault('policy_denied', `no ${layer} policy file says anything about ${target.name}`, {
+    owner: layer,
+    action: `Add ${target.name} to the targets of a policy file of layer ${layer}.`,
+  })
+}
+
+/** `mode: observe` lets through what rules have not foreseen yet, nothing that somebody decided. */
+function isObservable({ reason, owner }: Denied, method: string): boolean {
+  return reason === 'policy_denied' && owner === 'application' && !NEVER_GRANTED.has(method)
+}
+
+function refusal({ reason, message, owner, action }: Denied): Fault {
+  return new Fault(reason, message, { owner, action })
+}
+
+function unknownTarget(name: string): Fault {
+  return new Fault('target_unknown', `no target has the name ${name}`, {
+    action: `Add ${name} to the targets of a platform policy file.`,
+  })
+}

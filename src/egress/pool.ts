@@ -1,0 +1,198 @@
+/**
+ * The connections of one workload instance to one target: nobody else's requests go over them, and they end with the
+ * lease. States: `unknown` until a first connection has shown which HTTP the target speaks, then `http1` or `http2`;
+ * `closed` for good.
+ */
+import { Agent } from 'node:http'
+import type { ClientHttp2Session } from 'node:http2'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import type { Clock, Millis } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import type { TargetPlatform } from '../policy/grant.ts'
+import { type Attempt, type Outgoing, upstreamFault } from './attempt.ts'
+import { sendHttp1, type UpgradeAttempt, upgradeHttp1 } from './http1.ts'
+import { openSession, sendHttp2 } from './http2.ts'
+
+/** Which connection is wanted. */
+export interface DialAsk {
+  /** Scheme, host and any port that is not the scheme's own. */
+  readonly origin: string
+  readonly platform: Pick<TargetPlatform, 'tls' | 'addresses'>
+  /** In order of preference; for https only. */
+  readonly alpn: readonly ('h2' | 'http/1.1')[]
+}
+
+/** A new connection, verified; a TLSSocket for https. Throws upstream_address, upstream_tls, upstream_unavailable. */
+export type Dial = (ask: DialAsk, signal: AbortSignal) => Promise<Socket>
+
+export interface PoolOptions {
+  readonly dial: Dial
+  readonly clock: Clock
+  readonly connectTimeout: Millis
+  /** Requests at a time. */
+  readonly limit: number
+}
+
+const FREE_SOCKETS = 16
+const FREE_FOR: Millis = 30_000
+
+type State = 'unknown' | 'http1' | 'http2' | 'closed'
+
+/** All connections to one target for one workload instance. */
+export class Pool {
+  readonly platform: TargetPlatform
+  readonly #origin: string
+  readonly #options: PoolOptions
+  readonly #sockets = new Set<Socket>()
+  readonly #ended = new AbortController()
+  readonly #agent: Agent
+  readonly #single: Agent
+  #state: State = 'unknown'
+  #first: Promise<void> | undefined
+  #spare: Socket | undefined
+  #session: ClientHttp2Session | undefined
+  #open = 0
+
+  constructor(origin: string, platform: TargetPlatform, options: PoolOptions) {
+    this.#origin = origin
+    this.platform = platform
+    this.#options = options
+    if (!origin.startsWith('https:')) this.#state = 'http1'
+    this.#agent = new Agent({
+      keepAlive: true,
+      maxSockets: options.limit,
+      maxFreeSockets: FREE_SOCKETS,
+      timeout: FREE_FOR,
+    })
+    this.#single = new Agent({ keepAlive: false })
+    for (const agent of [this.#agent, this.#single]) this.#connectWith(agent)
+  }
+
+  /** Requests under way. */
+  get open(): number {
+    return this.#open
+  }
+
+  /** Open connections. */
+  get connections(): number {
+    return this.#sockets.size
+  }
+
+  /** Counts a request until the returned function is called; throws target_busy. */
+  take(): () => void {
+    if (this.#open >= this.#options.limit)
+      throw new Fault(
+        'target_busy',
+        `${this.#open} requests of this workload are open at the target, its limit`,
+      )
+    this.#open += 1
+    let isOpen = true
+    return () => {
+      if (isOpen) this.#open -= 1
+      isOpen = false
+    }
+  }
+
+  /** Sends `outgoing`, whose body follows. Throws what dialling throws. */
+  async send(outgoing: Outgoing): Promise<Attempt> {
+    await this.#known()
+    if (this.#state === 'http1') return sendHttp1(this.#agent, outgoing)
+    if (!this.#session) throw new Fault('upstream_unavailable', 'the target closes its connections')
+    return sendHttp2(this.#session, outgoing)
+  }
+
+  /** Sends a request to switch protocols, over a connection of its own. */
+  upgrade(outgoing: Outgoing): UpgradeAttempt {
+    if (this.#state === 'closed') throw new Fault('lease_ended')
+    return upgradeHttp1(this.#single, outgoing)
+  }
+
+  /** Ends every connection and every request at once. */
+  close(): void {
+    this.#state = 'closed'
+    this.#ended.abort(new Fault('lease_ended'))
+    this.#session?.destroy()
+    this.#agent.destroy()
+    this.#single.destroy()
+    for (const socket of this.#sockets) socket.destroy()
+  }
+
+  async #known(): Promise<void> {
+    while (this.#state === 'unknown' || (this.#state === 'http2' && !this.#session)) {
+      this.#first ??= this.#learn().finally(() => {
+        this.#first = undefined
+      })
+      await this.#first
+    }
+    if (this.#state === 'closed') throw new Fault('lease_ended')
+  }
+
+  /** One connection shows what the target speaks, and then serves. */
+  async #learn(): Promise<void> {
+    const socket = await this.#dial(['h2', 'http/1.1'])
+    if (this.#state === 'closed') return
+    if ('alpnProtocol' in socket && socket.alpnProtocol === 'h2') {
+      this.#state = 'http2'
+      this.#keep(openSession(this.#origin, socket))
+    } else {
+      this.#state = 'http1'
+      this.#spare = socket
+      socket.once('close', () => {
+        if (this.#spare === socket) this.#spare = undefined
+      })
+    }
+  }
+
+  #keep(session: ClientHttp2Session): void {
+    this.#session = session
+    const forget = () => {
+      if (this.#session === session) this.#session = undefined
+    }
+    session.once('goaway', forget)
+    session.once('close', forget)
+  }
+
+  #connectWith(agent: Agent): void {
+    const connect = (_options: object, done: (error: Error | null, socket?: Duplex) => void) => {
+      const spare = agent === this.#agent ? this.#spare : undefined
+      this.#spare = spare ? undefined : this.#spare
+      if (spare && !spare.destroyed) return spare
+      this.#dial(['http/1.1']).then(
+        (socket) => done(null, socket),
+        (caught) => done(upstreamFault(caught)),
+      )
+      return undefined
+    }
+    // The type says that a connection is returned at once; the agent waits for `done` when none is.
+    Object.assign(agent, { createConnection: connect })
+  }
+
+  async #dial(alpn: DialAsk['alpn']): Promise<Socket> {
+    const { dial, clock, connectTimeout } = this.#options
+    const late = new AbortController()
+    const end = () => late.abort(this.#ended.signal.reason)
+    this.#ended.signal.addEventListener('abort', end, { once: true })
+    const cancel = clock.after(connectTimeout, () =>
+      late.abort(new Fault('upstream_unavailable', 'the target takes no connection in time')),
+    )
+    try {
+      const ask = { origin: this.#origin, platform: this.platform, alpn }
+      const socket = await dial(ask, late.signal)
+      this.#watch(socket)
+      return socket
+    } catch (caught) {
+      throw upstreamFault(late.signal.aborted ? late.signal.reason : caught)
+    } finally {
+      cancel()
+      this.#ended.signal.removeEventListener('abort', end)
+    }
+  }
+
+  #watch(socket: Socket): void {
+    this.#sockets.add(socket)
+    socket.once('close', () => this.#sockets.delete(socket))
+    socket.on('error', () => {})
+    if (this.#state === 'closed') socket.destroy()
+  }
+}

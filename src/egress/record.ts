@@ -1,0 +1,99 @@
+/** What the audit log and the metrics hear of a request: once before it leaves, once when it is over. */
+import type { Clock, Millis } from '../base/clock.ts'
+import type { Fault } from '../base/fault.ts'
+import type { Live } from '../base/live.ts'
+import type { RuleBook } from '../policy/book.ts'
+import { methodName } from '../sign/sign.ts'
+import type { Audit, AuditFacts } from '../telemetry/audit.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+import type { Bound } from './bind.ts'
+import type { Draft } from './permit.ts'
+
+export interface RecordOptions {
+  readonly audit: Audit
+  readonly metrics: Metrics
+  readonly book: Live<RuleBook>
+  readonly clock: Clock
+}
+
+/** How a request ended: with the target's status, or a Fault, or both when the answer was cut off. */
+export interface Ending {
+  readonly status?: number
+  readonly fault?: Fault
+}
+
+/** The records of one request. */
+export class Record {
+  readonly #options: RecordOptions
+  readonly #draft: Draft
+  readonly #began: Millis
+  #hasLeft = false
+
+  constructor(options: RecordOptions, draft: Draft) {
+    this.#options = options
+    this.#draft = draft
+    this.#began = options.clock.monotonic()
+  }
+
+  /** Puts on record that the request leaves with these headers; throws audit_unavailable, and then it must not. */
+  leaves(bound: Bound): void {
+    const { decision } = this.#draft
+    this.#hasLeft = true
+    this.#options.audit.append({
+      ...this.#facts('egress'),
+      allowed: true,
+      ...(decision && !decision.allowed ? { observed: decision.reason } : {}),
+      jkt: bound.jkt,
+      jti: bound.jti,
+      token: bound.ath?.slice(0, 16),
+    })
+    this.#options.audit.commit()
+  }
+
+  /** Puts on record how it ended; a refusal when it never left. */
+  ended({ status, fault }: Ending): void {
+    const { audit, metrics } = this.#options
+    const why = fault ? { reason: fault.reason, owner: fault.owner } : {}
+    if (this.#hasLeft) {
+      const took = durationText(this.#options.clock.monotonic() - this.#began)
+      const detail = status === undefined ? took : `${Math.floor(status / 100)}xx ${took}`
+      audit.append({ ...this.#facts('egress.done'), allowed: true, ...why, detail })
+    } else if (this.#draft.workload) audit.append({ ...this.#facts('egress'), allowed: false, ...why })
+    metrics.count('holdfast_egress_requests_total', {
+      class: status === undefined ? 'none' : `s${Math.floor(status / 100)}xx`,
+      reason: fault?.reason ?? 'ok',
+    })
+  }
+
+  #facts(event: AuditFacts['event']): AuditFacts {
+    const { workload, entry, target, decision, method, url } = this.#draft
+    const place = decision && (decision.allowed ? decision.rule : decision.nearest)
+    return {
+      event,
+      allowed: true,
+      spiffe_id: entry?.spiffeId,
+      entry: entry?.name,
+      pid: workload?.peer.pid,
+      uid: workload?.peer.uid,
+      target: target?.name,
+      rule: place && `${place.file}:${place.line}`,
+      method: methodName(method),
+      origin: url?.origin,
+      path: decision?.allowed ? decision.path : undefined,
+      policy: this.#options.book.get().hash,
+    }
+  }
+}
+
+const BUCKETS: readonly (readonly [Millis, string])[] = [
+  [10, 'within 10 ms'],
+  [100, 'within 100 ms'],
+  [1_000, 'within 1 s'],
+  [10_000, 'within 10 s'],
+  [60_000, 'within 1 min'],
+]
+
+/** Buckets: exact times of requests tell of their content. */
+function durationText(millis: Millis): string {
+  return BUCKETS.find(([limit]) => millis <= limit)?.[1] ?? 'over 1 min'
+}

@@ -1,0 +1,148 @@
+/** Every pool of the agent: one for each identity, instance and target, gone with its lease or its policy. */
+import type { Instance } from '../attest/workload.ts'
+import type { Clock, Millis } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import type { RuleBook } from '../policy/book.ts'
+import type { Target, TargetPlatform } from '../policy/grant.ts'
+import type { SpiffeId } from '../spiffe/id.ts'
+import { Pool, type PoolOptions } from './pool.ts'
+
+/** Whose pool, and where it leads. */
+export interface PoolAsk {
+  readonly spiffeId: SpiffeId
+  readonly instance: Instance
+  readonly target: Target
+  readonly platform: TargetPlatform
+  readonly origin: string
+}
+
+/** Which pools are closed; absent members match all. */
+export interface PoolFilter {
+  readonly spiffeId?: string
+  readonly instance?: string
+  readonly target?: string
+}
+
+interface Held {
+  readonly pool: Pool
+  readonly spiffeId: SpiffeId
+  readonly instance: string
+  readonly target: string
+  readonly place: string
+  used: Millis
+  forget(): void
+}
+
+const LIMIT = 16_384
+const IDLE: Millis = 60_000
+const LOOK_EVERY: Millis = 15_000
+
+/** The pools. */
+export class Upstreams {
+  readonly #pools = new Map<string, Held>()
+  readonly #options: PoolOptions
+  readonly #clock: Clock
+  #cancel = () => {}
+
+  constructor(options: PoolOptions) {
+    this.#options = options
+    this.#clock = options.clock
+    this.#arm()
+  }
+
+  /** Open connections to targets. */
+  get connections(): number {
+    let count = 0
+    for (const { pool } of this.#pools.values()) count += pool.connections
+    return count
+  }
+
+  /** The pool of `ask`; throws lease_ended, overloaded. */
+  poolOf(ask: PoolAsk): Pool {
+    const key = `${ask.instance.key} ${ask.spiffeId} ${ask.target.name}`
+    const place = placeOf(ask.platform)
+    const known = this.#pools.get(key)
+    if (known?.place === place) {
+      known.used = this.#clock.monotonic()
+      return known.pool
+    }
+    if (known) this.#end(key, known)
+    return this.#openPool(key, place, ask)
+  }
+
+  /** Ends what the new policy does not give any more, open answers too; how many pools. */
+  applyBook(book: RuleBook): number {
+    return this.#endAll(({ spiffeId, target: name, place }) => {
+      const target = book.targets.get(name)
+      if (!target?.identity || !target.platform || placeOf(target.platform) !== place) return true
+      return book.denialOf(spiffeId, name) !== undefined || book.grantsFor(target, spiffeId).length === 0
+    })
+  }
+
+  /** Ends the matching pools and all that goes over them; how many. */
+  close(filter: PoolFilter): number {
+    const { spiffeId, instance, target } = filter
+    return this.#endAll(
+      (held) =>
+        (spiffeId === undefined || spiffeId === held.spiffeId) &&
+        (instance === undefined || instance === held.instance) &&
+        (target === undefined || target === held.target),
+    )
+  }
+
+  stop(): void {
+    this.#cancel()
+    this.close({})
+  }
+
+  #openPool(key: string, place: string, ask: PoolAsk): Pool {
+    const { signal } = ask.instance
+    if (signal.aborted) throw new Fault('lease_ended')
+    if (this.#pools.size >= LIMIT) this.#endIdle(0)
+    if (this.#pools.size >= LIMIT)
+      throw new Fault('overloaded', `${LIMIT} workloads and targets are connected`)
+    const pool = new Pool(ask.origin, ask.platform, this.#options)
+    const end = () => this.#end(key, held)
+    const held: Held = {
+      pool,
+      spiffeId: ask.spiffeId,
+      instance: ask.instance.key,
+      target: ask.target.name,
+      place,
+      used: this.#clock.monotonic(),
+      forget: () => signal.removeEventListener('abort', end),
+    }
+    signal.addEventListener('abort', end, { once: true })
+    this.#pools.set(key, held)
+    return pool
+  }
+
+  #endAll(isOver: (held: Held) => boolean): number {
+    const over = [...this.#pools].filter(([, held]) => isOver(held))
+    for (const [key, held] of over) this.#end(key, held)
+    return over.length
+  }
+
+  #end(key: string, held: Held): void {
+    if (this.#pools.get(key) === held) this.#pools.delete(key)
+    held.forget()
+    held.pool.close()
+  }
+
+  #endIdle(idle: Millis): void {
+    const now = this.#clock.monotonic()
+    this.#endAll(({ pool, used }) => pool.open === 0 && now - used >= idle)
+  }
+
+  #arm(): void {
+    this.#cancel = this.#clock.after(LOOK_EVERY, () => {
+      this.#endIdle(IDLE)
+      this.#arm()
+    })
+  }
+}
+
+/** Where a pool leads and whom it trusts: another answer needs other connections. */
+function placeOf({ origins, tls, addresses }: TargetPlatform): string {
+  return JSON.stringify([origins[0], tls, addresses])
+}
