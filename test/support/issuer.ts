@@ -1,0 +1,169 @@
+/** A real authorization server on loopback: oidc-provider over TLS, with DPoP, nonces, mutual TLS and revocation. */
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { createServer, type Server } from 'node:https'
+import type { TLSSocket } from 'node:tls'
+import Provider, { type Context } from 'oidc-provider'
+import type { PublicJwk } from '../../src/spiffe/jwk.ts'
+import { makeTestCa, type TestCa } from './tls.ts'
+
+/** A client that the server knows. */
+export interface IssuerClient {
+  readonly clientId: string
+  /** Its keys for `private_key_jwt`. */
+  readonly jwks?: readonly (PublicJwk & { readonly kid?: string })[]
+  /** The SPIFFE ID of its certificate for `tls_client_auth`. */
+  readonly sanUri?: string
+  readonly scopes?: readonly string[]
+  /** Whether it may have bearer tokens too. */
+  readonly bearer?: boolean
+}
+
+/** A resource that tokens are for (RFC 8707). */
+export interface IssuerResource {
+  readonly scopes: readonly string[]
+  readonly ttlSeconds?: number
+  readonly format?: 'jwt' | 'opaque'
+  /** What `aud` says instead of the resource. */
+  readonly audience?: string
+}
+
+export interface IssuerOptions {
+  readonly clients: readonly IssuerClient[]
+  /** By resource indicator, which is a URI. */
+  readonly resources?: Readonly<Record<string, IssuerResource>>
+  /** Whether each proof needs a nonce. */
+  readonly nonces?: boolean
+  /** Signs the server's certificate; one of its own when absent. */
+  readonly ca?: TestCa
+  /** Roots of client certificates in PEM. */
+  readonly clientRoots?: readonly string[]
+  readonly port?: number
+}
+
+/** One request that the server answered. */
+export interface IssuerRequest {
+  readonly method: string
+  readonly path: string
+  readonly status: number
+}
+
+export interface TestIssuer {
+  /** `https://localhost:PORT`. */
+  readonly issuer: string
+  readonly ca: TestCa
+  readonly requests: readonly IssuerRequest[]
+  /** Whether the server still takes this opaque token. */
+  isLive(token: string): Promise<boolean>
+  /** New roots of client certificates. */
+  trustClients(...pems: readonly string[]): void
+  stop(): Promise<void>
+}
+
+const TTL_SECONDS = 120
+
+/** Starts it; the caller stops it. */
+export async function startIssuer(options: IssuerOptions): Promise<TestIssuer> {
+  const ca = options.ca ?? makeTestCa()
+  const tls = { ...ca.serverFiles(), requestCert: true, rejectUnauthorized: false }
+  const server = createServer({ ...tls, ca: [...(options.clientRoots ?? [])] })
+  const issuer = `https://localhost:${await listen(server, options.port ?? 0)}`
+  const requests: IssuerRequest[] = []
+  const provider = new Provider(issuer, configurationOf(options))
+  provider.use(async (context: Context, next: () => Promise<void>) => {
+    await next()
+    requests.push({ method: context.method, path: context.path, status: context.status })
+  })
+  server.on('request', provider.callback())
+  return {
+    issuer,
+    ca,
+    requests,
+    isLive: async (token) => (await provider.ClientCredentials.find(token)) !== undefined,
+    trustClients: (...pems) => server.setSecureContext({ ...tls, ca: [...pems] }),
+    stop: () => {
+      server.closeAllConnections()
+      return new Promise((resolve) => server.close(() => resolve()))
+    },
+  }
+}
+
+function listen(server: Server, port: number): Promise<number> {
+  return new Promise((resolve) => {
+    server.listen(port, '127.0.0.1', () => {
+      const address = server.address()
+      resolve(typeof address === 'object' && address ? address.port : 0)
+    })
+  })
+}
+
+function configurationOf({
+  clients,
+  resources = {},
+  nonces = false,
+}: IssuerOptions): Record<string, unknown> {
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  return {
+    clients: clients.map(clientOf),
+    jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), alg: 'ES256', use: 'sig' }] },
+    scopes: [...new Set(Object.values(resources).flatMap(({ scopes }) => scopes))],
+    clientAuthMethods: ['private_key_jwt', 'tls_client_auth'],
+    ttl: { ClientCredentials: TTL_SECONDS },
+    enabledJWA: { dPoPSigningAlgValues: ['ES256'] },
+    features: {
+      devInteractions: { enabled: false },
+      clientCredentials: { enabled: true },
+      introspection: { enabled: true },
+      revocation: { enabled: true },
+      dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => nonces },
+      mTLS: mutualTls(),
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo: (_context: Context, resource: string) =>
+          resourceOf(resources[resource], resource),
+      },
+    },
+  }
+}
+
+function clientOf(client: IssuerClient): Record<string, unknown> {
+  const { clientId, jwks, sanUri, scopes = [], bearer = false } = client
+  return {
+    client_id: clientId,
+    grant_types: ['client_credentials'],
+    response_types: [],
+    redirect_uris: [],
+    dpop_bound_access_tokens: !bearer,
+    ...(scopes.length > 0 ? { scope: scopes.join(' ') } : {}),
+    ...(jwks
+      ? {
+          token_endpoint_auth_method: 'private_key_jwt',
+          token_endpoint_auth_signing_alg: 'ES256',
+          jwks: { keys: jwks },
+        }
+      : { token_endpoint_auth_method: 'tls_client_auth', tls_client_auth_san_uri: sanUri }),
+  }
+}
+
+function resourceOf(resource: IssuerResource | undefined, name: string): Record<string, unknown> {
+  const { scopes = [], ttlSeconds = TTL_SECONDS, format = 'jwt', audience = name } = resource ?? {}
+  return {
+    scope: scopes.join(' '),
+    audience,
+    accessTokenTTL: ttlSeconds,
+    accessTokenFormat: format,
+    ...(format === 'jwt' ? { jwt: { sign: { alg: 'ES256' } } } : {}),
+  }
+}
+
+function mutualTls(): Record<string, unknown> {
+  const certificate = (context: Context) => (context.socket as TLSSocket).getPeerX509Certificate()
+  return {
+    enabled: true,
+    tlsClientAuth: true,
+    getCertificate: certificate,
+    certificateAuthorized: (context: Context) => context.socket.authorized,
+    certificateSubjectMatches: (context: Context, property: string, expected: string) =>
+      property === 'tls_client_auth_san_uri' &&
+      certificate(context)?.subjectAltName?.split(', ').includes(`URI:${expected}`) === true,
+  }
+}
