@@ -194,15 +194,15 @@ function exceptionMiss(book: RuleBook, target: Target): Miss {
 }
 
 function tokenMiss(target: Target, identity: TargetIdentity, question: Question): Miss | undefined {
-  return question.door === 'headers' || question.token !== 'full'
+  return question.door === 'headers' || identity.server?.client
     ? shownTokenMiss(target, identity, question)
     : ownTokenMiss(target, identity, question)
 }
 
-/** The agent has to be able to get the token; at a tokenless target egress sends the proof alone. */
+/** Where the agent is client of no server, nobody has a token: at a tokenless target egress sends the proof alone. */
 function ownTokenMiss(target: Target, identity: TargetIdentity, { door }: Question): Miss | undefined {
   const { server, tokenless, place } = identity
-  if (server?.client || (door === 'egress' && tokenless)) return undefined
+  if (door === 'egress' && tokenless) return undefined
   const what = server ? `its server ${server.issuer} has no client` : 'it has no authorization server'
   return miss(target, 7, place, {
     reason: 'policy_denied',

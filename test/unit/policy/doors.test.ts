@@ -50,12 +50,14 @@ describe('a door', () => {
   it.each(['egress', 'token'] as const)('%s wants a server of which the agent is a client', async (door) => {
     for (const server of [WHERE.replace('as.example', 'other.example'), 'server: none']) {
       const book = await bookOf(shop('token', server))
-      expect(decide(book, question(book, { door }))).toMatchObject({
-        allowed: false,
-        reason: 'policy_denied',
-        owner: 'identity',
-        message: expect.stringContaining('the agent can get no token for orders'),
-      })
+      for (const token of ['full', 'hash', 'none'] as const) {
+        expect(decide(book, question(book, { door, token }))).toMatchObject({
+          allowed: false,
+          reason: 'policy_denied',
+          owner: 'identity',
+          message: expect.stringContaining('the agent can get no token for orders'),
+        })
+      }
     }
   })
 

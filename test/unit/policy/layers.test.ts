@@ -118,9 +118,9 @@ function isAllowed(from: Statements, asked: Question): boolean {
     )
     const isOpen =
       door === 'egress' || who.custody === 'token' || (door === 'headers' && who.custody === 'headers')
-    const isHeld = door === 'headers' || who.server?.client || (door === 'egress' && who.tokenless)
-    const isShown = token === 'full' ? isHeld : token === 'hash' ? who.hashOnly : who.tokenless
-    return isGranted && isOpen && who.binding.includes(kind) && isShown && !isDenied
+    const isShown = token === 'full' || (token === 'hash' ? who.hashOnly : who.tokenless)
+    const isHeld = door === 'headers' || who.server?.client ? isShown : door === 'egress' && who.tokenless
+    return isGranted && isOpen && who.binding.includes(kind) && isHeld && !isDenied
   })
 }
 
