@@ -19,7 +19,8 @@ export interface DoorOptions {
   readonly limits: UidLimits
   /** Attests the peer of a descriptor; throws the Fault that its calls will hear. */
   readonly attest: (fd: number) => AttestedWorkload
-  readonly grpc: GrpcSide
+  /** Absent: HTTP/2 is hung up on. */
+  readonly grpc?: GrpcSide
   readonly http: HttpSide
   readonly clock: Clock
   /** How long a client may take to say what it speaks. */
@@ -73,5 +74,6 @@ async function route(
   if (ready) await ready
   if (!first || socket.destroyed) socket.destroy()
   else if (first.speaks === 'http1') options.http.inject(socket, caller)
+  else if (!options.grpc) socket.destroy()
   else options.grpc.inject(needsRepair(first.bytes) ? repairAuthority(socket) : socket, caller)
 }

@@ -12,7 +12,12 @@ export interface PeerOptions {
 /** A child process that asks the agent. */
 export interface Peer extends AsyncDisposable {
   readonly pid: number
-  call(method: string, path: string, body?: unknown): Promise<Pick<Answer, 'status' | 'body'>>
+  call(
+    method: string,
+    path: string,
+    body?: unknown,
+    more?: Readonly<Record<string, string>>,
+  ): Promise<Pick<Answer, 'status' | 'body'>>
   /** Ends the process and waits until it has gone. */
   end(): Promise<void>
 }
@@ -22,9 +27,9 @@ const SCRIPT = `
 const http = require('node:http')
 const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
 require('node:readline').createInterface({ input: process.stdin }).on('line', (line) => {
-  const { socketPath, method, path, body } = JSON.parse(line)
+  const { socketPath, method, path, body, more } = JSON.parse(line)
   const text = body === undefined ? undefined : JSON.stringify(body)
-  const headers = { 'workload.spiffe.io': 'true', ...(text ? { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) } : {}) }
+  const headers = { 'workload.spiffe.io': 'true', ...(text ? { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) } : {}), ...more }
   const outgoing = http.request({ socketPath, method, path, headers, agent }, (response) => {
     let all = ''
     response.on('data', (chunk) => { all += chunk })
@@ -50,9 +55,9 @@ export async function startPeer(socketPath: string, options: PeerOptions = {}): 
   await nextLine()
   return {
     pid: child.pid ?? 0,
-    call: async (method, path, body) => {
+    call: async (method, path, body, more) => {
       const line = nextLine()
-      child.stdin.write(`${JSON.stringify({ socketPath, method, path, body })}\n`)
+      child.stdin.write(`${JSON.stringify({ socketPath, method, path, body, more })}\n`)
       const { status, body: text } = JSON.parse(await line) as { status: number; body: string }
       return { status, body: JSON.parse(text) }
     },

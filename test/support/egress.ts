@@ -1,0 +1,220 @@
+/** The egress door on a socket of its own, with attested callers, real TLS, and tokens that a test's issuer signs. */
+import { randomUUID } from 'node:crypto'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Attestation } from '../../src/attest/identify.ts'
+import { type Clock, nowSeconds, systemClock } from '../../src/base/clock.ts'
+import { Fault } from '../../src/base/fault.ts'
+import { Live } from '../../src/base/live.ts'
+import { Secret } from '../../src/base/secret.ts'
+import { Dialer } from '../../src/egress/dial.ts'
+import { dialWith, type EgressDoor, type EgressSettings, openEgressDoor } from '../../src/egress/door.ts'
+import { Resolver } from '../../src/egress/resolve.ts'
+import type { TokenAsk, Tokens } from '../../src/egress/tokens.ts'
+import { Trust } from '../../src/egress/trust.ts'
+import { Vault } from '../../src/keys/vault.ts'
+import type { RuleBook } from '../../src/policy/book.ts'
+import { loadPolicy } from '../../src/policy/load.ts'
+import { Revocations } from '../../src/policy/revocations.ts'
+import { openDoor } from '../../src/serve/door.ts'
+import { UidLimits } from '../../src/serve/limits.ts'
+import { openSocket } from '../../src/serve/socket-path.ts'
+import { Rates } from '../../src/sign/rate.ts'
+import { parseTrustDomain } from '../../src/spiffe/id.ts'
+import { Health } from '../../src/telemetry/health.ts'
+import { openMetrics } from '../../src/telemetry/metrics.ts'
+import { AuditFolder } from './audit.ts'
+import { ecPair } from './certificates.ts'
+import { makeTestCa, type TestCa } from './tls.ts'
+import { signToken } from './tokens.ts'
+
+const TRUST_DOMAIN = 'example.org'
+
+/** A target's place. */
+export interface TestTarget {
+  readonly origin: string
+  /** More lines of its identity statement. */
+  readonly identity?: string
+  readonly paths?: string
+  readonly methods?: string
+}
+
+export interface EgressOptions {
+  readonly ca?: TestCa
+  readonly targets: Readonly<Record<string, TestTarget>>
+  /** uid by the path of a SPIFFE ID; `web` is this process when absent. */
+  readonly users?: Readonly<Record<string, number>>
+  readonly settings?: Partial<EgressSettings>
+  readonly tokenSeconds?: number
+  readonly audit?: 'refuse' | 'broken'
+  readonly clock?: Clock
+}
+
+/** A running door. */
+export interface TestEgress extends AsyncDisposable {
+  readonly socket: string
+  readonly door: EgressDoor
+  readonly attestation: Attestation
+  readonly revocations: Revocations
+  readonly records: () => readonly Record<string, unknown>[]
+  readonly metrics: () => Promise<string>
+  /** Token requests so far. */
+  readonly asked: readonly TokenAsk[]
+  setTargets(targets: Readonly<Record<string, TestTarget>>): Promise<void>
+}
+
+const SETTINGS: EgressSettings = {
+  bufferKib: 64,
+  connectTimeout: 2,
+  responseTimeout: 5,
+  idleTimeout: 10,
+  connectionsPerTarget: 64,
+}
+
+export async function startEgress(options: EgressOptions): Promise<TestEgress> {
+  const dir = mkdtempSync(join(tmpdir(), 'holdfast-egress-'))
+  chmodSync(dir, 0o755)
+  const ca = options.ca ?? makeTestCa()
+  writeFileSync(join(dir, 'ca.pem'), ca.pem, { mode: 0o644 })
+  const clock = options.clock ?? systemClock
+  const users = options.users ?? { web: process.getuid?.() ?? 0 }
+  const load = (targets: EgressOptions['targets']) => bookOf(dir, users, targets)
+  const book = new Live<RuleBook>(await load(options.targets))
+  const folder = new AuditFolder()
+  const audit = folder.open({ clock })
+  const metrics = openMetrics()
+  const health = new Health()
+  const attestation = new Attestation({ clock, book, health })
+  const vault = new Vault({ clock, rotation: 3600 })
+  const revocations = new Revocations(undefined, clock)
+  const asked: TokenAsk[] = []
+  const trust = new Trust({ clock, bundleOf: () => undefined })
+  const dialer = new Dialer({ clock, resolver: new Resolver({ clock, own: () => [] }), trust })
+  const door = openEgressDoor({
+    book,
+    vault,
+    revocations,
+    audit:
+      options.audit === 'broken'
+        ? {
+            ...audit,
+            append: () => {},
+            check: () => {},
+            commit: () => {
+              throw new Fault('audit_unavailable')
+            },
+          }
+        : audit,
+    metrics,
+    clock,
+    rates: new Rates(10_000, clock),
+    tokens: fakeTokens(asked, options.tokenSeconds ?? 300, clock),
+    heldWit: () => 'wit',
+    dial: dialWith(dialer),
+    settings: { ...SETTINGS, ...options.settings },
+    admit: () => {},
+    headerTimeout: 2_000,
+  })
+  const socket = join(dir, 'egress.sock')
+  const accept = openDoor({
+    limits: new UidLimits('connections', 'too_many_connections', 4096, 4096),
+    attest: (fd) => attestation.attest(fd),
+    http: door,
+    clock,
+    firstBytesTimeout: 2_000,
+    onConnection: () => {},
+  })
+  const ignore = () => {}
+  const listening = await openSocket({
+    path: socket,
+    mode: 0o777,
+    accept,
+    clock,
+    takeover: false,
+    onTaken: ignore,
+    onBack: ignore,
+  })
+  return {
+    socket,
+    door,
+    attestation,
+    revocations,
+    asked,
+    records: () => folder.records(),
+    metrics: () => metrics.render(),
+    setTargets: async (targets) => book.set(await load(targets)),
+    [Symbol.asyncDispose]: async () => {
+      listening.close()
+      door.stop()
+      attestation.stop()
+      vault.stop()
+      audit.close()
+      folder.remove()
+      rmSync(dir, { recursive: true, force: true })
+    },
+  }
+}
+
+/** Tokens as an authorization server issues them; each key's is kept. */
+function fakeTokens(asked: TokenAsk[], seconds: number, clock: Clock): Tokens {
+  const issuer = ecPair()
+  const kept = new Map<string, string>()
+  return {
+    get: async (ask) => {
+      const { entry, signer, target } = ask
+      const expires = nowSeconds(clock) + seconds
+      const key = `${entry.spiffeId} ${signer.jkt} ${target.name}`
+      const claims = { sub: entry.spiffeId, exp: expires, jti: randomUUID(), cnf: { jkt: signer.jkt } }
+      const token = kept.get(key) ?? signToken({ alg: 'ES256', typ: 'at+jwt' }, claims, issuer)
+      if (!kept.has(key)) asked.push(ask)
+      kept.set(key, token)
+      return { token: new Secret(token), jkt: signer.jkt, expires }
+    },
+    drop: () => 0,
+    stop: () => {},
+  }
+}
+
+async function bookOf(
+  dir: string,
+  users: Readonly<Record<string, number>>,
+  targets: EgressOptions['targets'],
+): Promise<RuleBook> {
+  const policy = join(dir, 'policy')
+  rmSync(policy, { recursive: true, force: true })
+  mkdirSync(policy, { mode: 0o755 })
+  for (const [layer, text] of Object.entries(textsOf(dir, users, targets)))
+    writeFileSync(join(policy, `${layer}.yaml`), text, { mode: 0o644 })
+  const context = {
+    trustDomain: parseTrustDomain(TRUST_DOMAIN),
+    defaults: { x509Ttl: 3600, jwtTtl: 300 },
+    now: () => nowSeconds(systemClock),
+  }
+  return loadPolicy([policy], context)
+}
+
+function textsOf(dir: string, users: Readonly<Record<string, number>>, targets: EgressOptions['targets']) {
+  const named = Object.entries(targets)
+  const entries = Object.entries(users).map(
+    ([name, uid]) =>
+      `  - spiffe_id: spiffe://${TRUST_DOMAIN}/${name}\n    selectors: [unix:uid:${uid}]\n    deliver: { x509: false, jwt: false, wit: false }\n`,
+  )
+  const identity = named.map(
+    ([name, { identity = 'server: login' }]) =>
+      `  - { name: ${name}, custody: nothing, max_ttl: 10m, ${identity} }\n`,
+  )
+  const platform = named.map(
+    ([name, { origin }]) =>
+      `  - { name: ${name}, origins: ["${origin}"], addresses: [127.0.0.1], tls: { trust: { file: ${join(dir, 'ca.pem')} } } }\n`,
+  )
+  const application = named.map(
+    ([name, { paths = '["/**"]', methods = '["*"]' }]) =>
+      `  - name: ${name}\n    grants:\n      - { callers: ["spiffe://${TRUST_DOMAIN}/**"], methods: ${methods}, paths: ${paths} }\n`,
+  )
+  return {
+    identity: `layer: identity\nservers:\n  - { name: login, issuer: "https://login.example.org", client: { id: shop, auth: private_key_jwt } }\nentries:\n${entries.join('')}targets:\n${identity.join('')}`,
+    platform: `layer: platform\ntargets:\n${platform.join('')}`,
+    application: `layer: application\ntargets:\n${application.join('')}`,
+  }
+}

@@ -1,0 +1,142 @@
+/**
+ * A resource server as others run it: TLS on loopback, tokens and DPoP proofs checked by jose, nonces demanded on
+ * request, and every byte that came kept. What it answers beyond that is the test's.
+ */
+import { createHash, randomUUID } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { calculateJwkThumbprint, decodeJwt, EmbeddedJWK, jwtVerify } from 'jose'
+import type { TestCa } from './tls.ts'
+
+/** What a request proved. */
+export interface Proved {
+  readonly sub: string
+  readonly jkt: string
+}
+
+export type Handler = (request: IncomingMessage, response: ServerResponse, proved: Proved) => void
+
+export interface ResourceOptions {
+  readonly ca: TestCa
+  /** By path; `/echo` answers with what was proved. */
+  readonly handlers?: Readonly<Record<string, Handler>>
+  readonly upgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
+}
+
+/** A running server. */
+export interface ResourceServer extends AsyncDisposable {
+  readonly port: number
+  /** Demands this nonce when set. */
+  nonce: string | undefined
+  /** All that came, decrypted, of all connections. */
+  readonly bytes: string
+  readonly requests: readonly IncomingMessage[]
+  /** Why it refused. */
+  readonly refused: readonly string[]
+  readonly connections: number
+  readonly accepted: number
+}
+
+export async function startResourceServer(options: ResourceOptions): Promise<ResourceServer> {
+  const chunks: Buffer[] = []
+  const requests: IncomingMessage[] = []
+  const refused: string[] = []
+  const seen = new Set<string>()
+  let [open, accepted] = [0, 0]
+  const state = { nonce: undefined as string | undefined }
+  const server = createServer({ ...options.ca.serverFiles(), ALPNProtocols: ['http/1.1'] })
+  server.on('secureConnection', (socket) => {
+    open += 1
+    accepted += 1
+    socket.on('close', () => {
+      open -= 1
+    })
+    socket.on('error', () => {})
+    // Heads and short bodies are what tests look at.
+    socket.on('data', (chunk: Buffer) => chunk.length < 8192 && chunks.push(chunk))
+  })
+  const serve = async (request: IncomingMessage, response: ServerResponse) => {
+    requests.push(request)
+    const place = `https://localhost:${(server.address() as AddressInfo).port}${request.url?.split('?')[0]}`
+    const proved = await check(request, place, state.nonce, seen).catch((error: Error) => error.message)
+    if (typeof proved === 'string') {
+      refused.push(proved)
+      const challenge = `DPoP algs="ES256", error="${proved}"`
+      response.writeHead(401, {
+        'WWW-Authenticate': challenge,
+        ...(state.nonce ? { 'DPoP-Nonce': state.nonce } : {}),
+      })
+      return response.end('{}')
+    }
+    const handler = options.handlers?.[request.url?.split('?')[0] ?? '']
+    if (handler) return handler(request, response, proved)
+    request.resume()
+    return response.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(proved))
+  }
+  server.on('request', (request, response) => void serve(request, response))
+  server.on('checkContinue', (request, response) => void serve(request, response))
+  if (options.upgrade) server.on('upgrade', options.upgrade)
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  return {
+    port: (server.address() as AddressInfo).port,
+    get nonce() {
+      return state.nonce
+    },
+    set nonce(nonce) {
+      state.nonce = nonce
+    },
+    get bytes() {
+      return Buffer.concat(chunks).toString('latin1')
+    },
+    requests,
+    refused,
+    get connections() {
+      return open
+    },
+    get accepted() {
+      return accepted
+    },
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections()
+      await new Promise((resolve) => server.close(resolve))
+    },
+  }
+}
+
+/** RFC 9449 s.4.3, with the token's own binding; throws an error whose message is the OAuth error. */
+async function check(
+  request: IncomingMessage,
+  place: string,
+  nonce: string | undefined,
+  seen: Set<string>,
+): Promise<Proved> {
+  const lines = (name: string) =>
+    request.rawHeaders.filter(
+      (_text, at) => at % 2 === 1 && request.rawHeaders[at - 1]?.toLowerCase() === name,
+    )
+  const [authorization = '', ...others] = lines('authorization')
+  const [proof = '', ...proofs] = lines('dpop')
+  if (others.length + proofs.length > 0) throw new Error('invalid_request')
+  const [scheme, token = ''] = authorization.split(' ')
+  if (scheme !== 'DPoP') throw new Error('invalid_token')
+  const { payload, protectedHeader } = await jwtVerify(proof, EmbeddedJWK, {
+    typ: 'dpop+jwt',
+    algorithms: ['ES256'],
+    maxTokenAge: '60s',
+  }).catch(() => {
+    throw new Error('invalid_dpop_proof')
+  })
+  const ath = createHash('sha256').update(token).digest('base64url')
+  const isRight = payload['htm'] === request.method && payload['htu'] === place && payload['ath'] === ath
+  if (!isRight || seen.has(String(payload.jti))) throw new Error('invalid_dpop_proof')
+  seen.add(String(payload.jti))
+  if (nonce !== undefined && payload['nonce'] !== nonce) throw new Error('use_dpop_nonce')
+  const jkt = await calculateJwkThumbprint(protectedHeader.jwk as object)
+  const claims = decodeJwt(token)
+  if ((claims['cnf'] as { jkt?: string } | undefined)?.jkt !== jkt) throw new Error('invalid_token')
+  return { sub: claims.sub ?? '', jkt }
+}
+
+export const freshNonce = () => `nonce-${randomUUID()}`
