@@ -56,7 +56,7 @@ function numbers(match: RegExpExecArray | null): readonly number[] {
   return match?.[1]?.match(/\d+/g)?.map(Number) ?? []
 }
 
-/** A file of /proc in one read where it fits; empty when it is not there. */
+/** A file of /proc in one read; empty when it is not there or does not fit. */
 function readSmall(path: string): string {
   let fd: number
   try {
@@ -65,13 +65,9 @@ function readSmall(path: string): string {
     return ''
   }
   try {
-    let length = 0
-    while (length < FILE_LIMIT) {
-      const count = readSync(fd, buffer, length, FILE_LIMIT - length, null)
-      if (count === 0) return buffer.toString('utf8', 0, length)
-      length += count
-    }
-    return ''
+    // The kernel makes such a file whole for one read (seq_file); a full buffer means that there was more.
+    const length = readSync(fd, buffer, 0, FILE_LIMIT, null)
+    return length < FILE_LIMIT ? buffer.toString('utf8', 0, length) : ''
   } catch {
     return ''
   } finally {
