@@ -169,7 +169,7 @@ function deliverable(options: WorkloadApiOptions, workload: Workload, kind: Deli
   return entries
 }
 
-function fetchJwt(options: WorkloadApiOptions, caller: Caller, request: Message): Message {
+async function fetchJwt(options: WorkloadApiOptions, caller: Caller, request: Message): Promise<Message> {
   if (!options.jwt) throw new Fault('authority_not_shared')
   const audience = audienceOf(request['audience'])
   const id = textOf(request, 'spiffe_id')
@@ -186,7 +186,7 @@ function fetchJwt(options: WorkloadApiOptions, caller: Caller, request: Message)
       svid: options.svids.jwt(entry, audience),
       hint: hintOf(entries, index),
     }))
-    options.audit.commit()
+    await options.audit.settle()
     return { svids }
   } catch (caught) {
     recordRefusal(options, workload, 'deliver.jwt', Fault.from(caught), audience)

@@ -29,14 +29,26 @@ const CHANGE: Readonly<Record<KeyChange['change'], string>> = {
 /** The handlers of the service. */
 export function proofApi(options: ProofApiOptions): Handlers {
   return {
-    SignProof: { unary: (caller, request) => signBatch(options, caller, request) },
-    SignProofs: { exchange: (caller, request) => signBatch(options, caller, request) },
+    SignProof: { unary: (caller, request) => signUnary(options, caller, request) },
+    SignProofs: { exchange: (caller, request) => signOnStream(options, caller, request) },
     WatchKeys: { stream: (caller, _request, stream) => watchKeys(options, caller, stream) },
     ListKeys: { unary: (caller) => listKeys(options, caller) },
   }
 }
 
-/** Peer and audit are checked once a message: within it no time passes. */
+async function signUnary(options: ProofApiOptions, caller: Caller, request: Message): Promise<Message> {
+  const answer = signBatch(options, caller, request)
+  await options.audit.settle()
+  return answer
+}
+
+function signOnStream(options: ProofApiOptions, caller: Caller, request: Message): Message {
+  const answer = signBatch(options, caller, request)
+  options.audit.commit()
+  return answer
+}
+
+/** Peer and audit are checked once a message: within it no time passes. The records wait to be written. */
 function signBatch(options: ProofApiOptions, caller: Caller, request: Message): Message {
   const requests = (request['requests'] ?? []) as readonly Message[]
   if (requests.length === 0) throw new Fault('invalid_request', 'requests is empty')
@@ -45,7 +57,6 @@ function signBatch(options: ProofApiOptions, caller: Caller, request: Message): 
   const workload = caller.workload()
   options.audit.check()
   const results = requests.map((item) => signOne(options.signing, workload, item))
-  options.audit.commit()
   return { results }
 }
 
