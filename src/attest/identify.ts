@@ -85,6 +85,7 @@ export class Attestation {
     const peer = openPeer(fd, {
       kernel: this.#kernel,
       requirePidfd: this.#requirePidfd,
+      known: (pid) => this.#instances.knownProcess(pid),
       degraded: () => this.#reportMissingPidfd(),
     })
     const workload: Attested = this.#open(peer, () => this.#attested.delete(workload))

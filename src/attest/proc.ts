@@ -21,9 +21,14 @@ const buffer = Buffer.alloc(FILE_LIMIT)
 export function readProcess(pid: number): ProcessFacts | undefined {
   const startTime = parseStartTime(readSmall(`/proc/${pid}/stat`))
   const status = parseStatus(readSmall(`/proc/${pid}/status`))
-  const cgroups = readSmall(`/proc/${pid}/cgroup`)
+  const cgroups = readCgroups(pid)
   if (startTime === undefined || status === undefined) return undefined
-  return { startTime, ...status, cgroups: parseCgroups(cgroups) }
+  return { startTime, ...status, cgroups }
+}
+
+/** Where `pid` is; empty when it has ended or may not be looked at. */
+export function readCgroups(pid: number): readonly Cgroup[] {
+  return parseCgroups(readSmall(`/proc/${pid}/cgroup`))
 }
 
 /** What `exe` of `pid` is called; the caller's mount namespace decides the name, so it is only a hint. */

@@ -78,7 +78,7 @@ function follow(options: WorkloadApiOptions, caller: Caller, stream: Stream, sta
     }
   }
   const stop = options.rotator.watch(push)
-  stream.signal.addEventListener('abort', stop, { once: true })
+  stream.onClose(stop)
   push()
 }
 

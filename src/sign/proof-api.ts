@@ -95,7 +95,7 @@ function watchKeys(options: ProofApiOptions, caller: Caller, stream: Stream): vo
   const { vault } = options
   const owners = ownersOf(caller.workload(), options.revocations)
   const stopWatching = options.watch(() => endUnlessEntitled(options, caller, stream))
-  stream.signal.addEventListener('abort', stopWatching, { once: true })
+  stream.onClose(stopWatching)
   const all = () =>
     owners.flatMap((owner) =>
       vault.list(owner).map((key) => ({ change: stateOf(key), key: keyMessage(owner, key) })),
@@ -107,7 +107,7 @@ function watchKeys(options: ProofApiOptions, caller: Caller, stream: Stream): vo
       const lost = change === 'lost' ? [{ change: CHANGE[change], key: keyMessage(owner, key) }] : []
       stream.send({ epoch: vault.epoch, changes: [...lost, ...all()] })
     })
-    stream.signal.addEventListener('abort', stop, { once: true })
+    stream.onClose(stop)
   }
 }
 
