@@ -7,7 +7,7 @@ import type { Entry } from '../policy/entry.ts'
 import type { Selector } from '../spiffe/selector.ts'
 import type { Health } from '../telemetry/health.ts'
 import { Accounts } from './accounts.ts'
-import { type AttestedWorkload, Caller, type LeaseFilter } from './caller.ts'
+import { Attested, type AttestedWorkload, type LeaseFilter } from './attested.ts'
 import { containerOf } from './cgroup.ts'
 import { Hasher, type HasherOptions } from './hash.ts'
 import { type InstanceLimits, Instances, processKey } from './instances.ts'
@@ -16,7 +16,7 @@ import { type OpenPeer, openPeer, openProcess } from './peer.ts'
 import { systemdSelectors, unitOf } from './systemd.ts'
 import { idSelectors, type OverflowIds, pathSelectors, readOverflowIds } from './unix.ts'
 
-export type { AttestedWorkload, LeaseFilter } from './caller.ts'
+export type { AttestedWorkload, LeaseFilter } from './attested.ts'
 
 /** What the agent sees of a process, for an operator. */
 export interface Description {
@@ -55,7 +55,7 @@ export class Attestation {
   readonly #instances: Instances
   readonly #overflow: OverflowIds = readOverflowIds()
   readonly #ownContainer: string | undefined
-  readonly #callers = new Set<Caller>()
+  readonly #attested = new Set<Attested>()
   readonly #unwatch: () => void
   #isStopped = false
 
@@ -73,7 +73,7 @@ export class Attestation {
 
   /** Open connections and live instances. */
   get counts(): { readonly connections: number; readonly instances: number } {
-    return { connections: this.#callers.size, instances: this.#instances.count }
+    return { connections: this.#attested.size, instances: this.#instances.count }
   }
 
   /**
@@ -85,24 +85,25 @@ export class Attestation {
     const peer = openPeer(fd, {
       kernel: this.#kernel,
       requirePidfd: this.#requirePidfd,
+      known: (pid) => this.#instances.knownProcess(pid),
       degraded: () => this.#reportMissingPidfd(),
     })
-    const caller: Caller = this.#open(peer, () => this.#callers.delete(caller))
-    this.#callers.add(caller)
-    return caller
+    const workload: Attested = this.#open(peer, () => this.#attested.delete(workload))
+    this.#attested.add(workload)
+    return workload
   }
 
   /** What the process `pid` would be attested as; throws peer_gone or attestation_failed. */
   async describe(pid: number): Promise<Description> {
     const peer = openProcess(pid, this.#kernel)
-    const caller = this.#open(peer, () => {})
+    const workload = this.#open(peer, () => {})
     try {
-      await caller.ready
+      await workload.ready
       const { uid, gid } = peer
-      const { selectors, notes } = caller
-      return { pid, uid, gid, key: processKey(peer), selectors, notes, entries: caller.entries() }
+      const { selectors, notes } = workload
+      return { pid, uid, gid, key: processKey(peer), selectors, notes, entries: workload.entries() }
     } finally {
-      caller.close()
+      workload.close()
     }
   }
 
@@ -111,9 +112,9 @@ export class Attestation {
     filter: LeaseFilter,
     fault = new Fault('revoked'),
   ): { readonly workloads: number; readonly leases: number } {
-    const matching = [...this.#callers].filter((caller) => caller.matches(filter))
+    const matching = [...this.#attested].filter((workload) => workload.matches(filter))
     const leases = this.#instances.revoke(filter, fault)
-    for (const caller of matching) caller.end(fault)
+    for (const workload of matching) workload.end(fault)
     return { workloads: matching.length, leases }
   }
 
@@ -121,12 +122,12 @@ export class Attestation {
   stop(fault = new Fault('draining')): void {
     this.#isStopped = true
     this.#unwatch()
-    for (const caller of [...this.#callers]) caller.end(fault)
+    for (const workload of [...this.#attested]) workload.end(fault)
     this.#instances.stop(fault)
     this.#hasher.stop()
   }
 
-  #open(peer: OpenPeer, forget: () => void): Caller {
+  #open(peer: OpenPeer, forget: () => void): Attested {
     const parts = {
       kernel: this.#kernel,
       book: this.#book,
@@ -135,7 +136,7 @@ export class Attestation {
     }
     const holder = parts.instances.openProcess(peer)
     try {
-      return new Caller({ ...parts, ...this.#select(peer), peer, holder, forget })
+      return new Attested({ ...parts, ...this.#select(peer), peer, holder, forget })
     } catch (error) {
       parts.instances.release(holder)
       throw error
@@ -157,7 +158,7 @@ export class Attestation {
 
   #applyBook(book: RuleBook): void {
     this.#instances.applyBook(book)
-    for (const caller of [...this.#callers]) caller.applyBook()
+    for (const workload of [...this.#attested]) workload.applyBook()
   }
 
   #reportMissingPidfd(): void {

@@ -8,7 +8,7 @@ import { Fault } from '../base/fault.ts'
 import type { RuleBook } from '../policy/book.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { Selector } from '../spiffe/selector.ts'
-import type { LeaseFilter } from './caller.ts'
+import type { LeaseFilter } from './attested.ts'
 import type { Kernel } from './kernel.ts'
 import type { OpenPeer } from './peer.ts'
 import { openUnit, type Unit, type UnitRun } from './systemd.ts'
@@ -31,7 +31,7 @@ export interface Holder {
   readonly callers: Set<(fault: Fault) => void>
   readonly leases: Map<string, Lease>
   /** A process has a pidfd and a uid, a unit its run, the identity neither. */
-  readonly process?: { readonly pidfd: number; readonly uid: number }
+  readonly process?: { readonly pidfd: number; readonly uid: number; readonly peer: OpenPeer }
   readonly run?: UnitRun
 }
 
@@ -60,6 +60,7 @@ export class Instances {
   readonly #limits: InstanceLimits
   readonly #holders = new Map<string, Holder>()
   readonly #processesOf = new Map<number, number>()
+  readonly #byPid = new Map<number, Holder>()
   #processes = 0
   #isArmed = false
   #cancel = () => {}
@@ -72,6 +73,12 @@ export class Instances {
 
   get count(): number {
     return this.#holders.size
+  }
+
+  /** What was proved of `pid`, if it is a process that something here hangs on and that lives. */
+  knownProcess(pid: number): OpenPeer | undefined {
+    const known = this.#byPid.get(pid)?.process
+    return known && this.#kernel.isPidfdAlive(known.pidfd) ? known.peer : undefined
   }
 
   /** The peer's process. Owns `peer.pidfd` from here on; throws overloaded or too_many_connections at its limits. */
@@ -92,7 +99,9 @@ export class Instances {
     }
     this.#processes += 1
     this.#processesOf.set(peer.uid, (this.#processesOf.get(peer.uid) ?? 0) + 1)
-    return this.#hold(key, { process: { pidfd: peer.pidfd, uid: peer.uid } })
+    const holder = this.#hold(key, { process: { pidfd: peer.pidfd, uid: peer.uid, peer } })
+    this.#byPid.set(peer.pid, holder)
+    return holder
   }
 
   /** The current run of `unit`; throws attestation_failed when its cgroup cannot be seen. */
@@ -133,6 +142,8 @@ export class Instances {
     if (this.#holders.get(key) !== holder) return
     this.#holders.delete(key)
     if (holder.process) this.#forgetProcess(holder.process)
+    if (holder.process && this.#byPid.get(holder.process.peer.pid) === holder)
+      this.#byPid.delete(holder.process.peer.pid)
     for (const lease of holder.leases.values()) lease.controller.abort(fault)
     holder.leases.clear()
     holder.controller.abort(fault)

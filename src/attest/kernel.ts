@@ -1,6 +1,7 @@
 /** Everything attestation asks of the kernel, in one place, so that tests can answer in its stead. */
 import * as native from '../base/native.ts'
-import { type ProcessFacts, readProcess, readProgramPath } from './proc.ts'
+import type { Cgroup } from './cgroup.ts'
+import { type ProcessFacts, readCgroups, readProcess, readProgramPath } from './proc.ts'
 
 export interface Kernel {
   peerCredentials(fd: number): native.PeerCredentials
@@ -15,7 +16,8 @@ export interface Kernel {
   fileVersion(path: string): string | undefined
   fileAttribute(path: string, name: string): string | undefined
   readProcess(pid: number): ProcessFacts | undefined
+  readCgroups(pid: number): readonly Cgroup[]
   readProgramPath(pid: number): string | undefined
 }
 
-export const systemKernel: Kernel = { ...native, readProcess, readProgramPath }
+export const systemKernel: Kernel = { ...native, readProcess, readCgroups, readProgramPath }

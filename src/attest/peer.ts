@@ -27,6 +27,8 @@ export interface PeerOptions {
   readonly kernel: Kernel
   /** Refuse callers rather than attest them without SO_PEERPIDFD. */
   readonly requirePidfd: boolean
+  /** What was proved of the living process `pid` before, and still holds while its pidfd lives. */
+  readonly known?: (pid: number) => OpenPeer | undefined
   /** Called for each peer that was attested without SO_PEERPIDFD (kernels before 6.5). */
   readonly degraded: () => void
 }
@@ -46,7 +48,7 @@ export function openPeer(fd: number, options: PeerOptions): OpenPeer {
   const groups = ask(() => kernel.peerGroups(fd))
   const pidfd = ask(() => kernel.peerPidfd(fd))
   const process =
-    pidfd === undefined ? compareProcess(credentials, options) : proveProcess(credentials.pid, pidfd, kernel)
+    pidfd === undefined ? compareProcess(credentials, options) : proveAgain(credentials.pid, pidfd, options)
   return { ...process, ...credentials, groups }
 }
 
@@ -55,6 +57,30 @@ export function openProcess(pid: number, kernel: Kernel): OpenPeer {
   const pidfd = kernel.openPidfd(pid)
   if (pidfd === undefined) throw new Fault('peer_gone', `there is no process ${pid}`)
   return proveProcess(pid, pidfd, kernel)
+}
+
+/**
+ * A process that is known and lives keeps its pid, so its start time and pid namespaces stand; what it may have
+ * changed since, its cgroup and its program, is read again. Half the cost of a connection in a burst.
+ */
+function proveAgain(pid: number, pidfd: number, { kernel, known }: PeerOptions): OpenPeer {
+  const before = known?.(pid)
+  if (!before) return proveProcess(pid, pidfd, kernel)
+  try {
+    const cgroups = kernel.readCgroups(pid)
+    const identity = kernel.fileIdentity(`/proc/${pid}/exe`)
+    const isSame = sameFile(identity, before.program?.identity)
+    const program = isSame ? before.program : readProgram(pid, kernel)
+    if (!kernel.isPidfdAlive(pidfd)) throw new Fault('peer_gone')
+    return { ...before, cgroups, program, pidfd }
+  } catch (error) {
+    kernel.closeFd(pidfd)
+    throw error
+  }
+}
+
+function sameFile(one: FileIdentity | undefined, other: FileIdentity | undefined): boolean {
+  return one?.inode === other?.inode && one?.device === other?.device
 }
 
 /** Reads /proc under the pidfd and asks the pidfd afterwards whether it was still that process; owns it until then. */
@@ -121,6 +147,5 @@ function ask<T>(question: () => T): T {
 export function checkProgram(pid: number, program: Program | undefined, kernel: Kernel): void {
   if (!program) return
   const now = kernel.fileIdentity(`/proc/${pid}/exe`)
-  if (now?.inode !== program.identity.inode || now.device !== program.identity.device)
-    throw new Fault('peer_changed')
+  if (!sameFile(now, program.identity)) throw new Fault('peer_changed')
 }

@@ -21,9 +21,14 @@ const buffer = Buffer.alloc(FILE_LIMIT)
 export function readProcess(pid: number): ProcessFacts | undefined {
   const startTime = parseStartTime(readSmall(`/proc/${pid}/stat`))
   const status = parseStatus(readSmall(`/proc/${pid}/status`))
-  const cgroups = readSmall(`/proc/${pid}/cgroup`)
+  const cgroups = readCgroups(pid)
   if (startTime === undefined || status === undefined) return undefined
-  return { startTime, ...status, cgroups: parseCgroups(cgroups) }
+  return { startTime, ...status, cgroups }
+}
+
+/** Where `pid` is; empty when it has ended or may not be looked at. */
+export function readCgroups(pid: number): readonly Cgroup[] {
+  return parseCgroups(readSmall(`/proc/${pid}/cgroup`))
 }
 
 /** What `exe` of `pid` is called; the caller's mount namespace decides the name, so it is only a hint. */
@@ -56,7 +61,7 @@ function numbers(match: RegExpExecArray | null): readonly number[] {
   return match?.[1]?.match(/\d+/g)?.map(Number) ?? []
 }
 
-/** A file of /proc in one read where it fits; empty when it is not there. */
+/** A file of /proc in one read; empty when it is not there or does not fit. */
 function readSmall(path: string): string {
   let fd: number
   try {
@@ -65,13 +70,9 @@ function readSmall(path: string): string {
     return ''
   }
   try {
-    let length = 0
-    while (length < FILE_LIMIT) {
-      const count = readSync(fd, buffer, length, FILE_LIMIT - length, null)
-      if (count === 0) return buffer.toString('utf8', 0, length)
-      length += count
-    }
-    return ''
+    // The kernel makes such a file whole for one read (seq_file); a full buffer means that there was more.
+    const length = readSync(fd, buffer, 0, FILE_LIMIT, null)
+    return length < FILE_LIMIT ? buffer.toString('utf8', 0, length) : ''
   } catch {
     return ''
   } finally {

@@ -1,5 +1,5 @@
 /** JSON values as `google.protobuf.Struct`, the shape of ValidateJWTSVID's claims. */
-import type { Message } from '../serve/grpc.ts'
+import type { Message } from '../serve/messages.ts'
 
 /** The Struct of a JSON object. */
 export function structOf(value: Readonly<Record<string, unknown>>): Message {

@@ -11,7 +11,8 @@ import type { RuleBook } from '../policy/book.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { Revocations } from '../policy/revocations.ts'
 import type { Caller } from '../serve/caller.ts'
-import type { Handlers, Message, Stream } from '../serve/grpc.ts'
+import type { Handlers, Stream } from '../serve/grpc.ts'
+import type { Message } from '../serve/messages.ts'
 import { formatJwtBundle, formatWitBundle } from '../spiffe/bundle.ts'
 import { idOfTrustDomain, parseSpiffeId } from '../spiffe/id.ts'
 import { verifyJwtSvid } from '../spiffe/jwtsvid.ts'
@@ -78,7 +79,7 @@ function follow(options: WorkloadApiOptions, caller: Caller, stream: Stream, sta
     }
   }
   const stop = options.rotator.watch(push)
-  stream.signal.addEventListener('abort', stop, { once: true })
+  stream.onClose(stop)
   push()
 }
 
@@ -169,7 +170,7 @@ function deliverable(options: WorkloadApiOptions, workload: Workload, kind: Deli
   return entries
 }
 
-function fetchJwt(options: WorkloadApiOptions, caller: Caller, request: Message): Message {
+async function fetchJwt(options: WorkloadApiOptions, caller: Caller, request: Message): Promise<Message> {
   if (!options.jwt) throw new Fault('authority_not_shared')
   const audience = audienceOf(request['audience'])
   const id = textOf(request, 'spiffe_id')
@@ -186,7 +187,7 @@ function fetchJwt(options: WorkloadApiOptions, caller: Caller, request: Message)
       svid: options.svids.jwt(entry, audience),
       hint: hintOf(entries, index),
     }))
-    options.audit.commit()
+    await options.audit.settle()
     return { svids }
   } catch (caught) {
     recordRefusal(options, workload, 'deliver.jwt', Fault.from(caught), audience)

@@ -1,6 +1,7 @@
 /** Who is at the other end of one connection, as every door sees it. */
 import type { Workload } from '../attest/workload.ts'
 import { Fault } from '../base/fault.ts'
+import { turn } from '../base/turn.ts'
 
 /** The attested caller of a connection, or the reason why there is none. */
 export interface Caller {
@@ -13,12 +14,16 @@ export interface Caller {
 /** A caller whose attestation succeeded. */
 export function attestedCaller(workload: Workload): Caller {
   const { peer, signal } = workload
+  // Calls that one read brought in were there together: the kernel is asked once for all of them.
+  let checkedIn = -1
   return {
     pid: peer.pid,
     uid: peer.uid,
     workload: () => {
       if (signal.aborted) throw Fault.from(signal.reason, 'lease_ended')
-      peer.check()
+      const now = turn()
+      if (checkedIn !== now) peer.check()
+      checkedIn = now
       return workload
     },
   }

@@ -3,7 +3,8 @@
  * 150 ms of start and 12 MB, so they are loaded by the first call that wants one.
  */
 import { createRequire } from 'node:module'
-import type { MethodDefinition, PackageDefinition, ServiceDefinition } from '@grpc/proto-loader'
+import type { MethodDefinition, ServiceDefinition } from '@grpc/proto-loader'
+import { packageFile } from '../base/package.ts'
 
 type AnyMethod = MethodDefinition<object, object>
 type Implementation = Readonly<Record<string, unknown>>
@@ -21,6 +22,7 @@ interface Loaded {
   readonly handle: Handle
 }
 
+const PROTO_FILES = ['workload.proto', 'holdfast.proto', 'status.proto']
 const UNARY = { requestStream: false, responseStream: false }
 const SERVER_STREAM = { requestStream: false, responseStream: true }
 const TWO_WAY = { requestStream: true, responseStream: true }
@@ -30,14 +32,11 @@ const SERVICES: Readonly<Record<string, Readonly<Record<string, typeof UNARY>>>>
   'grpc.reflection.v1alpha.ServerReflection': { ServerReflectionInfo: TWO_WAY },
 }
 
-/** The services over `definitions`; `names` are those that reflection lists and whose health is SERVING. */
-export function standardServices(
-  definitions: PackageDefinition,
-  names: readonly string[],
-): readonly StandardService[] {
+/** `names` are the services that reflection lists and whose health is SERVING. */
+export function standardServices(names: readonly string[]): readonly StandardService[] {
   let loaded: ReadonlyMap<string, Loaded> | undefined
   const real = (path: string): Loaded => {
-    loaded ??= load(definitions, names)
+    loaded ??= load(names)
     const found = loaded.get(path)
     if (!found) throw new Error(`the packages lack ${path}`)
     return found
@@ -70,8 +69,9 @@ function lateMethod(
   } as AnyMethod
 }
 
-function load(definitions: PackageDefinition, names: readonly string[]): ReadonlyMap<string, Loaded> {
+function load(names: readonly string[]): ReadonlyMap<string, Loaded> {
   const require = createRequire(import.meta.url)
+  const { loadSync } = require('@grpc/proto-loader') as typeof import('@grpc/proto-loader')
   const { ReflectionService } = require('@grpc/reflection') as typeof import('@grpc/reflection')
   const { HealthImplementation } = require('grpc-health-check') as typeof import('grpc-health-check')
   const methods = new Map<string, Loaded>()
@@ -86,6 +86,8 @@ function load(definitions: PackageDefinition, names: readonly string[]): Readonl
   }
   // The package puts a dot before the name of a service that has no package.
   const services = names.map((name) => (name.includes('.') ? name : `.${name}`))
+  const includeDirs = [packageFile('proto')]
+  const definitions = loadSync(PROTO_FILES, { keepCase: true, includeDirs })
   const reflection = new ReflectionService(definitions, { services })
   for (const implementation of Object.values(reflection)) dropDots(implementation)
   reflection.addToServer(collector)

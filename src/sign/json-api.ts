@@ -32,17 +32,21 @@ export function jsonApi(options: JsonApiOptions): Routes {
   }
 }
 
-function signOne(options: JsonApiOptions, { caller, body }: JsonRequest, kind: 'dpop' | 'wpt'): SignedProof {
+async function signOne(
+  options: JsonApiOptions,
+  { caller, body }: JsonRequest,
+  kind: 'dpop' | 'wpt',
+): Promise<SignedProof> {
   const workload = caller.workload()
   options.audit.check()
   try {
     return options.signing.sign(workload, kind === 'dpop' ? parseDpopAsk(body) : parseWptAsk(body))
   } finally {
-    options.audit.commit()
+    await options.audit.settle()
   }
 }
 
-function signMany(options: JsonApiOptions, { caller, body }: JsonRequest): JsonAnswer {
+async function signMany(options: JsonApiOptions, { caller, body }: JsonRequest): Promise<JsonAnswer> {
   const { requests, ...rest } = body
   const unknown = Object.keys(rest)[0]
   if (unknown !== undefined)
@@ -52,7 +56,7 @@ function signMany(options: JsonApiOptions, { caller, body }: JsonRequest): JsonA
   const workload = caller.workload()
   options.audit.check()
   const results = requests.map((item: unknown) => signItem(options, workload, item))
-  options.audit.commit()
+  await options.audit.settle()
   return { results }
 }
 

@@ -5,7 +5,8 @@ import { Fault } from '../base/fault.ts'
 import type { KeyChange, KeyFacts, KeyOwner, Vault } from '../keys/vault.ts'
 import type { Revocations } from '../policy/revocations.ts'
 import type { Caller } from '../serve/caller.ts'
-import type { Handlers, Message, Stream } from '../serve/grpc.ts'
+import type { Handlers, Stream } from '../serve/grpc.ts'
+import type { Message } from '../serve/messages.ts'
 import type { Audit } from '../telemetry/audit.ts'
 import { type Ask, parseDpopAsk, parseWptAsk } from './ask.ts'
 import type { Signing } from './sign.ts'
@@ -29,14 +30,26 @@ const CHANGE: Readonly<Record<KeyChange['change'], string>> = {
 /** The handlers of the service. */
 export function proofApi(options: ProofApiOptions): Handlers {
   return {
-    SignProof: { unary: (caller, request) => signBatch(options, caller, request) },
-    SignProofs: { exchange: (caller, request) => signBatch(options, caller, request) },
+    SignProof: { unary: (caller, request) => signUnary(options, caller, request) },
+    SignProofs: { exchange: (caller, request) => signOnStream(options, caller, request) },
     WatchKeys: { stream: (caller, _request, stream) => watchKeys(options, caller, stream) },
     ListKeys: { unary: (caller) => listKeys(options, caller) },
   }
 }
 
-/** Peer and audit are checked once a message: within it no time passes. */
+async function signUnary(options: ProofApiOptions, caller: Caller, request: Message): Promise<Message> {
+  const answer = signBatch(options, caller, request)
+  await options.audit.settle()
+  return answer
+}
+
+function signOnStream(options: ProofApiOptions, caller: Caller, request: Message): Message {
+  const answer = signBatch(options, caller, request)
+  options.audit.commit()
+  return answer
+}
+
+/** Peer and audit are checked once a message: within it no time passes. The records wait to be written. */
 function signBatch(options: ProofApiOptions, caller: Caller, request: Message): Message {
   const requests = (request['requests'] ?? []) as readonly Message[]
   if (requests.length === 0) throw new Fault('invalid_request', 'requests is empty')
@@ -45,7 +58,6 @@ function signBatch(options: ProofApiOptions, caller: Caller, request: Message): 
   const workload = caller.workload()
   options.audit.check()
   const results = requests.map((item) => signOne(options.signing, workload, item))
-  options.audit.commit()
   return { results }
 }
 
@@ -84,7 +96,7 @@ function watchKeys(options: ProofApiOptions, caller: Caller, stream: Stream): vo
   const { vault } = options
   const owners = ownersOf(caller.workload(), options.revocations)
   const stopWatching = options.watch(() => endUnlessEntitled(options, caller, stream))
-  stream.signal.addEventListener('abort', stopWatching, { once: true })
+  stream.onClose(stopWatching)
   const all = () =>
     owners.flatMap((owner) =>
       vault.list(owner).map((key) => ({ change: stateOf(key), key: keyMessage(owner, key) })),
@@ -96,7 +108,7 @@ function watchKeys(options: ProofApiOptions, caller: Caller, stream: Stream): vo
       const lost = change === 'lost' ? [{ change: CHANGE[change], key: keyMessage(owner, key) }] : []
       stream.send({ epoch: vault.epoch, changes: [...lost, ...all()] })
     })
-    stream.signal.addEventListener('abort', stop, { once: true })
+    stream.onClose(stop)
   }
 }
 

@@ -70,6 +70,8 @@ export interface Audit {
   append(facts: AuditFacts): void
   /** Writes what was appended; throws audit_unavailable when it could not and policy says `refuse`. */
   commit(): void
+  /** As commit, once for everything that is appended in this turn of the event loop; rejects with audit_unavailable. */
+  settle(): Promise<void>
   /** Throws audit_unavailable when the last write failed and policy says `refuse`: nothing new may be signed. */
   check(): void
   /** Each record as it is written, without the chain's members, until the returned function is called. */

@@ -19,6 +19,8 @@ export interface BenchAgent {
   readonly socket: string
   /** performance.now() at spawn. */
   readonly startedAt: number
+  /** Throws when it has ended by itself. */
+  check(): void
   /** CPU µs so far. */
   cpu(): number
   residentMb(): number
@@ -57,6 +59,9 @@ export function spawnAgent(options: BenchAgentOptions = {}): BenchAgent {
     pid,
     socket: join(base, 'run', 'public', 'workload.sock'),
     startedAt,
+    check: () => {
+      if (child.exitCode !== null) throw new Error('the agent has ended; see above')
+    },
     cpu: () => cpuMicros(pid),
     residentMb: () => residentMb(pid),
     changeHint: (hint) => {
@@ -75,6 +80,7 @@ export function spawnAgent(options: BenchAgentOptions = {}): BenchAgent {
 export async function startAgent(options: BenchAgentOptions = {}): Promise<BenchAgent> {
   const agent = spawnAgent(options)
   while (!existsSync(agent.socket)) {
+    agent.check()
     if (performance.now() - agent.startedAt > READY_WITHIN) throw new Error('the agent has not started')
     await wait(10)
   }

@@ -1,6 +1,9 @@
-/** FetchX509SVID by HTTP/2 alone: thousands of callers on one machine must not cost more than what they measure. */
-import { type ClientHttp2Session, connect } from 'node:http2'
-import { connect as connectSocket } from 'node:net'
+/**
+ * FetchX509SVID with frames made beforehand (RFC 9113): thousands of callers on the agent's own machine must not cost
+ * more than what they measure, and a burst must arrive as one.
+ */
+import { connect } from 'node:net'
+import { blockOf, FLAG, FRAME, frame, opening } from '../support/h2.ts'
 
 export interface FetchOptions {
   readonly socket: string
@@ -10,43 +13,75 @@ export interface FetchOptions {
   readonly onEnd?: () => void
 }
 
-const PATH = '/SpiffeWorkloadAPI/FetchX509SVID'
-const FRAME_HEAD = 5
-const EMPTY_MESSAGE = Buffer.alloc(FRAME_HEAD)
+const HEAD = 9
+const MESSAGE_HEAD = 5
+const ACK = 1
+const STREAM = 1
+const INITIAL_WINDOW = 4
+
+const REQUEST = Buffer.concat([
+  opening([[INITIAL_WINDOW, 65_535]]),
+  frame(
+    FRAME.headers,
+    FLAG.endHeaders,
+    STREAM,
+    await blockOf({
+      ':method': 'POST',
+      ':path': '/SpiffeWorkloadAPI/FetchX509SVID',
+      'content-type': 'application/grpc',
+      te: 'trailers',
+      'workload.spiffe.io': 'true',
+    }),
+  ),
+  frame(FRAME.data, FLAG.endStream, STREAM, Buffer.alloc(MESSAGE_HEAD)),
+])
+const SETTINGS_ACK = frame(FRAME.settings, ACK, 0)
 
 /** Opens a connection and a stream on it; the returned function closes the connection. */
-export function openFetch({ socket, onMessage, onEnd = () => {} }: FetchOptions): () => void {
-  const session: ClientHttp2Session = connect('http://localhost', {
-    createConnection: () => connectSocket(socket),
-  })
-  session.on('error', () => {})
-  session.once('close', onEnd)
-  const stream = session.request({
-    ':method': 'POST',
-    ':path': PATH,
-    'content-type': 'application/grpc',
-    te: 'trailers',
-    'workload.spiffe.io': 'true',
-  })
-  stream.on('error', () => {})
-  stream.once('end', () => session.destroy())
-  countMessages(stream, onMessage)
-  stream.end(EMPTY_MESSAGE)
-  return () => session.destroy()
+export function openFetch({ socket: path, onMessage, onEnd = () => {} }: FetchOptions): () => void {
+  const socket = connect(path)
+  const count = messageCounter(onMessage)
+  socket.on('error', () => {})
+  socket.once('close', onEnd)
+  socket.on(
+    'data',
+    pieces(
+      HEAD,
+      (bytes) => bytes.readUIntBE(0, 3),
+      (head, payload) => {
+        const [type, flags] = [head[3], head[4] ?? 0]
+        if (type === FRAME.data) count(payload)
+        else if (type === FRAME.settings && (flags & ACK) === 0) socket.write(SETTINGS_ACK)
+        else if (type === FRAME.headers && (flags & FLAG.endStream) !== 0) socket.destroy()
+      },
+    ),
+  )
+  socket.write(REQUEST)
+  return () => socket.destroy()
 }
 
-/** gRPC frames a message by a flag and four bytes of length; one may come in several pieces. */
-function countMessages(stream: NodeJS.ReadableStream, onMessage: () => void): void {
+/** gRPC puts a flag and four bytes of length before a message; one may come in several frames. */
+function messageCounter(onMessage: () => void): (payload: Buffer) => void {
+  return pieces(MESSAGE_HEAD, (bytes) => bytes.readUInt32BE(1), onMessage)
+}
+
+/** Cuts a stream of chunks into pieces of a head of `size` bytes and as many more as it says. */
+function pieces(
+  size: number,
+  lengthOf: (bytes: Buffer) => number,
+  take: (head: Buffer, payload: Buffer) => void,
+): (chunk: Buffer) => void {
   let rest: Buffer = Buffer.alloc(0)
-  stream.on('data', (chunk: Buffer) => {
+  return (chunk) => {
     rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
-    while (rest.length >= FRAME_HEAD) {
-      const length = FRAME_HEAD + rest.readUInt32BE(1)
-      if (rest.length < length) return
-      rest = rest.subarray(length)
-      onMessage()
+    while (rest.length >= size) {
+      const end = size + lengthOf(rest)
+      if (rest.length < end) return
+      const [head, payload] = [rest.subarray(0, size), rest.subarray(size, end)]
+      rest = rest.subarray(end)
+      take(head, payload)
     }
-  })
+  }
 }
 
 /** One whole visit: connect, first SVID, close; false when there was no SVID to have. */

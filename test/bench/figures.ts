@@ -61,6 +61,8 @@ export interface Measured {
   readonly own?: number
   readonly peer?: number
   readonly of?: string
+  /** What the same call costs on bare grpc-js in the same run, in the figure's unit: how fast this machine is. */
+  readonly floor?: number
   readonly note?: string
 }
 

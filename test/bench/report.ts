@@ -17,9 +17,10 @@ export function rowText(measured: Measured): string {
   const value = measured.value === undefined ? 'none' : `${rounded(measured.value)}${UNITS[unit]}`
   const limit = `${bound === 'at_least' ? '≥' : '≤'} ${target}${UNITS[unit]}`
   const verdict = { true: 'met', false: 'missed', undefined: 'skipped' }[String(isMet(measured))] ?? ''
-  const { own, peer, of, note } = measured
+  const { own, peer, of, floor, note } = measured
   const beside = own !== undefined && peer !== undefined ? ` (${rounded(own)} to ${rounded(peer)} ${of})` : ''
-  return row(measured.name, value, limit, verdict, `${says}${beside}${note ? `; ${note}` : ''}`)
+  const bare = floor === undefined ? '' : ` (bare grpc-js ${rounded(floor)})`
+  return row(measured.name, value, limit, verdict, `${says}${beside}${bare}${note ? `; ${note}` : ''}`)
 }
 
 function row(name: string, value: string, target: string, verdict: string, says: string): string {
@@ -28,12 +29,22 @@ function row(name: string, value: string, target: string, verdict: string, says:
 
 /** One line of JSON. */
 export function jsonLine(measured: Measured): string {
-  const { name, value, own, peer, of, note } = measured
+  const { name, value, own, peer, of, floor, note } = measured
   const { unit, bound, target } = FIGURES[name]
   const found = value === undefined ? null : rounded(value)
   const met = isMet(measured) ?? null
   const beside = own === undefined || peer === undefined ? {} : { own: rounded(own), peer: rounded(peer), of }
-  return JSON.stringify({ name, value: found, unit, target, bound, met, ...beside, note })
+  return JSON.stringify({
+    name,
+    value: found,
+    unit,
+    target,
+    bound,
+    met,
+    ...beside,
+    floor: floor && rounded(floor),
+    note,
+  })
 }
 
 /** Three digits that mean something. */

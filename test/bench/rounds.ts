@@ -17,6 +17,8 @@ export interface Sample {
 export interface Way {
   readonly call: () => Promise<unknown> | unknown
   readonly inFlight: number
+  /** The process whose CPU is watched instead of that of the options. */
+  readonly pid?: number
   /** Operations a call; 1 when absent. */
   readonly size?: number
 }
@@ -40,9 +42,9 @@ export async function takeTurns<K extends string>(
 ): Promise<Readonly<Record<K, readonly Sample[]>>> {
   const names = Object.keys(ways) as K[]
   const samples = Object.fromEntries(names.map((name) => [name, [] as Sample[]])) as Record<K, Sample[]>
-  for (const name of names) await warm(ways[name], pid, length)
+  for (const name of names) await warm(ways[name], ways[name].pid ?? pid, length)
   for (let round = 0; round < rounds; round++)
-    for (const name of names) samples[name].push(await runRound(ways[name], pid, length))
+    for (const name of names) samples[name].push(await runRound(ways[name], ways[name].pid ?? pid, length))
   return samples
 }
 

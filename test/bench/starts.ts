@@ -44,6 +44,7 @@ async function start(entries: number, idle = 0): Promise<Start> {
   const agent = spawnAgent({ entries })
   try {
     while (!(await visit(agent.socket))) {
+      agent.check()
       if (performance.now() - agent.startedAt > WITHIN) throw new Error('the agent has not started')
       await wait(LOOK_EVERY)
     }

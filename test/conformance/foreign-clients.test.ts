@@ -49,7 +49,7 @@ function shownSvids(client: ForeignClient, more: Readonly<Record<string, object>
   )
 }
 
-describe.each(CLIENTS)('$name', (client) => {
+describe.each(CLIENTS.map((client) => [client.name, client] as const))('%s', (_name, client) => {
   const missing = missingTool(client)
   if (missing) console.warn(`SKIPPED: ${client.name} needs ${missing}; .ci/tools installs it`)
   const test = it.skipIf(missing !== undefined)

@@ -253,12 +253,6 @@ describe('HTTP/1.1', () => {
       400,
       'invalid_request',
     ],
-    [
-      'bytes that are no UTF-8',
-      post(Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d])),
-      400,
-      'invalid_request',
-    ],
   ] as const)('refuses %s', async (_what, bytes, status, reason) => {
     const answer = await ask(agent.socket, bytes)
     expect(answer.status).toBe(status)
@@ -298,6 +292,13 @@ describe('HTTP/1.1', () => {
       'error',
       'error',
     ])
+  })
+
+  it('refuses bytes that are no UTF-8, where a repaired text would do', async () => {
+    const bytes = Buffer.from(JSON.stringify({ ...PROOF, nonce: 'x' }))
+    bytes[bytes.indexOf('GET')] = 0xff
+    const { status, body } = await ask(agent.socket, post(bytes))
+    expect({ status, message: body.error.message }).toEqual({ status: 400, message: 'the body is not UTF-8' })
   })
 
   it('does not take what is left of a refused body for the next request', async () => {
@@ -397,6 +398,30 @@ describe('limits', () => {
     }
     await until('no descriptor to be left', () => descriptors() <= before + 2)
     expect((await call(agent.socket, 'GET', '/v1/identity')).status).toBe(200)
+  })
+
+  it('keeps nothing of connections that a living caller closed', async () => {
+    await using agent = await startAgent({
+      config: (config) => ({ ...config, ops: { listen: { host: '127.0.0.1', port: 0 } } }),
+    })
+    const attested = async () => {
+      const text = await (await fetch(`http://127.0.0.1:${agent.daemon.opsPort}/metrics`)).text()
+      return /^holdfast_connections (\d+)$/m.exec(text)?.[1]
+    }
+    await call(agent.socket, 'GET', '/v1/identity')
+    await attested()
+    const before = await until('a quiet agent', () =>
+      connectionsOf(agent) === 0 ? descriptors() : undefined,
+    )
+    for (const bytes of ['', 'G', GET, HELLO]) {
+      for (let index = 0; index < 100; index++) {
+        using wire = await openWire(agent.socket)
+        await wire.write(bytes)
+      }
+    }
+    await until('the connections to be gone', () => connectionsOf(agent) === 0)
+    await until('no descriptor to be left', () => descriptors() <= before + 2)
+    await until('no caller to be left', async () => (await attested()) === '0')
   })
 
   asRoot('refuses the flooder at its limit, and serves another uid all the while', async () => {

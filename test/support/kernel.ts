@@ -120,6 +120,10 @@ export class FakeKernel implements Kernel {
     return undefined
   }
 
+  readCgroups(pid: number) {
+    return this.readProcess(pid)?.cgroups ?? []
+  }
+
   readProcess(pid: number): ProcessFacts | undefined {
     this.onRead(pid)
     const process = this.processes.get(pid)

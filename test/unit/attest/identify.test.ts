@@ -273,3 +273,42 @@ it('lets thousands listen to one lease without a warning', () => {
   expect(warn).not.toHaveBeenCalled()
   warn.mockRestore()
 })
+
+describe('a process that is known already', () => {
+  it('is read again as far as it may have changed: its cgroup, its program', () => {
+    const process = kernel.start(42)
+    expect(names(attest(process))).toEqual(['web', 'app'])
+    process.cgroup = `0::/docker/${'ab'.repeat(32)}`
+    expect(attest(process).selectors).toEqual([])
+    process.cgroup = '0::/'
+    process.program = '/bin/other'
+    kernel.addFile('/bin/other')
+    expect(names(attest(process))).toEqual(['web'])
+  })
+
+  it('is another one when its pid is: nothing of the first is taken over', () => {
+    const first = kernel.start(42)
+    const held = attest(first)
+    kernel.end(first)
+    const second = kernel.start(42, { startTime: '4300', uid: 2000 })
+    const other = attest(second)
+    expect(other.peer.process.key).not.toBe(held.peer.process.key)
+    expect(names(other)).toEqual(['app', 'other'])
+    clock.advance(250)
+    expect(held.signal.aborted).toBe(true)
+  })
+
+  it('is gone when it ends while it is looked at', () => {
+    const process = kernel.start(42)
+    attest(process)
+    kernel.onRead = () => kernel.end(process)
+    expect(faultOf(() => attest(process))).toBe('peer_gone')
+  })
+
+  it('may have another uid on a new connection: the kernel says so for each', () => {
+    const process = kernel.start(42)
+    attest(process)
+    process.uid = 2000
+    expect(names(attest(process))).toEqual(['app', 'other'])
+  })
+})

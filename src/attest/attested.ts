@@ -37,7 +37,7 @@ export interface LeaseFilter {
 }
 
 /** What a caller is made of. */
-export interface CallerParts {
+export interface AttestedParts {
   readonly peer: OpenPeer
   readonly holder: Holder
   readonly selectors: readonly Selector[]
@@ -63,9 +63,9 @@ const FAILURES: Readonly<Record<HashFailure, string>> = {
 }
 
 /** See AttestedWorkload. States: open, with or without a hash under way; ended, which is for good. */
-export class Caller implements AttestedWorkload {
+export class Attested implements AttestedWorkload {
   readonly peer: Peer
-  readonly #parts: CallerParts
+  readonly #parts: AttestedParts
   readonly #controller = makeController()
   readonly #watchers = new Set<(entries: readonly Entry[]) => void>()
   readonly #entryControllers = new Map<SpiffeId, AbortController>()
@@ -77,7 +77,7 @@ export class Caller implements AttestedWorkload {
   #hash: ProgramHash | 'pending' | undefined
   #ready: Promise<void> | undefined
 
-  constructor(parts: CallerParts) {
+  constructor(parts: AttestedParts) {
     this.#parts = parts
     this.#selectors = new Set(parts.selectors)
     const { pid, uid, gid, groups } = parts.peer
