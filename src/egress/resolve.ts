@@ -16,6 +16,8 @@ export interface ResolverOptions {
   readonly clock: Clock
   readonly lookUp?: LookUp
   readonly own?: () => readonly string[]
+  /** How long an answer is used. */
+  readonly keep?: Millis
 }
 
 interface Known {
@@ -35,12 +37,14 @@ export class Resolver {
   readonly #clock: Clock
   readonly #lookUp: LookUp
   readonly #own: () => readonly string[]
+  readonly #keep: Millis
   readonly #known = new Map<string, Known>()
 
   constructor(options: ResolverOptions) {
     this.#clock = options.clock
     this.#lookUp = options.lookUp ?? lookUpFullName
     this.#own = options.own ?? ownAddresses
+    this.#keep = Math.min(options.keep ?? KEEP, KEEP)
   }
 
   /**
@@ -68,7 +72,7 @@ export class Resolver {
     if (known && now < known.until) return known.addresses
     const addresses = this.#ask(host)
     this.#known.delete(host)
-    this.#known.set(host, { addresses, until: now + KEEP })
+    this.#known.set(host, { addresses, until: now + this.#keep })
     const [oldest] = this.#known.keys()
     if (this.#known.size > NAMES_LIMIT && oldest !== undefined) this.#known.delete(oldest)
     addresses.catch(() => {

@@ -8,7 +8,18 @@ import { purposeOf } from './sign.ts'
 export function withdrawKeys(vault: Vault, book: RuleBook): number {
   const ids = new Set<string>(book.entries.map((entry) => entry.spiffeId))
   const purposes = new Set([...book.targets.values()].flatMap(purposesOf))
-  return vault.retain((spiffeId, purpose) => ids.has(spiffeId) && purposes.has(purpose))
+  const clients = new Set([...book.targets.values()].flatMap(clientsOf))
+  return vault.retain((owner, purpose) =>
+    purpose.startsWith('client:')
+      ? clients.has(`${owner} ${purpose}`)
+      : ids.has(owner) && purposes.has(purpose),
+  )
+}
+
+/** The node's keys of OAuth clients: owner and purpose. */
+function clientsOf({ identity }: Target): readonly string[] {
+  const { client, issuer } = identity?.server ?? {}
+  return client?.method === 'private_key_jwt' ? [`client:${client.clientId} client:${issuer}`] : []
 }
 
 function purposesOf(target: Target): readonly string[] {

@@ -132,6 +132,7 @@ function clientOf(client: IssuerClient): Record<string, unknown> {
     grant_types: ['client_credentials'],
     response_types: [],
     redirect_uris: [],
+    id_token_signed_response_alg: 'ES256',
     dpop_bound_access_tokens: !bearer,
     ...(scopes.length > 0 ? { scope: scopes.join(' ') } : {}),
     ...(jwks

@@ -1,0 +1,122 @@
+/**
+ * What the agent checks of a token that it was issued: bound to the key that asked, no longer and no wider than policy
+ * states. The signature is the business of whoever takes the token; the answer came from the server itself.
+ */
+import type { Seconds } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import type { Jkt } from '../proof/signer.ts'
+import { parseJws } from '../spiffe/jws.ts'
+import { unavailable } from './issuer-http.ts'
+
+/** The answer of a token endpoint (RFC 6749 s.5.1), as far as it matters. */
+export interface Issued {
+  readonly accessToken: string
+  readonly tokenType: string
+  readonly expiresIn: number | undefined
+  readonly scope: string | undefined
+}
+
+/** What the token has to be. */
+export interface Wanted {
+  readonly issuer: string
+  /** Absent: a bearer token, under an exception of security. */
+  readonly jkt: Jkt | undefined
+  readonly maxTtl: Seconds
+  readonly scopes: readonly string[]
+  readonly resource: string | undefined
+  readonly now: Seconds
+  /** How far the server's clock may be off. */
+  readonly skew: Seconds
+}
+
+type Claims = Readonly<Record<string, unknown>>
+
+const TOKEN_LIMIT = 16 * 1024
+// RFC 6750 s.2.1, RFC 9449 s.7.1: what an Authorization header can carry.
+const TOKEN68 = /^[A-Za-z0-9._~+/-]+=*$/
+
+/**
+ * When the token ends, by this node's clock. Throws issued_unbound, issued_too_long, issued_too_wide, and
+ * issuer_unavailable for an answer that is none.
+ */
+export function checkIssued(issued: Issued, wanted: Wanted): Seconds {
+  const { accessToken } = issued
+  if (accessToken.length > TOKEN_LIMIT || !TOKEN68.test(accessToken))
+    throw unavailable('issues a token that no header can carry')
+  const claims = parseJws(accessToken)?.payload
+  checkBinding(issued, claims, wanted)
+  checkIssuer(claims, wanted)
+  checkScope(issued, claims, wanted)
+  checkAudience(claims, wanted)
+  return checkLife(issued, claims, wanted)
+}
+
+/** RFC 9449 s.5, s.6.1: the type says it, and a token that can be read shows it. */
+function checkBinding({ tokenType }: Issued, claims: Claims | undefined, { jkt }: Wanted): void {
+  const type = tokenType.toLowerCase()
+  if (jkt === undefined) {
+    if (type !== 'bearer') throw new Fault('issued_unbound', 'the issued token is no bearer token')
+    return
+  }
+  if (type !== 'dpop')
+    throw new Fault('issued_unbound', 'the issued token is a bearer token, wanted token_type DPoP')
+  if (claims === undefined) return
+  const cnf = claims['cnf']
+  const bound = typeof cnf === 'object' && cnf !== null && 'jkt' in cnf ? cnf.jkt : undefined
+  if (bound === undefined) throw new Fault('issued_unbound', 'the issued token has no cnf.jkt')
+  if (bound !== jkt) throw new Fault('issued_unbound', 'the issued token is bound to another key')
+}
+
+/** RFC 9068 s.2.2: a token of another issuer has been mixed up, or passed on. */
+function checkIssuer(claims: Claims | undefined, { issuer }: Wanted): void {
+  if (claims?.['iss'] !== undefined && claims['iss'] !== issuer)
+    throw unavailable('issues a token that names another issuer')
+}
+
+/** RFC 6749 s.3.3: a scope that is not there is the one that was asked for. */
+function checkScope({ scope }: Issued, claims: Claims | undefined, wanted: Wanted): void {
+  const inToken = claims?.['scope']
+  for (const text of [scope, inToken]) {
+    if (text === undefined) continue
+    const list = typeof text === 'string' ? text.split(' ') : Array.isArray(text) ? text.map(String) : ['']
+    const further = list.filter((name) => name !== '' && !wanted.scopes.includes(name)).length
+    if (further > 0)
+      throw new Fault(
+        'issued_too_wide',
+        `the issued token has ${further} scopes that the target does not state`,
+      )
+  }
+}
+
+/** RFC 8707 s.2, RFC 9068 s.3: a token for a resource is for that one only. */
+function checkAudience(claims: Claims | undefined, { resource }: Wanted): void {
+  if (claims === undefined || resource === undefined) return
+  const aud = claims['aud']
+  const list: readonly unknown[] = Array.isArray(aud) ? aud : [aud]
+  if (list.length === 0 || list.some((one) => one !== resource))
+    throw new Fault(
+      'issued_too_wide',
+      'the issued token is for another audience than the resource of the target',
+    )
+}
+
+/** `expires_in` counts from now; `exp` is by the server's clock, so its distance from `iat` counts too. */
+function checkLife({ expiresIn }: Issued, claims: Claims | undefined, wanted: Wanted): Seconds {
+  const { now, maxTtl, skew } = wanted
+  const [exp, iat] = [dateOf(claims?.['exp']), dateOf(claims?.['iat'])]
+  if (expiresIn === undefined && exp === undefined)
+    throw new Fault('issued_too_long', 'the issued token does not say when it ends: no expires_in, no exp')
+  const life = Math.max(expiresIn ?? 0, exp !== undefined && iat !== undefined ? exp - iat : 0)
+  const left = (exp ?? now) - now
+  if (life > maxTtl || left > maxTtl + skew) {
+    const longest = Math.floor(Math.max(life, left))
+    throw new Fault('issued_too_long', `the issued token lives ${longest} s, allowed are ${maxTtl} s`)
+  }
+  const expires = Math.min(exp ?? Number.POSITIVE_INFINITY, now + Math.min(expiresIn ?? maxTtl, maxTtl))
+  if (expires <= now) throw unavailable('issues a token that has ended by the clock of this node')
+  return expires
+}
+
+function dateOf(value: unknown): number | undefined {
+  return typeof value === 'number' && Number.isFinite(value) ? value : undefined
+}

@@ -1,0 +1,161 @@
+/**
+ * One request to an authorization server: over TLS that is verified, bounded in time and size, never redirected. What
+ * goes wrong is issuer_unavailable with its cause.
+ */
+import { type IncomingMessage, request } from 'node:http'
+import type { Socket } from 'node:net'
+import type { CustomFetchOptions } from 'oauth4webapi'
+import type { Clock, Millis } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import type { ServerPlatform } from '../policy/grant.ts'
+import { type Dialer, placeOf } from './dial.ts'
+import type { RawHeaders } from './headers.ts'
+import type { TlsClient } from './trust.ts'
+
+/** How the server is reached, and the certificate that is shown to it. */
+export interface IssuerRoute {
+  readonly platform: Pick<ServerPlatform, 'tls' | 'addresses'>
+  readonly client: TlsClient | undefined
+  readonly signal: AbortSignal
+}
+
+/** An answer that was read whole. */
+export interface IssuerAnswer {
+  readonly status: number
+  readonly raw: RawHeaders
+  readonly body: string
+}
+
+export interface IssuerHttpOptions {
+  readonly dialer: Dialer
+  readonly clock: Clock
+  /** How long a request may take, connecting included. */
+  readonly timeout: Millis
+}
+
+const BODY_LIMIT = 256 * 1024
+const HEAD_LIMIT = 16 * 1024
+
+type Ask = CustomFetchOptions<string, URLSearchParams | undefined>
+
+/** Requests to authorization servers, each on a connection of its own: they are few, and certificates differ. */
+export class IssuerHttp {
+  readonly #options: IssuerHttpOptions
+
+  constructor(options: IssuerHttpOptions) {
+    this.#options = options
+  }
+
+  /** The answer to `ask`; throws issuer_unavailable, canceled. */
+  async call(
+    url: string,
+    ask: Pick<Ask, 'method' | 'headers' | 'body'>,
+    route: IssuerRoute,
+  ): Promise<IssuerAnswer> {
+    const { clock, timeout } = this.#options
+    const controller = new AbortController()
+    const cancel = clock.after(timeout, () => controller.abort(unavailable('does not answer in time')))
+    const leave = () => controller.abort(new Fault('canceled'))
+    route.signal.addEventListener('abort', leave, { once: true })
+    if (route.signal.aborted) leave()
+    try {
+      return await this.#call(url, ask, { ...route, signal: controller.signal })
+    } catch (error) {
+      throw issuerFault(controller.signal.aborted ? controller.signal.reason : error)
+    } finally {
+      cancel()
+      route.signal.removeEventListener('abort', leave)
+      controller.abort(new Fault('canceled'))
+    }
+  }
+
+  /** The same as `fetch`, as oauth4webapi wants it; `seen` hears of the raw answer. */
+  fetchBy(
+    route: IssuerRoute,
+    seen: (answer: IssuerAnswer) => void = () => {},
+  ): (url: string, ask: Ask) => Promise<Response> {
+    return async (url, ask) => {
+      const answer = await this.call(url, ask, route)
+      seen(answer)
+      return responseOf(answer)
+    }
+  }
+
+  async #call(
+    url: string,
+    ask: Pick<Ask, 'method' | 'headers' | 'body'>,
+    route: IssuerRoute,
+  ): Promise<IssuerAnswer> {
+    const { origin, protocol, host, pathname, search } = new URL(url)
+    if (protocol !== 'https:') throw unavailable('is not an https server')
+    const { platform, client, signal } = route
+    const socket = await this.#options.dialer.dialTls({
+      ...placeOf(origin),
+      ...platform,
+      client,
+      signal,
+      alpn: ['http/1.1'],
+    })
+    const close = () => socket.destroy()
+    signal.addEventListener('abort', close, { once: true })
+    const body = ask.body === undefined ? undefined : Buffer.from(String(ask.body))
+    const length = body ? { 'content-length': String(body.length) } : {}
+    const headers = { ...ask.headers, host, connection: 'close', ...length }
+    const answer = await send(socket, { method: ask.method, path: pathname + search, headers }, body)
+    if (answer.status >= 300 && answer.status < 400)
+      throw unavailable('answers with a redirect, which is not followed')
+    return answer
+  }
+}
+
+interface Head {
+  readonly method: string
+  readonly path: string
+  readonly headers: Readonly<Record<string, string>>
+}
+
+function send(socket: Socket, head: Head, body: Buffer | undefined): Promise<IssuerAnswer> {
+  return new Promise((resolve, reject) => {
+    const cutOff = () => reject(unavailable('cuts its answer off'))
+    const outgoing = request({ ...head, maxHeaderSize: HEAD_LIMIT, createConnection: () => socket })
+    outgoing.on('error', cutOff).on('close', cutOff)
+    outgoing.on('response', (response) => readWhole(response).then(resolve, reject))
+    outgoing.end(body)
+  })
+}
+
+async function readWhole(response: IncomingMessage): Promise<IssuerAnswer> {
+  const chunks: Buffer[] = []
+  let size = 0
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    size += chunk.length
+    if (size > BODY_LIMIT) throw unavailable(`answers with over ${BODY_LIMIT} bytes`)
+    chunks.push(chunk)
+  }
+  if (!response.complete) throw unavailable('cuts its answer off')
+  const { statusCode: status = 0, rawHeaders: raw } = response
+  return { status, raw, body: Buffer.concat(chunks).toString('utf8') }
+}
+
+function responseOf({ status, raw, body }: IssuerAnswer): Response {
+  if (status < 200 || status > 599) throw unavailable(`answers with status ${status}`)
+  const headers = new Headers()
+  for (let at = 0; at + 1 < raw.length; at += 2) headers.append(raw[at] ?? '', raw[at + 1] ?? '')
+  return new Response(status === 204 || status === 205 ? null : body, { status, headers })
+}
+
+/** Faults of connecting keep their words and their owner: the platform has to act on them. */
+function issuerFault(caught: unknown): Fault {
+  if (!(caught instanceof Fault))
+    return new Fault('issuer_unavailable', 'the authorization server cuts its answer off', { cause: caught })
+  const { reason, message, action, owner } = caught
+  if (reason === 'upstream_unavailable' || reason === 'upstream_address' || reason === 'upstream_tls')
+    return new Fault('issuer_unavailable', `the authorization server: ${message}`, { action, owner })
+  return caught
+}
+
+export function unavailable(what: string, retryAfterSeconds?: number): Fault {
+  return new Fault('issuer_unavailable', `the authorization server ${what}`, {
+    ...(retryAfterSeconds === undefined ? {} : { retryAfterSeconds }),
+  })
+}

@@ -1,0 +1,84 @@
+/**
+ * Tokens that are given back (RFC 7009): those of leases that ended and those that were issued wrongly. Best effort:
+ * a bounded queue, one try each; what counts is that no token is used again and that it ends soon by itself.
+ */
+import { customFetch, revocationRequest } from 'oauth4webapi'
+import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import type { Live } from '../base/live.ts'
+import type { Secret } from '../base/secret.ts'
+import type { RuleBook } from '../policy/book.ts'
+import type { ClientAuths } from './client-auth.ts'
+import { Gate } from './gate.ts'
+import { refusalOf } from './issuer-error.ts'
+import type { IssuerAnswer, IssuerHttp } from './issuer-http.ts'
+import type { Metadata } from './metadata.ts'
+import type { TokenNeed } from './token-request.ts'
+
+export interface RevokerOptions {
+  readonly http: IssuerHttp
+  readonly metadata: Metadata
+  readonly clients: ClientAuths
+  readonly book: Live<RuleBook>
+  readonly clock: Clock
+  /** Hears of each try. */
+  readonly onRevoked: (fault: Fault | undefined) => void
+}
+
+const QUEUE_LIMIT = 1_024
+const AT_ONCE = 2
+/** What ends before a request would reach the server needs none. */
+const WORTH: Seconds = 3
+
+/** Gives tokens back to their servers. */
+export class Revoker {
+  readonly #options: RevokerOptions
+  readonly #gate = new Gate(AT_ONCE)
+  readonly #controller = new AbortController()
+  #queued = 0
+
+  constructor(options: RevokerOptions) {
+    this.#options = options
+  }
+
+  /** Gives `token` back some time soon; forgets it when the queue is full or `expires` is near. */
+  add(need: TokenNeed, token: Secret<string>, expires: Seconds): void {
+    const { signal } = this.#controller
+    if (signal.aborted || this.#queued >= QUEUE_LIMIT) return
+    if (expires - nowSeconds(this.#options.clock) < WORTH) return
+    this.#queued += 1
+    this.#gate
+      .run('renewal', signal, () => this.#revoke(need, token, signal))
+      .then(
+        (isDone) => (isDone ? this.#options.onRevoked(undefined) : undefined),
+        (error: unknown) => this.#options.onRevoked(Fault.from(error, 'issuer_unavailable')),
+      )
+      .finally(() => {
+        this.#queued -= 1
+      })
+  }
+
+  stop(): void {
+    this.#controller.abort(new Fault('draining'))
+  }
+
+  /** Whether the server has an endpoint for it and took it back. */
+  async #revoke(need: TokenNeed, token: Secret<string>, signal: AbortSignal): Promise<boolean> {
+    const { http, metadata, clients, book, clock } = this.#options
+    const { server } = need
+    const { clientId, auth, tls } = clients.authenticate(need)
+    const route = { platform: book.get().serverTls(server.issuer), client: tls, signal }
+    const endpoint = await metadata.revocationEndpoint(server, route)
+    if (endpoint === undefined) return false
+    let answer: IssuerAnswer | undefined
+    const as = { issuer: server.issuer, revocation_endpoint: endpoint }
+    await revocationRequest(as, { client_id: clientId }, auth, token.reveal(), {
+      additionalParameters: { token_type_hint: 'access_token' },
+      [customFetch]: http.fetchBy(route, (seen) => {
+        answer = seen
+      }),
+    })
+    if (answer?.status !== 200 && answer) throw refusalOf(answer, nowSeconds(clock))
+    return true
+  }
+}

@@ -1,0 +1,328 @@
+/**
+ * The tokens of this node: one request at a time for each, renewed early while they are used, forgotten when their key,
+ * lease or policy goes. No token is ever part of a key, a record or a Fault.
+ */
+import type { Clock, Seconds } from '../base/clock.ts'
+import { nowSeconds } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import type { Live } from '../base/live.ts'
+import type { Vault } from '../keys/vault.ts'
+import type { RuleBook } from '../policy/book.ts'
+import { purposeOf } from '../sign/sign.ts'
+import { Flight } from './flight.ts'
+import { Gate, type Urgency } from './gate.ts'
+import type { Revoker } from './revoke.ts'
+import { Setbacks } from './setbacks.ts'
+import type { TokenNeed, TokenRequests } from './token-request.ts'
+import type { BoundToken, TokenAsk, Tokens } from './tokens.ts'
+
+export interface TokenCacheOptions {
+  readonly requests: Pick<TokenRequests, 'request'>
+  readonly revoker: Pick<Revoker, 'add' | 'stop'>
+  readonly vault: Vault
+  readonly book: Live<RuleBook>
+  readonly clock: Clock
+  /** How long before its end a token is renewed; a third of its life when that is less. */
+  readonly renewBefore: Seconds
+  /** Most tokens kept. */
+  readonly limit: number
+  readonly random?: () => number
+  /** Hears of each token handed out or renewed, and of each failure. */
+  readonly onToken: (kind: 'issued' | 'renewed' | 'reused', fault: Fault | undefined) => void
+}
+
+interface Held {
+  readonly token: BoundToken
+  readonly life: Seconds
+}
+
+/** One kind of token. States: empty -> under way -> held -> (under way and held) -> ...; gone from any. */
+interface Slot {
+  readonly key: string
+  readonly need: TokenNeed
+  held: Held | undefined
+  flight: Flight<BoundToken> | undefined
+  lastUsed: Seconds
+  cancelRenewal: () => void
+}
+
+/** At most so many requests at one server: a restart must not be a flood. */
+const AT_ONCE = 8
+const SERVERS_LIMIT = 256
+/** A token is handed out with at least this much life. */
+const LEFT: Seconds = 5
+
+/** Why slots go: it decides what callers hear and whether the token is given back. */
+interface Going {
+  readonly fault: Fault
+  readonly giveBack: boolean
+}
+
+/** Keeps tokens. */
+export class TokenCache implements Tokens {
+  readonly #options: TokenCacheOptions
+  readonly #random: () => number
+  /** In order of use. */
+  readonly #slots = new Map<string, Slot>()
+  readonly #gates = new Map<string, Gate>()
+  readonly #servers: Setbacks
+  readonly #refusals: Setbacks
+  readonly #watched = new Set<string>()
+  readonly #unwatch: () => void
+
+  constructor(options: TokenCacheOptions) {
+    const { clock, random = Math.random, book } = options
+    this.#options = options
+    this.#random = random
+    this.#servers = new Setbacks(clock, SERVERS_LIMIT, random)
+    this.#refusals = new Setbacks(clock, options.limit, random)
+    this.#unwatch = book.watch(() =>
+      this.#forget(() => true, { fault: new Fault('canceled'), giveBack: false }),
+    )
+  }
+
+  get count(): number {
+    return this.#slots.size
+  }
+
+  async get(ask: TokenAsk, signal: AbortSignal): Promise<BoundToken> {
+    const need = needOf(ask)
+    const slot = this.#slotOf(need)
+    const now = nowSeconds(this.#options.clock)
+    slot.lastUsed = now
+    if (slot.held && slot.held.token.expires - now >= LEFT) {
+      this.#options.onToken('reused', undefined)
+      return slot.held.token
+    }
+    if (!slot.flight) this.#checkSetbacks(slot)
+    slot.flight ??= this.#fly(slot, 'caller')
+    return await slot.flight.join(signal)
+  }
+
+  drop(filter: Parameters<Tokens['drop']>[0]): number {
+    const { spiffeId, instance, jkt, target } = filter
+    const isWanted = ({ need }: Slot) =>
+      (spiffeId === undefined || spiffeId === need.entry.spiffeId) &&
+      (instance === undefined || instance === need.instance.key) &&
+      (jkt === undefined || jkt === need.signer.jkt) &&
+      (target === undefined || target === need.target.name)
+    return this.#forget(isWanted, { fault: new Fault('revoked'), giveBack: true })
+  }
+
+  stop(): void {
+    this.#unwatch()
+    this.#forget(() => true, { fault: new Fault('draining'), giveBack: false })
+    this.#options.revoker.stop()
+  }
+
+  #slotOf(need: TokenNeed): Slot {
+    if (need.instance.signal.aborted) throw new Fault('lease_ended')
+    const key = this.#keyOf(need)
+    const known = this.#slots.get(key)
+    this.#slots.delete(key)
+    const slot = known ?? {
+      key,
+      need,
+      held: undefined,
+      flight: undefined,
+      lastUsed: 0,
+      cancelRenewal: () => {},
+    }
+    if (!known) this.#makeRoom()
+    this.#slots.set(key, slot)
+    this.#watch(need)
+    return slot
+  }
+
+  /** Everything that may make two tokens differ. */
+  #keyOf({ entry, instance, target, server, signer }: TokenNeed): string {
+    const { identity } = target
+    return JSON.stringify([
+      entry.spiffeId,
+      instance.key,
+      target.name,
+      server.issuer,
+      server.tokenEndpoint,
+      server.client,
+      signer.jkt,
+      identity?.scopes,
+      identity?.resource,
+      identity?.maxTtl,
+      this.#options.book.get().hash,
+    ])
+  }
+
+  /** The token that was used longest ago goes; what somebody waits for stays. */
+  #makeRoom(): void {
+    if (this.#slots.size < this.#options.limit) return
+    for (const slot of this.#slots.values()) {
+      if (slot.flight) continue
+      this.#end(slot)
+      return
+    }
+    throw new Fault('overloaded', `${this.#options.limit} tokens are being fetched`)
+  }
+
+  #checkSetbacks({ key, need }: Slot): void {
+    try {
+      this.#servers.check(need.server.issuer)
+      this.#refusals.check(key)
+    } catch (error) {
+      this.#options.onToken('issued', Fault.from(error))
+      throw error
+    }
+  }
+
+  #fly(slot: Slot, urgency: Urgency): Flight<BoundToken> {
+    const kind = urgency === 'caller' ? 'issued' : 'renewed'
+    const flight: Flight<BoundToken> = new Flight(async (signal) => {
+      try {
+        const token = await this.#gateOf(slot.need.server.issuer).run(urgency, signal, () =>
+          this.#request(slot, signal),
+        )
+        this.#land(slot, flight, token)
+        this.#options.onToken(kind, undefined)
+        return token
+      } catch (error) {
+        throw this.#fail(slot, flight, kind, Fault.from(error))
+      }
+    })
+    return flight
+  }
+
+  /** A server that failed while this one waited at the gate is not asked. */
+  #request(slot: Slot, signal: AbortSignal): Promise<BoundToken> {
+    this.#servers.check(slot.need.server.issuer)
+    return this.#options.requests.request(slot.need, signal)
+  }
+
+  #gateOf(issuer: string): Gate {
+    const known = this.#gates.get(issuer)
+    if (known) return known
+    if (this.#gates.size >= SERVERS_LIMIT) this.#gates.clear()
+    const gate = new Gate(AT_ONCE)
+    this.#gates.set(issuer, gate)
+    return gate
+  }
+
+  #land(slot: Slot, flight: Flight<BoundToken>, token: BoundToken): void {
+    const { key, need } = slot
+    this.#servers.clear(need.server.issuer)
+    this.#refusals.clear(key)
+    if (slot.flight === flight) slot.flight = undefined
+    if (flight.isAbandoned) {
+      this.#options.revoker.add(need, token.token, token.expires)
+      if (!slot.held) this.#remove(slot)
+    } else if (this.#slots.get(key) === slot) this.#hold(slot, token)
+  }
+
+  #fail(slot: Slot, flight: Flight<BoundToken>, kind: 'issued' | 'renewed', fault: Fault): Fault {
+    if (slot.flight === flight) slot.flight = undefined
+    const { key, need } = slot
+    const isServers = fault.reason === 'issuer_unavailable'
+    const isCanceled = flight.isAbandoned || fault.reason === 'canceled'
+    const told = isCanceled
+      ? fault
+      : isServers
+        ? this.#servers.add(need.server.issuer, fault)
+        : this.#refusals.add(key, fault)
+    this.#options.onToken(kind, told)
+    if (slot.held) this.#scheduleAgain(slot)
+    else this.#remove(slot)
+    return told
+  }
+
+  #hold(slot: Slot, token: BoundToken): void {
+    const life = token.expires - nowSeconds(this.#options.clock)
+    slot.held = { token, life }
+    // A third of its life before its end or earlier, and each token at a moment of its own.
+    const lead = Math.min(this.#options.renewBefore, life / 3) * (1 + 0.5 * this.#random())
+    this.#schedule(slot, life - lead)
+  }
+
+  /** After a failure: when the server may be asked again, while the token has life left. */
+  #scheduleAgain(slot: Slot): void {
+    const wait = Math.max(
+      this.#servers.waitOf(slot.need.server.issuer),
+      this.#refusals.waitOf(slot.key),
+      1_000,
+    )
+    this.#schedule(slot, (wait / 1_000) * (1 + this.#random()))
+  }
+
+  #schedule(slot: Slot, delay: Seconds): void {
+    slot.cancelRenewal()
+    if (this.#slots.get(slot.key) !== slot) return
+    slot.cancelRenewal = this.#options.clock.after(delay * 1_000, () => this.#renew(slot))
+  }
+
+  /** Only what was used within half the life of a token; the rest ends by itself. */
+  #renew(slot: Slot): void {
+    const { held } = slot
+    if (!held || slot.flight) return
+    const now = nowSeconds(this.#options.clock)
+    if (now >= held.token.expires || now - slot.lastUsed > held.life / 2) {
+      this.#end(slot)
+      return
+    }
+    slot.flight = this.#fly(slot, 'renewal')
+  }
+
+  /** Keys tell when they go, leases when they end: once for each owner. */
+  #watch({ entry, instance }: TokenNeed): void {
+    const { spiffeId } = entry
+    const owner = `${instance.key} ${spiffeId}`
+    if (this.#watched.has(owner)) return
+    this.#watched.add(owner)
+    const isOwners = ({ need }: Slot) =>
+      need.instance.key === instance.key && need.entry.spiffeId === spiffeId
+    this.#options.vault.watch({ spiffeId, instance }, ({ change, key }) => {
+      if (change === 'lost')
+        this.#forget((slot) => isOwners(slot) && slot.need.signer.jkt === key.jkt, {
+          fault: new Fault('key_lost'),
+          giveBack: true,
+        })
+      // The retired key goes on for requests under way; its tokens are not renewed and not handed out.
+      if (change === 'rotated')
+        this.#forget(
+          (slot) =>
+            isOwners(slot) && purposeOf(slot.need.target) === key.purpose && slot.need.signer.jkt !== key.jkt,
+          {
+            fault: new Fault('canceled'),
+            giveBack: false,
+          },
+        )
+    })
+    const end = () => {
+      this.#watched.delete(owner)
+      this.#forget(isOwners, { fault: new Fault('lease_ended'), giveBack: true })
+    }
+    instance.signal.addEventListener('abort', end, { once: true })
+  }
+
+  #forget(isWanted: (slot: Slot) => boolean, { fault, giveBack }: Going): number {
+    const going = [...this.#slots.values()].filter(isWanted)
+    for (const slot of going) {
+      const { held, need } = slot
+      this.#end(slot)
+      // What is only out of date is still brought to those who wait; it is not kept.
+      if (giveBack || fault.reason === 'draining') slot.flight?.cutOff(fault)
+      if (held && giveBack) this.#options.revoker.add(need, held.token.token, held.token.expires)
+    }
+    return going.length
+  }
+
+  #end(slot: Slot): void {
+    slot.cancelRenewal()
+    slot.held = undefined
+    this.#remove(slot)
+  }
+
+  #remove(slot: Slot): void {
+    if (this.#slots.get(slot.key) === slot) this.#slots.delete(slot.key)
+  }
+}
+
+function needOf({ workload, entry, target, server, signer }: TokenAsk): TokenNeed {
+  return { entry, target, server, signer, instance: workload.instanceOf(entry) }
+}

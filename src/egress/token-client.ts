@@ -1,0 +1,61 @@
+/** The token client put together: what the composition root needs to know of it. */
+import type { Clock, Millis, Seconds } from '../base/clock.ts'
+import type { Fault } from '../base/fault.ts'
+import type { Live } from '../base/live.ts'
+import type { Authority } from '../issue/authority.ts'
+import type { Vault } from '../keys/vault.ts'
+import type { RuleBook } from '../policy/book.ts'
+import { ClientAuths } from './client-auth.ts'
+import { ClientKeys } from './client-key.ts'
+import type { Dialer } from './dial.ts'
+import { IssuerHttp } from './issuer-http.ts'
+import { Metadata } from './metadata.ts'
+import { Revoker } from './revoke.ts'
+import { TokenCache } from './token-cache.ts'
+import { TokenRequests } from './token-request.ts'
+
+export interface TokenClientOptions {
+  readonly dialer: Dialer
+  readonly vault: Vault
+  readonly book: Live<RuleBook>
+  readonly authority: Pick<Authority, 'issueJwt' | 'issueX509'>
+  readonly clock: Clock
+  /** Whether JWT-SVIDs may be issued. */
+  readonly jwt: boolean
+  readonly timeout: Millis
+  readonly renewBefore: Seconds
+  readonly skew: Seconds
+  readonly limit: number
+  readonly random?: () => number
+  readonly onToken: (kind: 'issued' | 'renewed' | 'reused' | 'revoked', fault: Fault | undefined) => void
+}
+
+/** The tokens and the public keys of clients; `stop` ends both. */
+export interface TokenClient {
+  readonly tokens: TokenCache
+  readonly clientKeys: ClientKeys
+  stop(): void
+}
+
+/** Nothing is fetched until it is asked for. */
+export function openTokenClient(options: TokenClientOptions): TokenClient {
+  const { dialer, vault, book, authority, clock, jwt, onToken, timeout, skew } = options
+  const ending = new AbortController()
+  const clientKeys = new ClientKeys({ vault, signal: ending.signal })
+  const http = new IssuerHttp({ dialer, clock, timeout })
+  const metadata = new Metadata({ http, clock })
+  const clients = new ClientAuths({ keys: clientKeys, authority, clock, jwt })
+  const onRevoked = (fault: Fault | undefined) => onToken('revoked', fault)
+  const revoker = new Revoker({ http, metadata, clients, book, clock, onRevoked })
+  const discard = revoker.add.bind(revoker)
+  const requests = new TokenRequests({ http, metadata, clients, book, clock, skew, discard })
+  const tokens = new TokenCache({ ...options, requests, revoker })
+  return {
+    tokens,
+    clientKeys,
+    stop: () => {
+      tokens.stop()
+      ending.abort()
+    },
+  }
+}
