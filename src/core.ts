@@ -8,9 +8,11 @@ import type { Authority } from './issue/authority.ts'
 import { Rotator } from './issue/rotator.ts'
 import { Svids } from './issue/svids.ts'
 import { Vault } from './keys/vault.ts'
-import type { RevokeOptions } from './operate/revoke.ts'
+import type { RevokeAsk, RevokeOptions } from './operate/revoke.ts'
 import type { RuleBook } from './policy/book.ts'
+import type { Entry } from './policy/entry.ts'
 import { Revocations } from './policy/revocations.ts'
+import type { Signer } from './proof/signer.ts'
 import type { Config } from './settings.ts'
 import { Rates } from './sign/rate.ts'
 import { Signing } from './sign/sign.ts'
@@ -41,6 +43,10 @@ export interface Core {
   readonly svids: Svids
   readonly rotator: Rotator
   readonly signing: Signing
+  /** The WIT-SVID over a held key; absent when the WIT profile is off. */
+  readonly heldWit: ((entry: Entry, signer: Signer) => string) | undefined
+  /** The newest revocation by an operator. */
+  readonly revoked: Live<RevokeAsk | undefined>
   readonly revoking: RevokeOptions
   /** Whether JWT-SVIDs and WIT-SVIDs may be issued: several nodes must share their key. */
   readonly jwt: boolean
@@ -69,7 +75,17 @@ export function openCore(options: CoreOptions): Core {
       : metrics.count('holdfast_proofs_total', { kind })
   const signing = new Signing({ vault, book, revocations, rates, audit, clock, heldWit, onProof })
   const tell = () => rotator.tell()
-  const revoking = { revocations, vault, attestation, svids, book, now: () => nowSeconds(clock), tell }
+  const revoked = new Live<RevokeAsk | undefined>(undefined)
+  const revoking = {
+    revocations,
+    vault,
+    attestation,
+    svids,
+    book,
+    now: () => nowSeconds(clock),
+    tell,
+    revoked,
+  }
   const stops = [
     book.watch((next) => withdrawKeys(vault, next)),
     watchSuspend(clock, () => replaceKeys(options, vault, 'the machine slept')),
@@ -84,6 +100,8 @@ export function openCore(options: CoreOptions): Core {
     svids,
     rotator,
     signing,
+    heldWit,
+    revoked,
     revoking,
     jwt,
     wit,

@@ -6,9 +6,10 @@ import type { Fault } from './base/fault.ts'
 import type { Core, CoreOptions } from './core.ts'
 import { workloadApi } from './issue/workload-api.ts'
 import { type AdminApiOptions, adminApi } from './operate/admin-api.ts'
+import { openOutgoing } from './outgoing.ts'
 import { adminDoor } from './serve/admin-door.ts'
 import type { Directories } from './serve/directories.ts'
-import { openDoor } from './serve/door.ts'
+import { type DoorOptions, openDoor } from './serve/door.ts'
 import { openGrpc } from './serve/grpc.ts'
 import { openHttp } from './serve/http.ts'
 import { UidLimits } from './serve/limits.ts'
@@ -44,22 +45,20 @@ const MILLIS = 1000
 
 /** Binds the sockets; they answer at once, through `admit`. Throws agent_running, socket_unusable. */
 export async function openDoors(options: DoorsOptions, core: Core): Promise<Doors> {
-  const { clock, config } = options
+  const { config } = options
   const { connectionsPerUid, connections } = config.limits
   const limits = new UidLimits('connections', 'too_many_connections', connectionsPerUid, connections)
   const headerTimeout = config.limits.headerTimeout * MILLIS
   const { grpc, http } = workloadSides(options, core, headerTimeout)
-  const accept = openDoor({
-    limits,
-    attest: (fd) => attestUnlessRevoked(core, fd),
-    grpc,
-    http,
-    clock,
-    firstBytesTimeout: headerTimeout,
-    onConnection: (fault) => countConnection(options, fault),
-  })
   const admin = adminHttp(options, core, headerTimeout)
-  const sockets = await openSockets(options, accept, adminDoor(admin, adminLimits()))
+  const egress =
+    config.egress.socket === 'on' ? openOutgoing(options, core, options.admit, headerTimeout) : undefined
+  const accept = (sides: Pick<DoorOptions, 'grpc' | 'http'>) => acceptInto(options, core, limits, sides)
+  const sockets = await openSockets(options, {
+    workload: accept({ grpc, http }),
+    egress: egress && accept({ http: egress }),
+    admin: adminDoor(admin, adminLimits()),
+  })
   const closeSockets = () => {
     for (const socket of sockets) socket.close()
   }
@@ -73,11 +72,13 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
       if (!stay) closeSockets()
       grpc.drain(grace)
       http.drain()
+      egress?.drain()
     },
     stop: () => {
       closeSockets()
       grpc.stop()
       http.stop()
+      egress?.stop()
       admin.stop()
     },
   }
@@ -85,34 +86,53 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
 
 type Accept = (socket: Socket) => void
 
-/** Only the workload socket says who serves: the admin socket follows it. */
-async function openSockets(
+/** Every public socket attests alike and counts into the same limits. */
+function acceptInto(
   options: DoorsOptions,
-  accept: Accept,
-  acceptAdmin: Accept,
-): Promise<readonly ListeningSocket[]> {
-  const { clock, directories, listening, onBack, onTaken, takeover } = options
-  const workload = await openSocket({
-    clock,
-    takeover,
-    path: directories.workloadSocket,
-    mode: 0o777,
-    accept,
-    fd: listening.get('workload'),
-    onTaken,
-    onBack,
+  core: Core,
+  limits: UidLimits,
+  sides: Pick<DoorOptions, 'grpc' | 'http'>,
+): Accept {
+  return openDoor({
+    ...sides,
+    limits,
+    attest: (fd) => attestUnlessRevoked(core, fd),
+    clock: options.clock,
+    firstBytesTimeout: options.config.limits.headerTimeout * MILLIS,
+    onConnection: (fault) => countConnection(options, fault),
   })
-  const admin = await openSocket({
-    clock,
-    takeover,
-    path: directories.adminSocket,
-    mode: 0o600,
-    accept: acceptAdmin,
-    fd: listening.get('admin'),
-    onTaken: () => {},
-    onBack: () => {},
-  })
-  return [workload, admin]
+}
+
+interface Accepts {
+  readonly workload: Accept
+  readonly egress: Accept | undefined
+  readonly admin: Accept
+}
+
+/** Only the workload socket says who serves: the others follow it. */
+async function openSockets(options: DoorsOptions, accepts: Accepts): Promise<readonly ListeningSocket[]> {
+  const { clock, directories, listening, takeover } = options
+  const { egressSocket, adminSocket, workloadSocket } = directories
+  const ignore = () => {}
+  const open = (
+    name: string,
+    path: string,
+    mode: number,
+    accept: Accept,
+    onTaken = ignore,
+    onBack = ignore,
+  ) => openSocket({ clock, takeover, path, mode, accept, fd: listening.get(name), onTaken, onBack })
+  const workload = await open(
+    'workload',
+    workloadSocket,
+    0o777,
+    accepts.workload,
+    options.onTaken,
+    options.onBack,
+  )
+  const egress = accepts.egress && (await open('egress', egressSocket, 0o777, accepts.egress))
+  const admin = await open('admin', adminSocket, 0o600, accepts.admin)
+  return [workload, admin, ...(egress ? [egress] : [])]
 }
 
 function adminLimits(): UidLimits {

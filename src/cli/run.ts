@@ -147,7 +147,7 @@ function activated(): ReadonlyMap<string, number> {
 
 /** A socket without a name of ours is the workload's when it is the first: activation by other tools names nothing. */
 function nameOf(given: string | undefined, index: number): string {
-  if (given === 'workload' || given === 'admin') return given
+  if (given === 'workload' || given === 'egress' || given === 'admin') return given
   return index === 0 ? 'workload' : `unknown-${index}`
 }
 

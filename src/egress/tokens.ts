@@ -29,6 +29,11 @@ export interface Tokens {
   /** A token with life left; waits for one request at a time per key. Throws the issuer's and issued_* reasons. */
   get(ask: TokenAsk, signal: AbortSignal): Promise<BoundToken>
   /** Forgets matching tokens (and revokes them at the server where it can); absent members match all. */
-  drop(filter: { readonly spiffeId?: string; readonly instance?: string; readonly jkt?: string; readonly target?: string }): number
+  drop(filter: {
+    readonly spiffeId?: string
+    readonly instance?: string
+    readonly jkt?: string
+    readonly target?: string
+  }): number
   stop(): void
 }

@@ -36,6 +36,8 @@ export interface RevokeOptions {
   readonly now: () => Seconds
   /** Open streams look again. */
   readonly tell: () => void
+  /** Whoever keeps something that a rule ends hears of it here. */
+  readonly revoked: Live<RevokeAsk | undefined>
 }
 
 /** Carries out `ask`; throws overloaded when too many rules are in force. */
@@ -44,6 +46,7 @@ export function revoke(options: RevokeOptions, ask: RevokeAsk): RevokeAnswer {
   const keys = destroyKeys(options, ask)
   const connections = endLeases(options.attestation, ask)
   options.tell()
+  options.revoked.set(ask)
   return {
     rule,
     keys_destroyed: keys,

@@ -7,6 +7,7 @@ import { Fault } from '../base/fault.ts'
 export interface Directories {
   readonly dir: string
   readonly workloadSocket: string
+  readonly egressSocket: string
   readonly adminSocket: string
   readonly revocations: string
   readonly policy: string
@@ -20,6 +21,7 @@ export function directoriesOf(dir: string): Directories {
   return {
     dir: root,
     workloadSocket: join(root, 'public', 'workload.sock'),
+    egressSocket: join(root, 'public', 'egress.sock'),
     adminSocket: join(root, 'private', 'admin.sock'),
     revocations: join(root, 'private', 'revocations.json'),
     policy: join(root, 'policy'),

@@ -1,0 +1,77 @@
+/** What an agent sends out for workloads: token requests to authorization servers, requests of the egress door. */
+import type { Millis } from './base/clock.ts'
+import type { Fault } from './base/fault.ts'
+import type { Core, CoreOptions } from './core.ts'
+import { Dialer } from './egress/dial.ts'
+import { dialWith, type EgressDoor, openEgressDoor } from './egress/door.ts'
+import { Resolver } from './egress/resolve.ts'
+import { openTokenClient } from './egress/token-client.ts'
+import { Trust } from './egress/trust.ts'
+import type { RevokeAsk } from './operate/revoke.ts'
+import { Rates } from './sign/rate.ts'
+
+const MILLIS = 1000
+
+/** Opens the door over the core's parts; nothing is fetched until a caller asks. It ends with what `stop` ends. */
+export function openOutgoing(
+  options: CoreOptions,
+  core: Core,
+  admit: () => void,
+  headerTimeout: Millis,
+): EgressDoor {
+  const { audit, authority, clock, config, metrics } = options
+  const { book, heldWit, jwt, revocations, revoked, vault } = core
+  const bundle = authority.bundle
+  const trust = new Trust({
+    clock,
+    bundleOf: (name) => (name === bundle.get().trustDomain ? bundle.get() : undefined),
+  })
+  const resolver = new Resolver({ clock, keep: config.egress.dnsTtlMax * MILLIS })
+  const dialer = new Dialer({ clock, resolver, trust })
+  const { clockSkew: skew, kept: limit, renewBefore, timeout } = config.tokens
+  const onToken = (kind: string, fault: Fault | undefined) =>
+    metrics.count('holdfast_tokens_total', { kind, reason: fault?.reason ?? 'ok' })
+  const settings = { skew, limit, renewBefore, timeout: timeout * MILLIS, onToken }
+  const client = openTokenClient({ ...settings, dialer, vault, book, authority, clock, jwt })
+  const { tokens } = client
+  const door = openEgressDoor({
+    book,
+    vault,
+    revocations,
+    audit,
+    metrics,
+    clock,
+    tokens,
+    heldWit,
+    admit,
+    headerTimeout,
+    rates: new Rates(config.limits.proofsPerSecond, clock),
+    dial: dialWith(dialer),
+    settings: config.egress,
+  })
+  const unwatch = revoked.watch((ask) => endRevoked(ask, door, tokens))
+  return {
+    ...door,
+    connections: () => door.connections(),
+    stop: () => {
+      unwatch()
+      door.stop()
+      client.stop()
+    },
+  }
+}
+
+/** Leases, and with them connections and tokens, end by themselves; a revoked target or key has no lease of its own. */
+function endRevoked(
+  ask: RevokeAsk | undefined,
+  door: EgressDoor,
+  tokens: { drop(filter: { target?: string; jkt?: string; spiffeId?: string }): number },
+): void {
+  if (ask?.kind === 'target') {
+    door.close({ target: ask.value })
+    tokens.drop({ target: ask.value })
+  } else if (ask?.kind === 'spiffe_id') {
+    door.close({ spiffeId: ask.value })
+    tokens.drop({ spiffeId: ask.value })
+  } else if (ask?.kind === 'jkt') tokens.drop({ jkt: ask.value })
+}
