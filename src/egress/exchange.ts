@@ -11,7 +11,7 @@ import { framingOf, hasBody, lists, outgoing, passRequest, type RawHeaders } fro
 import { type Lifeline, orAborted } from './lifeline.ts'
 import type { Permit } from './permit.ts'
 import type { Pool } from './pool.ts'
-import type { Record } from './record.ts'
+import type { Ending, Record } from './record.ts'
 import type { Upstreams } from './upstreams.ts'
 
 export interface ExchangeLimits {
@@ -40,8 +40,8 @@ export interface Exchange {
   readonly record: Record
 }
 
-/** Carries `exchange` out; its status. Throws what binding, the target and the end of `line` say. */
-export async function carryOut(options: ExchangeOptions, exchange: Exchange): Promise<number> {
+/** Carries `exchange` out; how it ended. Throws what binding, the target and the end of `line` say. */
+export async function carryOut(options: ExchangeOptions, exchange: Exchange): Promise<Ending> {
   const { line, request, response } = exchange
   const pool = poolFor(options, exchange)
   const release = pool.take()
@@ -55,7 +55,7 @@ export async function carryOut(options: ExchangeOptions, exchange: Exchange): Pr
     })
     line.wait(options.limits.idleTimeout, new Fault('upstream_unavailable', 'the answer stands still'))
     await relay(tried.outcome, response, line)
-    return tried.outcome.status
+    return { status: tried.outcome.status }
   } finally {
     release()
     if (!attempt?.sink.writableFinished || line.signal.aborted) attempt?.abort()

@@ -29,23 +29,16 @@ export interface Switched {
 
 /** Sends over a connection of `agent`. */
 export function sendHttp1(agent: Agent, outgoing: Outgoing): Attempt {
-  const sent = open(agent, outgoing)
-  sent.on('upgrade', (_answer, socket: Duplex) => {
-    socket.destroy()
-    sent.destroy(new Fault('upstream_malformed', 'the target switches protocols unasked'))
-  })
-  return attemptOf(sent)
+  return attemptOf(open(agent, outgoing), undefined)
 }
 
 /** Sends a request to switch protocols. */
 export function upgradeHttp1(agent: Agent, outgoing: Outgoing): UpgradeAttempt {
-  const sent = open(agent, outgoing)
+  let tell = (_switched: Switched) => {}
   const switched = new Promise<Switched>((resolve) => {
-    sent.on('upgrade', (answer: IncomingMessage, socket: Duplex, head: Buffer) =>
-      resolve({ headers: answer.rawHeaders, socket, head }),
-    )
+    tell = resolve
   })
-  return { ...attemptOf(sent), switched }
+  return { ...attemptOf(open(agent, outgoing), tell), switched }
 }
 
 function open(agent: Agent, outgoing: Outgoing): ClientRequest {
@@ -64,7 +57,8 @@ function open(agent: Agent, outgoing: Outgoing): ClientRequest {
   return sent
 }
 
-function attemptOf(sent: ClientRequest): Attempt {
+/** `onSwitch` hears of a switch of protocols, after which there is no answer; without it one is malformed. */
+function attemptOf(sent: ClientRequest, onSwitch: ((switched: Switched) => void) | undefined): Attempt {
   const answer = new Promise<Answer>((resolve, reject) => {
     let interim = 0
     const count = () => {
@@ -72,13 +66,23 @@ function attemptOf(sent: ClientRequest): Attempt {
       if (interim > INTERIM_LIMIT) sent.destroy(new Fault('upstream_malformed', 'too many interim answers'))
     }
     sent.on('information', count)
+    let hasSwitched = false
+    sent.on('upgrade', (answer: IncomingMessage, socket: Duplex, head: Buffer) => {
+      hasSwitched = onSwitch !== undefined
+      onSwitch?.({ headers: answer.rawHeaders, socket, head })
+      if (hasSwitched) return
+      socket.destroy()
+      reject(new Fault('upstream_malformed', 'the target switches protocols unasked'))
+    })
     sent.on('response', (response) => {
       // A target that answers and resets has answered; what is cut off shows in the body.
       response.on('error', () => {})
       resolveAnswer(response, resolve, reject)
     })
     sent.on('error', (error) => reject(upstreamFault(error)))
-    sent.on('close', () => reject(new Fault('upstream_unavailable', 'the target closes without an answer')))
+    sent.on('close', () => {
+      if (!hasSwitched) reject(new Fault('upstream_unavailable', 'the target closes without an answer'))
+    })
   })
   answer.catch(() => {})
   return {

@@ -25,6 +25,7 @@ export interface ProxyOptions extends ExchangeOptions, PermitOptions, RecordOpti
 
 const HEADER_BYTES = 32 * 1024
 const KEEP_ALIVE: Millis = 60_000
+const SWITCHING = 101
 
 /** Serves connections that are handed in. */
 export function openProxy(options: ProxyOptions): HttpSide {
@@ -104,12 +105,12 @@ async function serve(options: ProxyOptions, caller: Caller | undefined, asked: A
   const draft: Draft = { method: request.method ?? '' }
   const record = new Record(options, draft)
   const line = new Lifeline(options.clock, options.limits.answerTimeout)
-  response.once('close', () => line.end(new Fault('canceled')))
+  response.once('close', () => response.writableFinished || line.end(new Fault('canceled')))
   request.on('error', () => {})
   const ending = await endingOf(options, caller, { ...asked, draft, record, line })
   line.release()
   record.ended(ending)
-  if (ending.fault) sendFault(request, response, ending.fault)
+  if (ending.fault && ending.status !== SWITCHING) sendFault(request, response, ending.fault)
 }
 
 type Serving = Asked & Pick<Exchange, 'record' | 'line'> & { readonly draft: Draft }
@@ -130,7 +131,7 @@ async function endingOf(
     const permitted = permit(options, caller.workload(), route, draft)
     line.bindTo(permitted.workload, permitted.instance)
     const exchange = { permit: permitted, query: route.query, request, response, line, record }
-    return { status: await (upgrade ? tunnel(options, exchange, upgrade) : carryOut(options, exchange)) }
+    return await (upgrade ? tunnel(options, exchange, upgrade) : carryOut(options, exchange))
   } catch (caught) {
     const fault = Fault.from(line.signal.aborted ? line.signal.reason : caught)
     return response.headersSent ? { fault, status: response.statusCode } : { fault }

@@ -10,6 +10,7 @@ import { firstOf, hasBody, lists, pairsOf, passResponse, type RawHeaders, values
 import type { Switched } from './http1.ts'
 import type { Lifeline } from './lifeline.ts'
 import type { Permit } from './permit.ts'
+import type { Ending } from './record.ts'
 
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
 const KEY = /^[A-Za-z0-9+/]{21}[AQgw]==$/
@@ -38,12 +39,12 @@ export interface CallerSide {
   readonly head: Buffer
 }
 
-/** Carries out a handshake and what follows; its status. The tunnel ends with the lease, the token or silence. */
+/** Carries out a handshake and what follows; how it ended. The tunnel ends with the lease, the token or silence. */
 export async function tunnel(
   options: ExchangeOptions,
   exchange: Exchange,
   caller: CallerSide,
-): Promise<number> {
+): Promise<Ending> {
   const { line, permit, request, response } = exchange
   const pool = poolFor(options, exchange)
   const release = pool.take()
@@ -57,14 +58,15 @@ export async function tunnel(
     line.wait(options.limits.idleTimeout, new Fault('upstream_unavailable', 'the connection stands still'))
     if (!('socket' in outcome)) {
       await relay(outcome, response, line)
-      return outcome.status
+      return { status: outcome.status }
     }
     checkAnswer(outcome, firstOf(request.rawHeaders, 'sec-websocket-key') ?? '')
     response.detachSocket(request.socket)
     caller.socket.write(switchingHead(outcome.headers))
     const cancel = endWithToken(options.clock, permit, line, bound.tokenExpires)
     await join(caller, outcome, line).finally(cancel)
-    return outcome.status
+    const { aborted, reason } = line.signal
+    return aborted ? { status: outcome.status, fault: Fault.from(reason) } : { status: outcome.status }
   } finally {
     release()
   }

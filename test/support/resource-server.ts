@@ -70,6 +70,7 @@ export async function startResourceServer(options: ResourceOptions): Promise<Res
       })
       return response.end('{}')
     }
+    if (request.headers.expect) response.writeContinue()
     const handler = options.handlers?.[request.url?.split('?')[0] ?? '']
     if (handler) return handler(request, response, proved)
     request.resume()
