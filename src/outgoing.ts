@@ -73,5 +73,8 @@ function endRevoked(
   } else if (ask?.kind === 'spiffe_id') {
     door.close({ spiffeId: ask.value })
     tokens.drop({ spiffeId: ask.value })
-  } else if (ask?.kind === 'jkt') tokens.drop({ jkt: ask.value })
+  } else if (ask?.kind === 'jkt') {
+    door.close({ jkt: ask.value })
+    tokens.drop({ jkt: ask.value })
+  }
 }

@@ -17,6 +17,11 @@ export function wantsNonce(status: number, raw: RawHeaders): boolean {
   return status === UNAUTHORIZED && dpopErrors(raw).includes('use_dpop_nonce')
 }
 
+/** Whether the target refuses the token itself (RFC 6750 s.3.1), whatever its end says. */
+export function refusesToken(status: number, raw: RawHeaders): boolean {
+  return status === UNAUTHORIZED && dpopErrors(raw).includes('invalid_token')
+}
+
 function dpopErrors(raw: RawHeaders): readonly string[] {
   return valuesOf(raw, 'www-authenticate').flatMap((value) => errorsIn(value.slice(0, CHALLENGES_LIMIT)))
 }

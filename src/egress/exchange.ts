@@ -6,7 +6,7 @@ import { relay } from './answer.ts'
 import type { Answer, Attempt, Outgoing } from './attempt.ts'
 import { type BindOptions, type Bound, bindRequest } from './bind.ts'
 import { Body } from './body.ts'
-import { nonceIn, wantsNonce } from './challenge.ts'
+import { nonceIn, refusesToken, wantsNonce } from './challenge.ts'
 import { framingOf, hasBody, lists, outgoing, passRequest, type RawHeaders } from './headers.ts'
 import { type Lifeline, orAborted } from './lifeline.ts'
 import type { Permit } from './permit.ts'
@@ -97,6 +97,7 @@ export async function settle<T extends Pick<Answer, 'headers'> & { readonly stat
   for (;;) {
     const bound = await bindRequest(options, permit, line.signal)
     record.leaves(bound)
+    poolFor(options, exchange).jkts.add(bound.jkt)
     line.wait(
       options.limits.answerTimeout,
       new Fault('upstream_unavailable', 'the target does not answer in time'),
@@ -104,6 +105,7 @@ export async function settle<T extends Pick<Answer, 'headers'> & { readonly stat
     const { attempt, outcome } = await send(outgoingOf(exchange, bound))
     try {
       const answer = await orAborted(outcome, line.signal)
+      giveUpToken(options, exchange, bound, answer)
       const nonce = learnNonce(options, permit, bound, answer.headers)
       if (hasNonce || !nonce || !wantsNonce(answer.status, answer.headers)) return { bound, outcome: answer }
       hasNonce = true
@@ -117,6 +119,19 @@ export async function settle<T extends Pick<Answer, 'headers'> & { readonly stat
       body?.detach()
     }
   }
+}
+
+/** The server may have withdrawn a token or changed its keys: the next request gets a new one. */
+function giveUpToken(
+  options: ExchangeOptions,
+  exchange: Exchange,
+  { ath, jkt }: Bound,
+  { headers, status }: { readonly headers: RawHeaders; readonly status: number },
+): void {
+  if (ath === undefined || !refusesToken(status, headers)) return
+  if (!poolFor(options, exchange).mayRenew()) return
+  const { entry, instance, target } = exchange.permit
+  options.tokens.drop({ spiffeId: entry.spiffeId, instance: instance.key, target: target.name, jkt })
 }
 
 const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])

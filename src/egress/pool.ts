@@ -36,12 +36,15 @@ export interface PoolOptions {
 
 const FREE_SOCKETS = 16
 const FREE_FOR: Millis = 30_000
+const RENEW_EVERY: Millis = 30_000
 
 type State = 'unknown' | 'http1' | 'http2' | 'closed'
 
 /** All connections to one target for one workload instance. */
 export class Pool {
   readonly platform: TargetPlatform
+  /** Thumbprints of the keys that its requests were proved with. */
+  readonly jkts = new Set<string>()
   readonly #origin: string
   readonly #options: PoolOptions
   readonly #sockets = new Set<Socket>()
@@ -53,6 +56,7 @@ export class Pool {
   #spare: Socket | undefined
   #session: ClientHttp2Session | undefined
   #open = 0
+  #renewed: Millis = Number.NEGATIVE_INFINITY
 
   constructor(origin: string, platform: TargetPlatform, options: PoolOptions) {
     this.#origin = origin
@@ -92,6 +96,14 @@ export class Pool {
       if (isOpen) this.#open -= 1
       isOpen = false
     }
+  }
+
+  /** Whether a token that the target refuses may be given up for a new one: rarely, or the target could order tokens. */
+  mayRenew(): boolean {
+    const now = this.#options.clock.monotonic()
+    if (now - this.#renewed < RENEW_EVERY) return false
+    this.#renewed = now
+    return true
   }
 
   /** Sends `outgoing`, whose body follows. Throws what dialling throws. */

@@ -21,6 +21,8 @@ export interface PoolFilter {
   readonly spiffeId?: string
   readonly instance?: string
   readonly target?: string
+  /** Pools with requests that this key proved. */
+  readonly jkt?: string
 }
 
 interface Held {
@@ -81,12 +83,13 @@ export class Upstreams {
 
   /** Ends the matching pools and all that goes over them; how many. */
   close(filter: PoolFilter): number {
-    const { spiffeId, instance, target } = filter
+    const { spiffeId, instance, target, jkt } = filter
     return this.#endAll(
       (held) =>
         (spiffeId === undefined || spiffeId === held.spiffeId) &&
         (instance === undefined || instance === held.instance) &&
-        (target === undefined || target === held.target),
+        (target === undefined || target === held.target) &&
+        (jkt === undefined || held.pool.jkts.has(jkt)),
     )
   }
 

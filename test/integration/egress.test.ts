@@ -489,7 +489,31 @@ describe('a request through the egress door', () => {
   })
 })
 
+describe('a token that its target refuses', () => {
+  it('is given up for a new one, but not for each refusal', async () => {
+    const refuse = (_request: IncomingMessage, response: ServerResponse) =>
+      response.writeHead(401, { 'WWW-Authenticate': 'DPoP error="invalid_token"' }).end('no')
+    await using server = await startResourceServer({ ca, handlers: { '/refuse': refuse } })
+    const targets = { orders: { origin: `https://localhost:${server.port}` } }
+    await using egress = await startEgress({ ca, targets })
+    for (let count = 0; count < 3; count += 1)
+      expect((await send(egress.socket, 'orders', { path: '/refuse' })).status).toBe(401)
+    expect([egress.dropped, egress.asked.length]).toEqual([['orders'], 2])
+  })
+})
+
 describe('what ends a request', () => {
+  it('is the revocation of the key that proved it', async () => {
+    await using server = await startResourceServer({ ca, handlers })
+    const targets = { orders: { origin: `https://localhost:${server.port}` } }
+    await using egress = await startEgress({ ca, targets })
+    const events = await openEvents(egress.socket)
+    const { jkt } = JSON.parse((await send(egress.socket, 'orders')).text)
+    expect(egress.door.close({ jkt: 'another' })).toBe(0)
+    expect(egress.door.close({ jkt })).toBe(1)
+    await until('the stream to be closed', () => events.isClosed() && server.connections === 0)
+  })
+
   it('is the lease: connections, streams and tunnels close within a second', async () => {
     await using server = await startResourceServer({ ca, handlers, upgrade: echo })
     const targets = { orders: { origin: `https://localhost:${server.port}` } }

@@ -61,6 +61,8 @@ export interface TestEgress extends AsyncDisposable {
   readonly metrics: () => Promise<string>
   /** Token requests so far. */
   readonly asked: readonly TokenAsk[]
+  /** Targets whose tokens were given up. */
+  readonly dropped: readonly string[]
   setTargets(targets: Readonly<Record<string, TestTarget>>): Promise<void>
 }
 
@@ -89,6 +91,7 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
   const vault = new Vault({ clock, rotation: 3600 })
   const revocations = new Revocations(undefined, clock)
   const asked: TokenAsk[] = []
+  const dropped: string[] = []
   const trust = new Trust({ clock, bundleOf: () => undefined })
   const dialer = new Dialer({ clock, resolver: new Resolver({ clock, own: () => [] }), trust })
   const door = openEgressDoor({
@@ -109,7 +112,7 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
     metrics,
     clock,
     rates: new Rates(10_000, clock),
-    tokens: fakeTokens(asked, options.tokenSeconds ?? 300, clock),
+    tokens: fakeTokens(asked, dropped, options.tokenSeconds ?? 300, clock),
     heldWit: () => 'wit',
     dial: dialWith(dialer),
     settings: { ...SETTINGS, ...options.settings },
@@ -141,6 +144,7 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
     attestation,
     revocations,
     asked,
+    dropped,
     records: () => folder.records(),
     metrics: () => metrics.render(),
     setTargets: async (targets) => book.set(await load(targets)),
@@ -157,7 +161,7 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
 }
 
 /** Tokens as an authorization server issues them; each key's is kept. */
-function fakeTokens(asked: TokenAsk[], seconds: number, clock: Clock): Tokens {
+function fakeTokens(asked: TokenAsk[], dropped: string[], seconds: number, clock: Clock): Tokens {
   const issuer = ecPair()
   const kept = new Map<string, string>()
   return {
@@ -171,7 +175,11 @@ function fakeTokens(asked: TokenAsk[], seconds: number, clock: Clock): Tokens {
       kept.set(key, token)
       return { token: new Secret(token), jkt: signer.jkt, expires }
     },
-    drop: () => 0,
+    drop: ({ target }) => {
+      dropped.push(target ?? '')
+      kept.clear()
+      return 1
+    },
     stop: () => {},
   }
 }
