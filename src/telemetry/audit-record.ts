@@ -23,7 +23,17 @@ export interface ChainFacts {
   readonly detail?: string
 }
 
-const FIELDS: ReadonlyMap<string, 'string' | 'number' | 'boolean' | 'list'> = new Map(
+type Type = 'string' | 'number' | 'boolean' | 'list'
+
+/** A field and its last member: most fields say the same in record after record. */
+interface Field {
+  readonly name: string
+  readonly type: Type
+  value: unknown
+  member: string | undefined
+}
+
+const FIELDS: ReadonlyMap<string, Field> = new Map(
   Object.entries({
     event: 'string',
     allowed: 'boolean',
@@ -51,7 +61,10 @@ const FIELDS: ReadonlyMap<string, 'string' | 'number' | 'boolean' | 'list'> = ne
     torn: 'number',
     torn_hash: 'string',
     first: 'number',
-  } satisfies Record<keyof AuditFacts | keyof ChainFacts, 'string' | 'number' | 'boolean' | 'list'>),
+  } satisfies Record<keyof AuditFacts | keyof ChainFacts, Type>).map(([name, type]) => [
+    name,
+    { name, type, value: undefined, member: undefined },
+  ]),
 )
 
 const LIST_LIMIT = 16
@@ -61,14 +74,23 @@ const PLAIN = /^[ !#-[\]-~]{0,1024}$/
 /** `facts` as the members of a JSON object: `"event":"…","allowed":true,…`, without braces. */
 export function membersOf(facts: AuditFacts | ChainFacts): string {
   let text = ''
-  for (const [key, value] of Object.entries(facts)) {
-    const json = jsonOf(FIELDS.get(key), value)
-    if (json !== undefined) text += text === '' ? `"${key}":${json}` : `,"${key}":${json}`
+  for (const name in facts) {
+    const member = memberOf(FIELDS.get(name), facts[name as keyof typeof facts])
+    if (member !== undefined) text += text === '' ? member : `,${member}`
   }
   return text
 }
 
-function jsonOf(type: string | undefined, value: unknown): string | undefined {
+function memberOf(field: Field | undefined, value: unknown): string | undefined {
+  if (!field || value === undefined) return undefined
+  if (value === field.value && field.type !== 'list') return field.member
+  const json = jsonOf(field.type, value)
+  field.value = value
+  field.member = json === undefined ? undefined : `"${field.name}":${json}`
+  return field.member
+}
+
+function jsonOf(type: Type, value: unknown): string | undefined {
   if (type === 'list') return Array.isArray(value) ? listOf(value) : undefined
   if (typeof value !== type) return undefined
   if (typeof value === 'string') return stringOf(value)

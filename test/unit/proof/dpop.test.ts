@@ -1,5 +1,6 @@
 import { createPublicKey, verify } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import fc from 'fast-check'
 import { EmbeddedJWK, jwtVerify } from 'jose'
 import { describe, expect, it } from 'vitest'
 import { generateKey } from '../../../src/keys/signer.ts'
@@ -97,6 +98,22 @@ describe('makeDpop', () => {
   it('cannot be made to carry more than its claims by what they hold', () => {
     const { proof } = makeDpop(generateKey('ES256'), { ...CLAIMS, nonce: '","iat":1,"x":"' }, clock)
     expect(partsOf(proof)[1]).toMatchObject({ nonce: '","iat":1,"x":"', iat: 1_700_000_000 })
+  })
+
+  it('has the payload that JSON.stringify makes, whatever the claims hold', () => {
+    const signer = generateKey('ES256')
+    const text = fc.string({ unit: 'binary', maxLength: 64 })
+    const claims = fc.record(
+      { htm: text, htu: text, ath: text, nonce: text },
+      { requiredKeys: ['htm', 'htu'] },
+    )
+    fc.assert(
+      fc.property(claims, ({ htm, htu, ath, nonce }) => {
+        const { proof, jti, iat } = makeDpop(signer, { htm, htu, ath, nonce }, clock)
+        const payload = Buffer.from(proof.split('.')[1] ?? '', 'base64url').toString()
+        expect(payload).toBe(JSON.stringify({ jti, htm, htu, iat, ath, nonce }))
+      }),
+    )
   })
 
   it('is refused when its key is gone', () => {
