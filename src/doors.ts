@@ -161,8 +161,12 @@ function workloadSides(options: DoorsOptions, core: Core, headerTimeout: Millis)
     audit,
     watch: (changed: () => void) => rotator.watch(changed),
   }
-  const onCall = (method: string, fault: Fault | undefined) =>
-    metrics.count('holdfast_requests_total', { method, reason: fault?.reason ?? 'ok' })
+  // Labels are words: `SignProof` of an RPC's full name, `dpop` of a route.
+  const onCall = (name: string, fault: Fault | undefined) =>
+    metrics.count('holdfast_requests_total', {
+      method: name.slice(name.lastIndexOf('/') + 1),
+      reason: fault?.reason ?? 'ok',
+    })
   const grpc = openGrpc(
     {
       SpiffeWorkloadAPI: workloadApi({

@@ -14,6 +14,7 @@ import { parseTrustDomain } from '../../src/spiffe/id.ts'
 import { startAgent } from '../support/agent.ts'
 import { call } from '../support/call.ts'
 import { ManualClock } from '../support/clock.ts'
+import { RawClient } from '../support/raw-client.ts'
 
 const anyPort = { host: '127.0.0.1', port: 0 }
 const get = (port: number | undefined, path: string, init = {}) =>
@@ -28,12 +29,17 @@ describe('the ops port', () => {
     await call(agent.socket, 'POST', '/v1/dpop', {
       body: { method: 'GET', url: 'https://other.example.test/' },
     })
+    using client = new RawClient(agent.socket)
+    await client.unary('holdfast.v1.ProofService/ListKeys', {})
     const { opsPort } = agent.daemon
     expect(await (await get(opsPort, '/livez')).text()).toBe('alive\n')
     expect((await get(opsPort, '/readyz')).status).toBe(200)
     const metrics = await (await get(opsPort, '/metrics')).text()
     expect(metrics).toMatch(/^holdfast_proofs_total\{kind="dpop"\} 1$/m)
     expect(metrics).toMatch(/^holdfast_refusals_total\{reason="target_unknown"\} 1$/m)
+    expect(metrics).toMatch(/^holdfast_requests_total\{method="dpop",reason="ok"\} 1$/m)
+    expect(metrics).toMatch(/^holdfast_requests_total\{method="ListKeys",reason="ok"\} 1$/m)
+    expect(metrics).toMatch(/^holdfast_series_dropped_total 0$/m)
     expect(metrics).toMatch(/^holdfast_keys 1$/m)
     expect(metrics).not.toMatch(/spiffe:|example\.test|secret-path/)
   })
