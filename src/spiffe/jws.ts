@@ -62,12 +62,13 @@ export function parseJws(text: string): Jws | undefined {
   }
 }
 
+const utf8 = new TextDecoder('utf-8', { fatal: true })
+
 function parsePart(part: string): Record<string, unknown> | undefined {
   const bytes = decode(part)
   if (!bytes) return undefined
   try {
-    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
-    return parseJsonObject(text, { maxBytes: TOKEN_LIMIT, maxDepth: 16 })
+    return parseJsonObject(utf8.decode(bytes), { maxBytes: TOKEN_LIMIT, maxDepth: 16 })
   } catch {
     return undefined
   }
