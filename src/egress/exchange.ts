@@ -53,7 +53,7 @@ export async function carryOut(options: ExchangeOptions, exchange: Exchange): Pr
       startBody(options, exchange, { attempt, body })
       return { attempt, outcome: attempt.answer }
     })
-    line.wait(options.limits.idleTimeout, new Fault('upstream_unavailable', 'the answer stands still'))
+    line.wait(options.limits.idleTimeout, 'the answer stands still')
     await relay(tried.outcome, response, line)
     return { status: tried.outcome.status }
   } finally {
@@ -98,10 +98,7 @@ export async function settle<T extends Pick<Answer, 'headers'> & { readonly stat
     const bound = await bindRequest(options, permit, line.signal)
     record.leaves(bound)
     poolFor(options, exchange).jkts.add(bound.jkt)
-    line.wait(
-      options.limits.answerTimeout,
-      new Fault('upstream_unavailable', 'the target does not answer in time'),
-    )
+    line.wait(options.limits.answerTimeout, 'the target does not answer in time')
     const { attempt, outcome } = await send(outgoingOf(exchange, bound))
     try {
       const answer = await orAborted(outcome, line.signal)

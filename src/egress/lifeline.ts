@@ -10,14 +10,14 @@ export class Lifeline {
   readonly #stops: (() => void)[] = []
   #moved: Millis
   #limit: Millis
-  #late: Fault
+  #late: string
   #cancel = () => {}
 
   constructor(clock: Clock, limit: Millis) {
     this.#clock = clock
     this.#moved = clock.monotonic()
     this.#limit = limit
-    this.#late = new Fault('upstream_unavailable', 'the target does not answer in time')
+    this.#late = 'the target does not answer in time'
     this.#arm(limit)
   }
 
@@ -41,8 +41,8 @@ export class Lifeline {
     this.#moved = this.#clock.monotonic()
   }
 
-  /** From now on `limit` without movement ends it, for the reason of `late`. */
-  wait(limit: Millis, late: Fault): void {
+  /** From now on `limit` without movement ends it as upstream_unavailable, with the message `late`. */
+  wait(limit: Millis, late: string): void {
     this.touch()
     this.#limit = limit
     this.#late = late
@@ -65,7 +65,7 @@ export class Lifeline {
     this.#cancel = this.#clock.after(delay, () => {
       const left = this.#moved + this.#limit - this.#clock.monotonic()
       if (left > 0) this.#arm(left)
-      else this.end(this.#late)
+      else this.end(new Fault('upstream_unavailable', this.#late))
     })
   }
 }

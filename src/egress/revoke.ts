@@ -2,6 +2,7 @@
  * Tokens that are given back (RFC 7009): those of leases that ended and those that were issued wrongly. Best effort:
  * a bounded queue, one try each; what counts is that no token is used again and that it ends soon by itself.
  */
+import { setMaxListeners } from 'node:events'
 import { customFetch, revocationRequest } from 'oauth4webapi'
 import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
@@ -39,6 +40,7 @@ export class Revoker {
 
   constructor(options: RevokerOptions) {
     this.#options = options
+    setMaxListeners(0, this.#controller.signal)
   }
 
   /** Gives `token` back some time soon; forgets it when the queue is full or `expires` is near. */

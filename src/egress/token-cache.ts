@@ -190,10 +190,19 @@ export class TokenCache implements Tokens {
     return flight
   }
 
-  /** A server that failed while this one waited at the gate is not asked. */
-  #request(slot: Slot, signal: AbortSignal): Promise<BoundToken> {
-    this.#servers.check(slot.need.server.issuer)
-    return this.#options.requests.request(slot.need, signal)
+  /** Inside the gate: those who wait there are to know of a failure before they are let in. */
+  async #request({ need }: Slot, signal: AbortSignal): Promise<BoundToken> {
+    const { issuer } = need.server
+    this.#servers.check(issuer)
+    try {
+      const token = await this.#options.requests.request(need, signal)
+      this.#servers.clear(issuer)
+      return token
+    } catch (error) {
+      const fault = Fault.from(error)
+      if (fault.reason !== 'issuer_unavailable' || signal.aborted) throw fault
+      throw this.#servers.add(issuer, fault)
+    }
   }
 
   #gateOf(issuer: string): Gate {
@@ -207,7 +216,6 @@ export class TokenCache implements Tokens {
 
   #land(slot: Slot, flight: Flight<BoundToken>, token: BoundToken): void {
     const { key, need } = slot
-    this.#servers.clear(need.server.issuer)
     this.#refusals.clear(key)
     if (slot.flight === flight) slot.flight = undefined
     if (flight.isAbandoned) {
@@ -218,14 +226,8 @@ export class TokenCache implements Tokens {
 
   #fail(slot: Slot, flight: Flight<BoundToken>, kind: 'issued' | 'renewed', fault: Fault): Fault {
     if (slot.flight === flight) slot.flight = undefined
-    const { key, need } = slot
-    const isServers = fault.reason === 'issuer_unavailable'
-    const isCanceled = flight.isAbandoned || fault.reason === 'canceled'
-    const told = isCanceled
-      ? fault
-      : isServers
-        ? this.#servers.add(need.server.issuer, fault)
-        : this.#refusals.add(key, fault)
+    const isOwn = !flight.isAbandoned && fault.reason !== 'issuer_unavailable' && fault.reason !== 'canceled'
+    const told = isOwn ? this.#refusals.add(slot.key, fault) : fault
     this.#options.onToken(kind, told)
     if (slot.held) this.#scheduleAgain(slot)
     else this.#remove(slot)

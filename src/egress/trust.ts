@@ -71,7 +71,6 @@ export class Trust {
       // RFC 6066 s.3: an address is no server name.
       servername: isIP(name) === 0 ? name : '',
       secureContext: client ? client.contextWith(base) : this.#contextOf(base),
-      minVersion: 'TLSv1.2',
       rejectUnauthorized: true,
       checkServerIdentity:
         tls.trust === 'spiffe' ? (_name, leaf) => this.#whyNotPeer(leaf, tls.peerId) : checkServerIdentity,

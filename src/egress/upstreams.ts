@@ -146,6 +146,13 @@ export class Upstreams {
 }
 
 /** Where a pool leads and whom it trusts: another answer needs other connections. */
-function placeOf({ origins, tls, addresses }: TargetPlatform): string {
-  return JSON.stringify([origins[0], tls, addresses])
+function placeOf(platform: TargetPlatform): string {
+  const known = places.get(platform)
+  if (known !== undefined) return known
+  const { origins, tls, addresses } = platform
+  const place = JSON.stringify([origins[0], tls, addresses])
+  places.set(platform, place)
+  return place
 }
+
+const places = new WeakMap<TargetPlatform, string>()

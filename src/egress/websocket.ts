@@ -55,7 +55,7 @@ export async function tunnel(
       const switched = attempt.switched.then((to) => ({ ...to, status: 101 as const }))
       return { attempt, outcome: Promise.race([switched, attempt.answer]) } satisfies Try<Outcome>
     })
-    line.wait(options.limits.idleTimeout, new Fault('upstream_unavailable', 'the connection stands still'))
+    line.wait(options.limits.idleTimeout, 'the connection stands still')
     if (!('socket' in outcome)) {
       await relay(outcome, response, line)
       return { status: outcome.status }

@@ -68,7 +68,14 @@ const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
 /** Events that a test lets go by hand. */
 const streams = new Set<ServerResponse>()
 
+/** Lets bodies be read that wait. */
+const slow: (() => void)[] = []
+
 const handlers = {
+  '/slow-body': (request: IncomingMessage, response: ServerResponse) => {
+    slow.push(() => request.resume())
+    request.on('end', () => response.end('{}'))
+  },
   '/big-body': (request: IncomingMessage, response: ServerResponse) => {
     let size = 0
     const hash = createHash('sha256')
@@ -343,6 +350,31 @@ describe('a request through the egress door', () => {
       expect(peak).toBeLessThan(50 * MIB)
     })
 
+    it('is taken from the caller only as fast as the target takes it', async () => {
+      const sent = request({
+        socketPath: egress.socket,
+        method: 'POST',
+        path: '/slow-body',
+        headers: { host: 'orders' },
+      })
+      const answer = new Promise<IncomingMessage>((resolve) => sent.once('response', resolve))
+      let taken = 0
+      for (let count = 0; count < 64; count += 1) sent.write(CHUNK, () => ++taken)
+      const waiting = await until('the target to have the head', () => slow[0])
+      let before = -1
+      await until('the upload to stand still', async () => {
+        const isStill = taken === before
+        before = taken
+        await new Promise((resolve) => setTimeout(resolve, 200))
+        return isStill
+      })
+      expect(taken).toBeLessThan(24)
+      waiting()
+      sent.end()
+      expect((await answer).statusCode).toBe(200)
+      sent.destroy()
+    })
+
     it('streams 64 MiB down to a slow reader in flat memory', async () => {
       const { peak, got } = await watchMemory(() => download(egress.socket))
       expect(got).toBe(64 * MIB)
@@ -522,7 +554,8 @@ describe('what ends a request', () => {
     using wire = await openWire(egress.socket)
     await wire.write(handshake('orders'))
     await until('the tunnel', () => wire.received.length > 0)
-    await until('connections', () => server.connections >= 2)
+    await send(egress.socket, 'orders')
+    await until('connections, an idle one too', () => server.connections === 3)
     const began = performance.now()
     egress.attestation.revoke({})
     await until('all to be closed', () => server.connections === 0 && wire.isClosed && events.isClosed())

@@ -1,0 +1,73 @@
+import { describe, expect, it, vi } from 'vitest'
+import { Fault } from '../../../src/base/fault.ts'
+import type { Live } from '../../../src/base/live.ts'
+import { Secret } from '../../../src/base/secret.ts'
+import type { ClientAuths } from '../../../src/egress/client-auth.ts'
+import type { IssuerHttp } from '../../../src/egress/issuer-http.ts'
+import type { Metadata } from '../../../src/egress/metadata.ts'
+import { Revoker } from '../../../src/egress/revoke.ts'
+import type { TokenNeed } from '../../../src/egress/token-request.ts'
+import type { RuleBook } from '../../../src/policy/book.ts'
+import { ManualClock } from '../../support/clock.ts'
+
+const need = { server: { issuer: 'https://as.example.org' } } as TokenNeed
+const NOW = 1_700_000_000
+
+/** A revoker whose look for the endpoint is what a test decides. */
+function open(revocationEndpoint: () => Promise<string | undefined>) {
+  const heard: string[] = []
+  const looking = vi.fn(revocationEndpoint)
+  const revoker = new Revoker({
+    http: {} as IssuerHttp,
+    metadata: { revocationEndpoint: looking } as unknown as Metadata,
+    clients: {
+      authenticate: () => ({ clientId: 'c', auth: () => {}, tls: undefined }),
+    } as unknown as ClientAuths,
+    book: { get: () => ({ serverTls: () => ({}) }) } as unknown as Live<RuleBook>,
+    clock: new ManualClock(),
+    onRevoked: (fault) => heard.push(fault?.reason ?? 'ok'),
+  })
+  return { revoker, looking, heard }
+}
+
+const settle = () => new Promise((resolve) => setImmediate(resolve))
+
+describe('giving tokens back', () => {
+  it('asks two at a time, and holds no more than a thousand', async () => {
+    let release = () => {}
+    const released = new Promise<undefined>((resolve) => {
+      release = () => resolve(undefined)
+    })
+    const { revoker, looking } = open(() => released)
+    for (let index = 0; index < 2_000; index += 1) revoker.add(need, new Secret('t'), NOW + 60)
+    await settle()
+    expect(looking).toHaveBeenCalledTimes(2)
+    release()
+    await settle()
+    expect(looking).toHaveBeenCalledTimes(1_024)
+  })
+
+  it('leaves alone what ends at once', async () => {
+    const { revoker, looking } = open(async () => undefined)
+    revoker.add(need, new Secret('t'), NOW + 2)
+    await settle()
+    expect(looking).not.toHaveBeenCalled()
+  })
+
+  it('says nothing where the server has no endpoint, and goes on after a failure', async () => {
+    const { revoker, looking, heard } = open(async () => undefined)
+    looking.mockRejectedValueOnce(new Fault('issuer_unavailable'))
+    revoker.add(need, new Secret('t'), NOW + 60)
+    revoker.add(need, new Secret('t'), NOW + 60)
+    await settle()
+    expect([looking.mock.calls.length, heard]).toEqual([2, ['issuer_unavailable']])
+  })
+
+  it('ends with the agent', async () => {
+    const { revoker, looking } = open(() => new Promise(() => {}))
+    revoker.stop()
+    revoker.add(need, new Secret('t'), NOW + 60)
+    await settle()
+    expect(looking).not.toHaveBeenCalled()
+  })
+})
