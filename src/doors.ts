@@ -4,9 +4,10 @@ import type { AttestedWorkload } from './attest/identify.ts'
 import type { Millis } from './base/clock.ts'
 import type { Fault } from './base/fault.ts'
 import type { Core, CoreOptions } from './core.ts'
+import { releaseHandlers, releaseRoutes } from './egress/release-api.ts'
 import { workloadApi } from './issue/workload-api.ts'
 import { type AdminApiOptions, adminApi } from './operate/admin-api.ts'
-import { openOutgoing } from './outgoing.ts'
+import { type Outgoing, openOutgoing } from './outgoing.ts'
 import { adminDoor } from './serve/admin-door.ts'
 import type { Directories } from './serve/directories.ts'
 import { type DoorOptions, openDoor } from './serve/door.ts'
@@ -49,10 +50,10 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
   const { connectionsPerUid, connections } = config.limits
   const limits = new UidLimits('connections', 'too_many_connections', connectionsPerUid, connections)
   const headerTimeout = config.limits.headerTimeout * MILLIS
-  const { grpc, http } = workloadSides(options, core, headerTimeout)
+  const sending = openOutgoing(options, core, options.admit, headerTimeout)
+  const { grpc, http } = workloadSides(options, core, sending, headerTimeout)
   const admin = adminHttp(options, core, headerTimeout)
-  const egress =
-    config.egress.socket === 'on' ? openOutgoing(options, core, options.admit, headerTimeout) : undefined
+  const egress = sending.door
   const accept = (sides: Pick<DoorOptions, 'grpc' | 'http'>) => acceptInto(options, core, limits, sides)
   const sockets = await openSockets(options, {
     workload: accept({ grpc, http }),
@@ -78,7 +79,7 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
       closeSockets()
       grpc.stop()
       http.stop()
-      egress?.stop()
+      sending.stop()
       admin.stop()
     },
   }
@@ -151,7 +152,7 @@ function attestUnlessRevoked({ attestation, revocations }: Core, fd: number): At
   }
 }
 
-function workloadSides(options: DoorsOptions, core: Core, headerTimeout: Millis) {
+function workloadSides(options: DoorsOptions, core: Core, { releases }: Outgoing, headerTimeout: Millis) {
   const { config, audit, authority, clock, metrics, admit } = options
   const { book, revocations, rotator, signing, svids, vault, jwt, wit } = core
   const proofs = {
@@ -180,7 +181,7 @@ function workloadSides(options: DoorsOptions, core: Core, headerTimeout: Millis)
         wit,
         jwt,
       }),
-      'holdfast.v1.ProofService': proofApi(proofs),
+      'holdfast.v1.ProofService': { ...proofApi(proofs), ...releaseHandlers(releases) },
     },
     {
       admit,
@@ -189,7 +190,8 @@ function workloadSides(options: DoorsOptions, core: Core, headerTimeout: Millis)
       calls: new UidLimits('calls', 'too_many_calls', config.limits.callsPerUid, config.limits.calls),
     },
   )
-  const routes = jsonApi({ ...proofs, book, trustDomain: config.trustDomain, contacts: config.owners })
+  const own = jsonApi({ ...proofs, book, trustDomain: config.trustDomain, contacts: config.owners })
+  const routes = { ...own, ...releaseRoutes(releases) }
   const http = openHttp({ routes, admit, onCall, securityHeader: true, headerTimeout })
   return { grpc, http }
 }

@@ -4,6 +4,8 @@ import type { Fault } from './base/fault.ts'
 import type { Core, CoreOptions } from './core.ts'
 import { Dialer } from './egress/dial.ts'
 import { dialWith, type EgressDoor, openEgressDoor } from './egress/door.ts'
+import { Nonces } from './egress/nonces.ts'
+import { Releases } from './egress/release.ts'
 import { Resolver } from './egress/resolve.ts'
 import { openTokenClient } from './egress/token-client.ts'
 import { Trust } from './egress/trust.ts'
@@ -12,13 +14,22 @@ import { Rates } from './sign/rate.ts'
 
 const MILLIS = 1000
 
-/** Opens the door over the core's parts; nothing is fetched until a caller asks. It ends with what `stop` ends. */
+/** What goes out, and to whom. */
+export interface Outgoing {
+  /** The HTTP side of the egress socket; absent when that is off. */
+  readonly door: EgressDoor | undefined
+  /** Headers and tokens for those who send requests themselves, whether the socket is on or off. */
+  readonly releases: Releases
+  stop(): void
+}
+
+/** Opens it over the core's parts; nothing is fetched until a caller asks. It ends with what `stop` ends. */
 export function openOutgoing(
   options: CoreOptions,
   core: Core,
   admit: () => void,
   headerTimeout: Millis,
-): EgressDoor {
+): Outgoing {
   const { audit, authority, clock, config, metrics } = options
   const { book, heldWit, jwt, revocations, revoked, vault } = core
   const bundle = authority.bundle
@@ -34,28 +45,21 @@ export function openOutgoing(
   const settings = { skew, limit, renewBefore, timeout: timeout * MILLIS, onToken }
   const client = openTokenClient({ ...settings, dialer, vault, book, authority, clock, jwt })
   const { tokens } = client
-  const door = openEgressDoor({
-    book,
-    vault,
-    revocations,
-    audit,
-    metrics,
-    clock,
-    tokens,
-    heldWit,
-    admit,
-    headerTimeout,
-    rates: new Rates(config.limits.proofsPerSecond, clock),
-    dial: dialWith(dialer),
-    settings: config.egress,
-  })
+  const rates = new Rates(config.limits.proofsPerSecond, clock)
+  const parts = { book, vault, revocations, audit, metrics, clock, tokens, heldWit, rates }
+  const door =
+    config.egress.socket === 'on'
+      ? openEgressDoor({ ...parts, admit, headerTimeout, dial: dialWith(dialer), settings: config.egress })
+      : undefined
+  const { nonces } = door?.binding ?? { nonces: new Nonces() }
+  const releases = new Releases({ ...parts, nonces, timeout: config.egress.responseTimeout * MILLIS })
   const unwatch = revoked.watch((ask) => endRevoked(ask, door, tokens))
   return {
-    ...door,
-    connections: () => door.connections(),
+    door,
+    releases,
     stop: () => {
       unwatch()
-      door.stop()
+      door?.stop()
       client.stop()
     },
   }
@@ -64,17 +68,17 @@ export function openOutgoing(
 /** Leases, and with them connections and tokens, end by themselves; a revoked target or key has no lease of its own. */
 function endRevoked(
   ask: RevokeAsk | undefined,
-  door: EgressDoor,
+  door: EgressDoor | undefined,
   tokens: { drop(filter: { target?: string; jkt?: string; spiffeId?: string }): number },
 ): void {
   if (ask?.kind === 'target') {
-    door.close({ target: ask.value })
+    door?.close({ target: ask.value })
     tokens.drop({ target: ask.value })
   } else if (ask?.kind === 'spiffe_id') {
-    door.close({ spiffeId: ask.value })
+    door?.close({ spiffeId: ask.value })
     tokens.drop({ spiffeId: ask.value })
   } else if (ask?.kind === 'jkt') {
-    door.close({ jkt: ask.value })
+    door?.close({ jkt: ask.value })
     tokens.drop({ jkt: ask.value })
   }
 }

@@ -78,7 +78,7 @@ export function refuseSecrets(args: readonly string[]): void {
     `argument ${index + 1} looks like a token or a key, and every user of the machine can read arguments`,
     {
       action:
-        'Hand it over in a file: --token-file FILE, or --token-file - for standard input. Replace the token.',
+        'Hand it over in a file or on standard input (--token-file FILE, `token inspect --file FILE`). Replace the token.',
     },
   )
 }

@@ -34,6 +34,7 @@ Start with
   holdfast proof GET https://api.example.test/      a DPoP proof for one request
 
 Ask              status  watch  explain  check  wait  version
+Send             request  token
 Operate          run  revoke  drain  log
 Policy, audit    init  policy  audit
 
@@ -66,6 +67,10 @@ function wholeNumber(text: string): number {
   throw new InvalidArgumentError('Wanted a whole number above 0.')
 }
 
+function collected(text: string, others: readonly string[] = []): readonly string[] {
+  return [...others, text]
+}
+
 function addRun(program: Command, io: Io): void {
   program
     .command('run')
@@ -88,6 +93,16 @@ function addWorkloadCommands(program: Command, io: Io, done: Done): void {
     .action(
       ending(done, async (method, url, options) =>
         (await import('./proof.ts')).proof(method, url, options, io),
+      ),
+    )
+  asWorkload(program.command('request <method> <url>'))
+    .description('a request through the egress door; the host of the URL names a target')
+    .option('-d, --data <data>', 'the body; @FILE reads a file, @- standard input')
+    .option('-H, --header <header>', 'a header: "Name: value"; may be repeated', collected)
+    .option('--spiffe-id <id>', 'which identity asks')
+    .action(
+      ending(done, async (method, url, options) =>
+        (await import('./request.ts')).request(method, url, options, io),
       ),
     )
   asWorkload(program.command('explain <method> <url>'))
@@ -163,6 +178,11 @@ function addFileCommands(program: Command, io: Io, done: Done): void {
     .option('--dir <dir>', 'where to', 'holdfast')
     .option('--trust-domain <name>', 'whose identities these are')
     .action(ending(done, async (options) => (await import('./init.ts')).init(options, io)))
+  const token = program.command('token').description('access tokens, without an agent')
+  withOutput(token.command('inspect'))
+    .description('claims, binding and expiry of a token from a file or standard input; never the token')
+    .option('--file <file>', 'where the token is (else standard input)')
+    .action(ending(done, async (options) => (await import('./token.ts')).inspectToken(options, io)))
   const policy = program.command('policy').description('policy files, without an agent')
   const onFiles = (name: string, says: string) =>
     withOutput(policy.command(`${name} [files...]`))

@@ -125,8 +125,8 @@ function parseAnswer(text: string): Members {
   }
 }
 
-/** The Fault in `{"error":{…}}`. */
-function faultOfAnswer(text: string, status: number, retryAfter: string | undefined): Fault {
+/** The Fault in `{"error":{…}}`, with its Retry-After. */
+export function faultOfAnswer(text: string, status: number, retryAfter: string | undefined): Fault {
   const { error } = parseAnswer(text)
   if (typeof error !== 'object' || error === null)
     return new Fault('bug', `the agent answered with status ${status} and no reason`)

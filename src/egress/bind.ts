@@ -67,6 +67,21 @@ export async function bindRequest(options: BindOptions, ask: BindAsk, signal: Ab
   return ask.kind === 'bearer' ? bindBearer(ask, signer, token) : bindDpop(options, ask, signer, token)
 }
 
+/** The token alone, for an application that may hold it. Throws as bindRequest. */
+export async function bindToken(
+  options: BindOptions,
+  ask: BindAsk,
+  signal: AbortSignal,
+): Promise<BoundToken> {
+  const { server } = ask.identity
+  if (!server?.client)
+    throw new Fault('token_required', `${ask.target.name} has no server to get a token from`)
+  const signer = signerFor(options, ask, purposeOf(ask.target))
+  const token = await tokenFor(options, ask, { signer, server, signal })
+  options.revocations.check([['jkt', signer.jkt]])
+  return token
+}
+
 function signerFor({ vault, revocations }: BindOptions, ask: BindAsk, purpose: string): Signer {
   const owner = { spiffeId: ask.entry.spiffeId, instance: ask.instance }
   const signer = vault.signerFor(owner, purpose, ask.identity.maxTtl)

@@ -76,12 +76,12 @@ export function permit(options: PermitOptions, workload: Workload, route: Route,
 }
 
 /** A proof of the request where the target takes one; DPoP covers more of it than a WPT does. */
-function bindingOf({ binding }: TargetIdentity): Binding {
+export function bindingOf({ binding }: TargetIdentity): Binding {
   return binding.includes('dpop') ? 'dpop' : (binding[0] ?? 'dpop')
 }
 
 /** Egress goes to the first origin that policy lists; the others are where applications may go themselves. */
-function originOf(target: Target, { origins }: TargetPlatform): string {
+export function originOf(target: Target, { origins }: TargetPlatform): string {
   const [origin] = origins
   if (origin !== undefined && !origin.endsWith(':*')) return origin
   throw new Fault('target_unknown', `the first origin of ${target.name} has no port of its own`, {
@@ -89,7 +89,8 @@ function originOf(target: Target, { origins }: TargetPlatform): string {
   })
 }
 
-function statementsOf(target: Target): { identity: TargetIdentity; platform: TargetPlatform } {
+/** What identity and platform say of `target`; throws policy_denied when one of them is silent. */
+export function statementsOf(target: Target): { identity: TargetIdentity; platform: TargetPlatform } {
   const { identity, platform } = target
   if (identity && platform) return { identity, platform }
   const layer = identity ? 'platform' : 'identity'
@@ -100,15 +101,15 @@ function statementsOf(target: Target): { identity: TargetIdentity; platform: Tar
 }
 
 /** `mode: observe` lets through what rules have not foreseen yet, nothing that somebody decided. */
-function isObservable({ reason, owner }: Denied, method: string): boolean {
+export function isObservable({ reason, owner }: Denied, method: string): boolean {
   return reason === 'policy_denied' && owner === 'application' && !NEVER_GRANTED.has(method)
 }
 
-function refusal({ reason, message, owner, action }: Denied): Fault {
+export function refusal({ reason, message, owner, action }: Denied): Fault {
   return new Fault(reason, message, { owner, action })
 }
 
-function unknownTarget(name: string): Fault {
+export function unknownTarget(name: string): Fault {
   return new Fault('target_unknown', `no target has the name ${name}`, {
     action: `Add ${name} to the targets of a platform policy file.`,
   })

@@ -66,22 +66,27 @@ export class Record {
   }
 
   #facts(event: AuditFacts['event']): AuditFacts {
-    const { workload, entry, target, decision, method, url } = this.#draft
-    const place = decision && (decision.allowed ? decision.rule : decision.nearest)
-    return {
-      event,
-      allowed: true,
-      spiffe_id: entry?.spiffeId,
-      entry: entry?.name,
-      pid: workload?.peer.pid,
-      uid: workload?.peer.uid,
-      target: target?.name,
-      rule: place && `${place.file}:${place.line}`,
-      method: methodName(method),
-      origin: url?.origin,
-      path: decision?.allowed ? decision.path : undefined,
-      policy: this.#options.book.get().hash,
-    }
+    return factsOf(event, this.#draft, this.#options.book.get().hash)
+  }
+}
+
+/** What the records of a request say of it, as far as it got. */
+export function factsOf(event: AuditFacts['event'], draft: Draft, policy: string): AuditFacts {
+  const { workload, entry, target, decision, method, url } = draft
+  const place = decision && (decision.allowed ? decision.rule : decision.nearest)
+  return {
+    event,
+    allowed: true,
+    spiffe_id: entry?.spiffeId,
+    entry: entry?.name,
+    pid: workload?.peer.pid,
+    uid: workload?.peer.uid,
+    target: target?.name,
+    rule: place && `${place.file}:${place.line}`,
+    method: methodName(method),
+    origin: url?.origin,
+    path: decision?.allowed ? decision.path : undefined,
+    policy,
   }
 }
 

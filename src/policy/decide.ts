@@ -51,14 +51,21 @@ export type Decision = Allowed | Denied
 /** Answers `question` by `book`; never throws. */
 export type Decide = (book: RuleBook, question: Question) => Decision
 
-export const decide: Decide = (book, question) => {
+export const decide: Decide = (book, question) => decideBy(book, question.url, () => question)
+
+/** As decide, where what is asked hangs on the target: what it takes as proof, whether there is a token. */
+export function decideBy(
+  book: RuleBook,
+  url: CanonicalUrl,
+  questionFor: (target: Target) => Question,
+): Decision {
   let nearest: Miss | undefined
-  for (const target of book.targetsFor(question.url)) {
-    const answer = answerFor(book, target, question)
+  for (const target of book.targetsFor(url)) {
+    const answer = answerFor(book, target, questionFor(target))
     if ('allowed' in answer) return answer
     if (nearest === undefined || answer.steps > nearest.steps) nearest = answer
   }
-  return nearest ? nearest.denied : unknownTarget(question.url)
+  return nearest ? nearest.denied : unknownTarget(url)
 }
 
 /** As decide, for this target alone: the URL has to lie at one of its origins. Never throws. */
@@ -153,9 +160,14 @@ const DOORS: Readonly<Record<TargetIdentity['custody'], readonly Door[]>> = {
   token: ['egress', 'headers', 'token'],
 }
 
+/** Whether custody lets an application have what `door` gives. */
+export function isDoorOpen({ custody }: TargetIdentity, door: Door): boolean {
+  return DOORS[custody].includes(door)
+}
+
 function custodyMiss(target: Target, identity: TargetIdentity, { door }: Question): Miss | undefined {
   const { custody, place } = identity
-  if (DOORS[custody].includes(door)) return undefined
+  if (isDoorOpen(identity, door)) return undefined
   const wanted = door === 'token' ? 'token' : 'headers'
   return miss(target, 6, place, {
     reason: 'custody_denied',

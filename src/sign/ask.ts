@@ -34,17 +34,17 @@ export interface WptAsk extends Common {
 
 export type Ask = DpopAsk | WptAsk
 
-const METHOD = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$/
+export const METHOD = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$/
 const HASH = /^[A-Za-z0-9_-]{43}$/
 // RFC 9449 s.8.1: a nonce is NQCHAR.
-const NONCE = /^[\x21\x23-\x5b\x5d-\x7e]{1,256}$/
+export const NONCE = /^[\x21\x23-\x5b\x5d-\x7e]{1,256}$/
 // RFC 6750 s.2.1 b64token, long enough for JWTs with many claims.
 const TOKEN = /^[A-Za-z0-9._~+/-]{1,16384}=*$/
 
 const DPOP_MEMBERS = new Set(['method', 'url', 'access_token', 'ath', 'nonce', 'jkt', 'spiffe_id'])
 const WPT_MEMBERS = new Set(['url', 'access_token', 'ath', 'txn_token', 'tth', 'spiffe_id'])
 
-type Members = Readonly<Record<string, unknown>>
+export type Members = Readonly<Record<string, unknown>>
 
 /** The DPoP request in `members`; throws invalid_request, url_refused, spiffe_id_invalid. Unknown members are refused. */
 export function parseDpopAsk(members: Members): DpopAsk {
@@ -88,20 +88,23 @@ function parseToken(members: Members): TokenPart {
   return ath ? { form: 'hash', ath } : { form: 'none' }
 }
 
-function refuseUnknown(members: Members, known: ReadonlySet<string>): void {
+/** Throws invalid_request for a member that is not `known`. */
+export function refuseUnknown(members: Members, known: ReadonlySet<string>): void {
   for (const name in members) {
     if (!known.has(name))
       throw new Fault('invalid_request', `unknown member ${JSON.stringify(name.slice(0, 64))}`)
   }
 }
 
-function required(members: Members, name: string, shape: RegExp): string {
+/** The member `name` of that shape; throws invalid_request, which never shows its value. */
+export function required(members: Members, name: string, shape: RegExp): string {
   const value = optional(members, name, shape)
   if (value === undefined) throw new Fault('invalid_request', `${name} is missing`)
   return value
 }
 
-function optional(members: Members, name: string, shape: RegExp): string | undefined {
+/** As required, for a member that may be missing. */
+export function optional(members: Members, name: string, shape: RegExp): string | undefined {
   const value = members[name]
   if (value === undefined) return undefined
   if (typeof value !== 'string' || !shape.test(value)) throw wrong(name)

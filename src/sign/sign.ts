@@ -9,7 +9,7 @@ import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
 import type { Vault } from '../keys/vault.ts'
 import type { RuleBook } from '../policy/book.ts'
-import { type Decision, type Denied, decide, NEVER_GRANTED } from '../policy/decide.ts'
+import { type Decision, type Denied, decide, isDoorOpen, NEVER_GRANTED } from '../policy/decide.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { Target } from '../policy/grant.ts'
 import type { Revocations } from '../policy/revocations.ts'
@@ -101,7 +101,8 @@ export class Signing {
     facts.decision = decision
     if (target) this.#options.revocations.check([['target', target.name]])
     if (decision.allowed) return decision.target
-    if (book.observe && target?.identity && isObservable(decision, ask)) return target
+    const isOpen = target?.identity && isDoorOpen(target.identity, 'headers')
+    if (book.observe && isOpen && isObservable(decision, ask)) return target
     const { reason, owner, message, action } = decision
     throw new Fault(reason, message, { owner, action })
   }

@@ -24,6 +24,8 @@ export type AuditEvent =
   | 'validate.jwt'
   | 'sign.dpop'
   | 'sign.wpt'
+  | 'sign.headers'
+  | 'token.release'
   | 'egress'
   | 'egress.done'
   | 'key.list'

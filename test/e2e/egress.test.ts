@@ -166,6 +166,8 @@ describe('custody nothing', () => {
   it.each([
     ['/v1/dpop', { method: 'GET' }, 'custody_denied'],
     ['/v1/wpt', {}, 'policy_denied'],
+    ['/v1/headers', { method: 'GET' }, 'custody_denied'],
+    ['/v1/token', {}, 'custody_denied'],
   ])('gives nothing at %s', async (path, members, reason) => {
     const url = `https://localhost:${orders.port}/v1/items`
     const { status, body } = await call(agent.socket, 'POST', path, { body: { url, ...members } })

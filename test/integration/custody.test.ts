@@ -86,6 +86,35 @@ function reasonOf(answer: { error?: { reason: string }; proof?: string }): strin
   return answer.error?.reason ?? (answer.proof ? 'signed' : 'nothing')
 }
 
+/** The doors for those who send requests themselves; they take no token, and answer with headers or the token. */
+const requestHeaders: Door = (_agent, connection, members) =>
+  connection
+    .unary(
+      'holdfast.v1.ProofService/RequestHeaders' as 'holdfast.v1.ProofService/ListKeys',
+      { method: 'GET', ...members },
+      { timeout: 5_000 },
+    )
+    .then(
+      () => 'released',
+      (ending: Ending) => ending.fault.reason,
+    )
+
+const headers: Door = async (agent, _connection, members) =>
+  releaseOf(await call(agent.socket, 'POST', '/v1/headers', { body: { method: 'GET', ...members } }))
+
+const tokenAt: Door = async (agent, _connection, { method: _method, ...members }) =>
+  releaseOf(await call(agent.socket, 'POST', '/v1/token', { body: members }))
+
+function releaseOf({ body }: { readonly body: { error?: { reason: string } } }): string {
+  return body.error?.reason ?? 'released'
+}
+
+const RELEASING: readonly (readonly [string, Door])[] = [
+  ['RequestHeaders', requestHeaders],
+  ['POST /v1/headers', headers],
+  ['POST /v1/token', tokenAt],
+]
+
 const DOORS: readonly (readonly [string, Door])[] = [
   ['SignProof', unary],
   ['SignProofs', stream],
@@ -121,6 +150,19 @@ const REFUSED: readonly (readonly [string, Readonly<Record<string, unknown>>, st
   ],
 ]
 
+const UNRELEASED: readonly (readonly [string, Readonly<Record<string, unknown>>, string])[] = [
+  ['custody nothing', { url: URL_OF.held }, 'custody_denied'],
+  ['an unknown origin', { url: 'https://elsewhere.example.test/' }, 'target_unknown'],
+  ['the authorization server itself', { url: `${AS}/token` }, 'target_unknown'],
+  ['a URL with userinfo', { url: 'https://a@headers.example.test/x' }, 'url_refused'],
+  ['a dot segment', { url: 'https://headers.example.test/a/../x' }, 'url_refused'],
+  [
+    'an identity of somebody else',
+    { url: URL_OF.headers, spiffe_id: 'spiffe://dev.holdfast.test/other' },
+    'no_identity',
+  ],
+]
+
 function token(cnf: object): string {
   const encode = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url')
   const exp = Math.floor(performance.timeOrigin / 1000) + 120
@@ -143,6 +185,27 @@ describe('custody on every door', () => {
     it.each(REFUSED)('refuses %s', async (_what, ask, reason) => {
       expect(await door(agent, connection, ask)).toBe(reason)
     })
+  })
+
+  describe.each(RELEASING)('%s', (_name, door) => {
+    it.each(UNRELEASED)('releases nothing for %s', async (_what, ask, reason) => {
+      expect(await door(agent, connection, ask)).toBe(reason)
+    })
+  })
+
+  it.each([
+    ['RequestHeaders', requestHeaders, 'token_required'],
+    ['POST /v1/headers', headers, 'token_required'],
+    ['POST /v1/token', tokenAt, 'custody_denied'],
+  ] as const)(
+    '%s releases nothing at custody headers without a client of its server',
+    async (_name, door, reason) => {
+      expect(await door(agent, connection, { url: URL_OF.headers })).toBe(reason)
+    },
+  )
+
+  it.each([requestHeaders, headers])('releases no headers for TRACE', async (door) => {
+    expect(await door(agent, connection, { url: URL_OF.headers, method: 'TRACE' })).toBe('policy_denied')
   })
 
   it.each(['SpiffeWorkloadAPI/FetchX509SVID', 'SpiffeWorkloadAPI/FetchWITSVID'] as const)(
@@ -234,6 +297,7 @@ deny:
 
   it.each([
     ['what security denies', { method: 'GET', url: 'https://denied.example.test/v1/x' }],
+    ['what custody keeps, where no grant is', { method: 'GET', url: 'https://held.example.test/v2/x' }],
     ['what custody keeps', { method: 'GET', url: 'https://held.example.test/v1/x', ath: ATH }],
     ['TRACE', { method: 'TRACE', url: 'https://open.example.test/v1/x' }],
     ['an unknown origin', { method: 'GET', url: 'https://elsewhere.example.test/' }],

@@ -36,6 +36,8 @@ const GUARDED: readonly (readonly [string, object])[] = [
   ['holdfast.v1.ProofService/SignProofs', { requests: [] }],
   ['holdfast.v1.ProofService/WatchKeys', {}],
   ['holdfast.v1.ProofService/ListKeys', {}],
+  ['holdfast.v1.ProofService/RequestHeaders', {}],
+  ['holdfast.v1.ProofService/ReportResponse', {}],
 ]
 interface Descriptor {
   readonly service: readonly {

@@ -53,6 +53,7 @@ const REVEALING: ReadonlySet<string> = new Set([
   'sign/sign.ts',
   'issue/workload-api.ts',
   'egress/bind.ts',
+  'egress/release.ts',
   'egress/revoke.ts',
 ])
 

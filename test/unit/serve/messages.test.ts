@@ -82,6 +82,11 @@ const SAMPLES: Readonly<Record<string, Readonly<Record<string, readonly [Message
       },
     ],
     ListKeys: [{}, { epoch: 'e', keys: [KEY, {}] }],
+    RequestHeaders: [
+      { method: 'GET', url: 'u', spiffe_id: 's' },
+      { headers: { authorization: 'DPoP t', dpop: 'a.b.c' }, jkt: 'k', expires: 1_800_000_000 },
+    ],
+    ReportResponse: [{ url: 'u', status: 401, dpop_nonce: 'n', www_authenticate: 'DPoP' }, { retry: true }],
   },
 }
 

@@ -1,0 +1,84 @@
+/** What applications that send requests themselves ask for, parsed once: JSON and protobuf have the same members. */
+import { Fault } from '../base/fault.ts'
+import { type CanonicalUrl, canonicalUrl } from '../proof/target.ts'
+import { METHOD, type Members, NONCE, optional, refuseUnknown, required } from '../sign/ask.ts'
+import { parseSpiffeId, type SpiffeId } from '../spiffe/id.ts'
+
+/** The headers of one request. */
+export interface HeadersAsk {
+  readonly method: string
+  readonly url: CanonicalUrl
+  readonly spiffeId: SpiffeId | undefined
+}
+
+/** What the target answered to a request with such headers. */
+export interface ReportAsk {
+  readonly url: CanonicalUrl
+  readonly status: number
+  readonly nonce: string | undefined
+  /** The value of `WWW-Authenticate`; empty when there is none. */
+  readonly challenge: string
+  readonly spiffeId: SpiffeId | undefined
+}
+
+/** The token for a target, which its name or a URL of it names. */
+export interface ReleaseAsk {
+  readonly place: { readonly url: CanonicalUrl } | { readonly target: string }
+  readonly spiffeId: SpiffeId | undefined
+}
+
+const HEADERS_MEMBERS = new Set(['method', 'url', 'spiffe_id'])
+const REPORT_MEMBERS = new Set(['url', 'status', 'dpop_nonce', 'www_authenticate', 'spiffe_id'])
+const RELEASE_MEMBERS = new Set(['url', 'target', 'spiffe_id'])
+const TARGET = /^[A-Za-z0-9._-]{1,253}$/
+// RFC 9110 s.5.5: a field value as it may stand in one line.
+const FIELD = /^[\t\x20-\x7e\x80-\xff]{0,4096}$/
+
+/** Throws invalid_request, url_refused, spiffe_id_invalid, as all here. Unknown members are refused. */
+export function parseHeadersAsk(members: Members): HeadersAsk {
+  refuseUnknown(members, HEADERS_MEMBERS)
+  return {
+    method: required(members, 'method', METHOD),
+    url: urlOf(members['url']),
+    spiffeId: idOf(members['spiffe_id']),
+  }
+}
+
+export function parseReportAsk(members: Members): ReportAsk {
+  refuseUnknown(members, REPORT_MEMBERS)
+  return {
+    url: urlOf(members['url']),
+    status: statusOf(members['status']),
+    nonce: optional(members, 'dpop_nonce', NONCE),
+    challenge: optional(members, 'www_authenticate', FIELD) ?? '',
+    spiffeId: idOf(members['spiffe_id']),
+  }
+}
+
+export function parseReleaseAsk(members: Members): ReleaseAsk {
+  refuseUnknown(members, RELEASE_MEMBERS)
+  const target = optional(members, 'target', TARGET)
+  const url = members['url']
+  if ((target === undefined) === (url === undefined))
+    throw new Fault('invalid_request', 'wanted is either url or target')
+  return {
+    place: target === undefined ? { url: urlOf(url) } : { target },
+    spiffeId: idOf(members['spiffe_id']),
+  }
+}
+
+function urlOf(url: unknown): CanonicalUrl {
+  if (typeof url !== 'string') throw new Fault('invalid_request', 'url is missing or not a string')
+  return canonicalUrl(url)
+}
+
+function idOf(id: unknown): SpiffeId | undefined {
+  if (id === undefined || id === '') return undefined
+  if (typeof id !== 'string') throw new Fault('invalid_request', 'spiffe_id is not a string')
+  return parseSpiffeId(id)
+}
+
+function statusOf(status: unknown): number {
+  if (typeof status === 'number' && Number.isInteger(status) && status >= 100 && status <= 599) return status
+  throw new Fault('invalid_request', 'status is not one of HTTP')
+}

@@ -1,0 +1,230 @@
+/**
+ * What leaves the agent for applications that send requests themselves: one request's headers, or the token where
+ * custody lets an application hold it. Identity, rate, policy, token, proof, record, in this order.
+ */
+import { chooseEntry, entitled } from '../attest/entitled.ts'
+import type { Instance, Workload } from '../attest/workload.ts'
+import type { Millis, Seconds } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import { type Decision, decideBy, isDoorOpen, type Question } from '../policy/decide.ts'
+import type { Entry } from '../policy/entry.ts'
+import type { Door, Target } from '../policy/grant.ts'
+import { hashOf } from '../proof/jwt.ts'
+import type { Jkt } from '../proof/signer.ts'
+import type { SpiffeId } from '../spiffe/id.ts'
+import type { AuditFacts } from '../telemetry/audit.ts'
+import { type BindAsk, type BindOptions, bindRequest, bindToken } from './bind.ts'
+import { refusesToken, wantsNonce } from './challenge.ts'
+import { orAborted } from './lifeline.ts'
+import { bindingOf, type Draft, isObservable, type PermitOptions, refusal } from './permit.ts'
+import { factsOf, type RecordOptions } from './record.ts'
+import type { HeadersAsk, ReleaseAsk, ReportAsk } from './release-ask.ts'
+import { decideToken } from './release-token.ts'
+import { Signed } from './signed.ts'
+
+export interface ReleaseOptions extends BindOptions, PermitOptions, RecordOptions {
+  /** How long a caller waits for a token. */
+  readonly timeout: Millis
+}
+
+/** One request's headers by lower-case name, for one use within a minute. */
+export interface ReleasedHeaders {
+  readonly headers: Readonly<Record<string, string>>
+  readonly jkt: Jkt
+  /** Seconds since 1970. */
+  readonly expires: Seconds
+}
+
+/** A token that is of use only with proofs of the key `jkt`, which stays with the agent. */
+export interface ReleasedToken {
+  readonly token: string
+  readonly token_type: 'DPoP'
+  readonly jkt: Jkt
+  readonly expires: Seconds
+}
+
+/** An answer, and what its record says of it. */
+interface Released<T> {
+  readonly answer: T
+  readonly facts: Pick<AuditFacts, 'jkt' | 'jti' | 'token'>
+}
+
+type ReleaseEvent = 'sign.headers' | 'token.release'
+
+/** Releases credentials; each is on record before it leaves. */
+export class Releases {
+  readonly #options: ReleaseOptions
+  readonly #signed: Signed
+
+  constructor(options: ReleaseOptions) {
+    this.#options = options
+    this.#signed = new Signed(options.clock)
+  }
+
+  /** Headers for one request. Throws what identity, rate, policy, key and the authorization server say. */
+  headers(workload: Workload, ask: HeadersAsk, gone?: AbortSignal): Promise<ReleasedHeaders> {
+    const draft: Draft = { method: ask.method, workload, url: ask.url }
+    return this.#release('sign.headers', draft, async () => {
+      const who = this.#identify(workload, ask.spiffeId, draft)
+      const { url, method } = ask
+      const book = this.#options.book.get()
+      const decision = decideBy(book, url, (target) => headersQuestion(who, ask, target))
+      const permitted = this.#permit(decision, 'headers', draft)
+      const kind = bindingOf(permitted.identity)
+      const bindAsk: BindAsk = { ...who, ...permitted, kind, method, url }
+      const bound = await this.#whileLeased(bindAsk, gone, (signal) =>
+        bindRequest(this.#options, bindAsk, signal),
+      )
+      const { jkt, jti, ath, expires } = bound
+      const owner = { spiffeId: who.entry.spiffeId, instance: who.instance }
+      if (kind === 'dpop') this.#signed.note(owner, url.htu, { jkt, target: permitted.target.name })
+      const headers = Object.fromEntries(bound.headers.map(([name, value]) => [name.toLowerCase(), value]))
+      return { answer: { headers, jkt, expires }, facts: { jkt, jti, token: ath?.slice(0, 16) } }
+    })
+  }
+
+  /** Learns from the answer to a request just signed; whether the same request is to be tried once more, anew signed. */
+  report(workload: Workload, ask: ReportAsk): boolean {
+    const { entry, instance } = this.#identify(workload, ask.spiffeId, {
+      method: '',
+    })
+    const owner = { spiffeId: entry.spiffeId, instance }
+    const signed = this.#signed.find(owner, ask.url.htu)
+    if (!signed) return false
+    const { jkt, target } = signed
+    if (ask.nonce !== undefined) this.#options.nonces.learn(jkt, ask.url.origin, ask.nonce)
+    const raw = ['WWW-Authenticate', ask.challenge]
+    if (refusesToken(ask.status, raw) && this.#signed.mayRenew(owner))
+      this.#options.tokens.drop({ spiffeId: entry.spiffeId, instance: instance.key, target, jkt })
+    const isRetry = ask.nonce !== undefined && wantsNonce(ask.status, raw) && signed.state !== 'retry'
+    signed.state = isRetry ? 'granted' : 'first'
+    return isRetry
+  }
+
+  /** The token itself. Throws as `headers`. */
+  token(workload: Workload, ask: ReleaseAsk, gone?: AbortSignal): Promise<ReleasedToken> {
+    const draft: Draft = { method: '', workload }
+    return this.#release('token.release', draft, async () => {
+      const who = this.#identify(workload, ask.spiffeId, draft)
+      const { decision, url } = decideToken(this.#options.book.get(), { ...who, place: ask.place })
+      draft.url = url
+      const permitted = this.#permit(decision, 'token', draft)
+      const bindAsk: BindAsk = { ...who, ...permitted, kind: 'dpop', method: '', url }
+      const bound = await this.#whileLeased(bindAsk, gone, (signal) =>
+        bindToken(this.#options, bindAsk, signal),
+      )
+      const { jkt, expires } = bound
+      const token = bound.token.reveal()
+      const answer = { token, token_type: 'DPoP', jkt, expires } as const
+      return { answer, facts: { jkt, token: hashOf(token).slice(0, 16) } }
+    })
+  }
+
+  #identify(workload: Workload, id: SpiffeId | undefined, draft: Draft): Who {
+    const { rates, revocations } = this.#options
+    const entry = chooseEntry(entitled(workload, revocations), id)
+    draft.entry = entry
+    const instance = workload.instanceOf(entry)
+    rates.take(instance.key, instance.signal)
+    return { workload, entry, instance }
+  }
+
+  /** The target of `decision` with its statements; throws the refusal. Custody is never only observed. */
+  #permit(decision: Decision, door: Door, draft: Draft): Pick<BindAsk, 'target' | 'identity'> {
+    const { book, revocations } = this.#options
+    draft.decision = decision
+    const { target } = decision
+    if (target) {
+      draft.target = target
+      revocations.check([['target', target.name]])
+    }
+    if (decision.allowed) return decision
+    const isObserved = door === 'headers' && book.get().observe && isObservable(decision, draft.method)
+    if (!isObserved || !target?.identity || !isDoorOpen(target.identity, door)) throw refusal(decision)
+    return { target, identity: target.identity }
+  }
+
+  /** What `make` resolves to, unless lease, caller, time or an operator end it before. */
+  async #whileLeased<T>(
+    ask: BindAsk,
+    gone: AbortSignal | undefined,
+    make: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const { clock, revocations, timeout } = this.#options
+    const ending = new AbortController()
+    const { signal } = ending
+    const stops = [
+      clock.after(timeout, () => ending.abort(new Fault('deadline'))),
+      whenAborted(ask.workload.signal, (reason) => ending.abort(Fault.from(reason, 'lease_ended'))),
+      whenAborted(ask.instance.signal, (reason) => ending.abort(Fault.from(reason, 'lease_ended'))),
+      whenAborted(gone, () => ending.abort(new Fault('canceled'))),
+    ]
+    try {
+      const made = await orAborted(make(signal), signal)
+      if (signal.aborted) throw signal.reason
+      revocations.check([
+        ['spiffe_id', ask.entry.spiffeId],
+        ['target', ask.target.name],
+      ])
+      return made
+    } finally {
+      for (const stop of stops) stop()
+    }
+  }
+
+  async #release<T>(event: ReleaseEvent, draft: Draft, make: () => Promise<Released<T>>): Promise<T> {
+    const { audit, metrics } = this.#options
+    audit.check()
+    try {
+      const { answer, facts } = await make()
+      this.#record(event, draft, { allowed: true, ...facts })
+      if (event === 'sign.headers') metrics.count('holdfast_proofs_total', { kind: 'headers' })
+      else metrics.count('holdfast_tokens_total', { kind: 'released', reason: 'ok' })
+      return answer
+    } catch (caught) {
+      const fault = Fault.from(caught)
+      this.#record(event, draft, { allowed: false, reason: fault.reason, owner: fault.owner })
+      metrics.count('holdfast_refusals_total', { reason: fault.reason })
+      throw fault
+    } finally {
+      await audit.settle()
+    }
+  }
+
+  #record(event: ReleaseEvent, draft: Draft, outcome: Omit<AuditFacts, 'event'>): void {
+    const { decision } = draft
+    const isObserved = outcome.allowed && decision && !decision.allowed
+    this.#options.audit.append({
+      ...factsOf(event, draft, this.#options.book.get().hash),
+      ...(event === 'token.release' ? { method: undefined } : {}),
+      ...(isObserved ? { observed: decision.reason } : {}),
+      ...outcome,
+    })
+  }
+}
+
+/** Calls back once, at once when it has happened; until the returned function is called. */
+function whenAborted(signal: AbortSignal | undefined, then: (reason: unknown) => void): () => void {
+  const call = () => then(signal?.reason)
+  if (signal?.aborted) call()
+  signal?.addEventListener('abort', call, { once: true })
+  return () => signal?.removeEventListener('abort', call)
+}
+
+/** Who asks. */
+interface Who {
+  readonly workload: Workload
+  readonly entry: Entry
+  readonly instance: Instance
+}
+
+function headersQuestion(
+  { workload, entry }: Who,
+  { method, url }: HeadersAsk,
+  { identity }: Target,
+): Question {
+  const { spiffeId } = entry
+  const kind = identity ? bindingOf(identity) : 'dpop'
+  const token = identity?.server?.client ? 'full' : 'none'
+  return { door: 'headers', kind, spiffeId, entry, method, url, token, selectors: workload.selectors }
+}
