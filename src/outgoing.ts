@@ -38,7 +38,8 @@ export function openOutgoing(
     bundleOf: (name) => (name === bundle.get().trustDomain ? bundle.get() : undefined),
   })
   const resolver = new Resolver({ clock, keep: config.egress.dnsTtlMax * MILLIS })
-  const dialer = new Dialer({ clock, resolver, trust })
+  const patience = config.egress.connectTimeout * MILLIS
+  const dialer = new Dialer({ clock, resolver, trust, patience })
   const { clockSkew: skew, kept: limit, renewBefore, timeout } = config.tokens
   const onToken = (kind: string, fault: Fault | undefined) =>
     metrics.count('holdfast_tokens_total', { kind, reason: fault?.reason ?? 'ok' })
