@@ -4,29 +4,34 @@ import type { Routes } from '../serve/http.ts'
 import type { Releases } from './release.ts'
 import { parseHeadersAsk, parseReleaseAsk, parseReportAsk } from './release-ask.ts'
 
+/** Loads what releases when somebody asks. */
+export type LoadReleases = () => Promise<Releases>
+
 /** The methods of `holdfast.v1.ProofService` that are served here. */
-export function releaseHandlers(releases: Releases): Handlers {
+export function releaseHandlers(load: LoadReleases): Handlers {
   return {
     RequestHeaders: {
       unary: async (caller, request) => ({
-        ...(await releases.headers(caller.workload(), parseHeadersAsk(request))),
+        ...(await (await load()).headers(caller.workload(), parseHeadersAsk(request))),
       }),
     },
     ReportResponse: {
-      unary: (caller, request) => ({ retry: releases.report(caller.workload(), parseReportAsk(request)) }),
+      unary: async (caller, request) => ({
+        retry: (await load()).report(caller.workload(), parseReportAsk(request)),
+      }),
     },
   }
 }
 
 /** The same as JSON. */
-export function releaseRoutes(releases: Releases): Routes {
+export function releaseRoutes(load: LoadReleases): Routes {
   return {
-    'POST /v1/headers': ({ caller, body, signal }) =>
-      releases.headers(caller.workload(), parseHeadersAsk(body), signal),
-    'POST /v1/responses': ({ caller, body }) => ({
-      retry: releases.report(caller.workload(), parseReportAsk(body)),
+    'POST /v1/headers': async ({ caller, body, signal }) =>
+      (await load()).headers(caller.workload(), parseHeadersAsk(body), signal),
+    'POST /v1/responses': async ({ caller, body }) => ({
+      retry: (await load()).report(caller.workload(), parseReportAsk(body)),
     }),
-    'POST /v1/token': ({ caller, body, signal }) =>
-      releases.token(caller.workload(), parseReleaseAsk(body), signal),
+    'POST /v1/token': async ({ caller, body, signal }) =>
+      (await load()).token(caller.workload(), parseReleaseAsk(body), signal),
   }
 }
