@@ -1,7 +1,7 @@
 /** What a caller of the egress door gets: the target's answer as it comes, or the agent's own refusal. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Fault } from '../base/fault.ts'
-import { STATUS } from '../serve/status.ts'
+import { rawFault as rawAnswer, sendFault as sendAnswer } from '../serve/fault-answer.ts'
 import { type Answer, upstreamFault } from './attempt.ts'
 import { pairsOf, passResponse, passTrailers } from './headers.ts'
 import type { Lifeline } from './lifeline.ts'
@@ -55,32 +55,12 @@ function finish(answer: Answer, response: ServerResponse): void {
   response.end()
 }
 
-/** The agent's own answer, or an end without one where an answer has begun: a caller must not take a part for all. */
+/** The agent's own answer, marked as such: the target's never carries this header. */
 export function sendFault(request: IncomingMessage, response: ServerResponse, fault: Fault): void {
-  if (response.headersSent || response.destroyed) return void response.destroy()
-  const { http } = STATUS[fault.reason]
-  const retry = fault.retryAfterSeconds ?? (http === 503 || http === 429 ? 1 : undefined)
-  if (retry !== undefined) response.setHeader('Retry-After', String(retry))
-  // What was not read of the body would be taken for the next request.
-  if (!request.complete) response.setHeader('Connection', 'close')
-  const body = JSON.stringify({ error: fault })
-  response.writeHead(http, { ...headersOf(body), 'Holdfast-Reason': fault.reason })
-  response.end(body)
+  sendAnswer(request, response, fault, { 'Holdfast-Reason': fault.reason })
 }
 
 /** The same answer for what never became a request. */
 export function rawFault(fault: Fault): string {
-  const body = JSON.stringify({ error: fault })
-  const headers = { ...headersOf(body), 'Holdfast-Reason': fault.reason, Connection: 'close' }
-  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
-  return `HTTP/1.1 ${STATUS[fault.reason].http} ${fault.reason}\r\n${lines.join('')}\r\n${body}`
-}
-
-function headersOf(body: string) {
-  return {
-    'Content-Type': 'application/json',
-    'Content-Length': Buffer.byteLength(body),
-    'Cache-Control': 'no-store',
-    'X-Content-Type-Options': 'nosniff',
-  }
+  return rawAnswer(fault, { 'Holdfast-Reason': fault.reason })
 }

@@ -7,7 +7,7 @@ import type { Socket } from 'node:net'
 import { Fault } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
 import type { Caller } from './caller.ts'
-import { STATUS } from './status.ts'
+import { jsonHeaders, rawFault, sendFault } from './fault-answer.ts'
 
 /** A parsed request; `body` is undefined for methods without one. */
 export interface JsonRequest {
@@ -78,13 +78,13 @@ export function openHttp(options: HttpOptions): HttpSide {
     sendFault(request, response, new Fault('invalid_request', 'the expectation is unknown')),
   )
   server.on('upgrade', (_request, socket) =>
-    socket.end(rawError(new Fault('invalid_request', 'upgrades are refused'))),
+    socket.end(rawFault(new Fault('invalid_request', 'upgrades are refused'))),
   )
   server.on('connect', (_request, socket) =>
-    socket.end(rawError(new Fault('method_not_allowed', 'CONNECT is refused'))),
+    socket.end(rawFault(new Fault('method_not_allowed', 'CONNECT is refused'))),
   )
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-    if (socket.writable) socket.end(rawError(clientFault(error)))
+    if (socket.writable) socket.end(rawFault(clientFault(error)))
     else socket.destroy()
   })
   return {
@@ -102,13 +102,6 @@ function clientFault(error: NodeJS.ErrnoException): Fault {
     return new Fault('invalid_request', `the headers are over ${HEADER_BYTES} bytes`)
   if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') return new Fault('deadline')
   return new Fault('invalid_request', 'the request is not HTTP/1.1')
-}
-
-function rawError(fault: Fault): string {
-  const body = JSON.stringify({ error: fault })
-  const headers = Object.entries({ ...headersOf(body), Connection: 'close' })
-  const lines = headers.map(([name, value]) => `${name}: ${value}\r\n`).join('')
-  return `HTTP/1.1 ${STATUS[fault.reason].http} ${fault.reason}\r\n${lines}\r\n${body}`
 }
 
 async function answer(
@@ -209,27 +202,6 @@ function send(response: ServerResponse, result: JsonAnswer, signal: AbortSignal)
     return
   }
   const body = JSON.stringify(result)
-  response.writeHead(200, headersOf(body))
+  response.writeHead(200, jsonHeaders(body))
   response.end(body)
-}
-
-function sendFault(request: IncomingMessage, response: ServerResponse, fault: Fault): void {
-  if (response.headersSent) return void response.destroy()
-  const { http } = STATUS[fault.reason]
-  const retry = fault.retryAfterSeconds ?? (http === 503 || http === 429 ? 1 : undefined)
-  if (retry !== undefined) response.setHeader('Retry-After', String(retry))
-  // What was not read of the body would be taken for the next request.
-  if (!request.complete) response.setHeader('Connection', 'close')
-  const body = JSON.stringify({ error: fault })
-  response.writeHead(http, headersOf(body))
-  response.end(body)
-}
-
-function headersOf(body: string) {
-  return {
-    'Content-Type': 'application/json',
-    'Content-Length': Buffer.byteLength(body),
-    'Cache-Control': 'no-store',
-    'X-Content-Type-Options': 'nosniff',
-  }
 }
