@@ -3,8 +3,7 @@ import type { Attestation } from '../attest/identify.ts'
 import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
 import type { RuleBook } from '../policy/book.ts'
-import { type Contacts, explain } from '../policy/explain.ts'
-import { canonicalUrl } from '../proof/target.ts'
+import { type Contacts, explainRequest } from '../policy/explain.ts'
 import type { JsonAnswer, JsonRequest, Route, Routes } from '../serve/http.ts'
 import type { Audit, AuditFacts } from '../telemetry/audit.ts'
 import type { Log, LogLevel } from '../telemetry/log.ts'
@@ -91,13 +90,10 @@ async function liftOne(options: AdminApiOptions, body: Members): Promise<JsonAns
 }
 
 async function explainPid(options: AdminApiOptions, body: Members): Promise<JsonAnswer> {
-  const { pid, method = 'GET', url } = body
+  const { pid } = body
   if (!Number.isSafeInteger(pid)) throw new Fault('invalid_request', 'pid is missing or not an integer')
-  if (typeof url !== 'string' || typeof method !== 'string')
-    throw new Fault('invalid_request', 'method and url are strings')
   const { selectors } = await options.attestation.describe(pid as number)
-  const ask = { selectors, method, url: canonicalUrl(url), kind: 'dpop', token: 'full' } as const
-  return explain(options.book.get(), ask, options.contacts)
+  return explainRequest(options.book.get(), selectors, body, options.contacts)
 }
 
 const LEVELS: ReadonlySet<unknown> = new Set(['debug', 'info', 'warn', 'error'])

@@ -49,9 +49,9 @@ export interface Denied {
 export type Decision = Allowed | Denied
 
 /** Answers `question` by `book`; never throws. */
-export type Decide = (book: RuleBook, question: Question) => Decision
-
-export const decide: Decide = (book, question) => decideBy(book, question.url, () => question)
+export function decide(book: RuleBook, question: Question): Decision {
+  return decideBy(book, question.url, () => question)
+}
 
 /** As decide, where what is asked hangs on the target: what it takes as proof, whether there is a token. */
 export function decideBy(

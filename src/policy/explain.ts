@@ -1,6 +1,7 @@
 /** Why a request would be allowed or not: facts, entry, rule, the nearest miss and the smallest change. Pure. */
+import { Fault } from '../base/fault.ts'
 import { type Owner, REASONS, type Reason } from '../base/reasons.ts'
-import type { CanonicalUrl } from '../proof/target.ts'
+import { type CanonicalUrl, canonicalUrl } from '../proof/target.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import type { Selector } from '../spiffe/selector.ts'
 import type { RuleBook } from './book.ts'
@@ -65,6 +66,19 @@ export function explain(book: RuleBook, ask: ExplainAsk, contacts: Contacts = {}
   const found = explainOne(book, ask)
   const behind = found.owner && contacts[found.owner]
   return behind ? { ...found, contact: `${behind.team}, ${behind.contact}` } : found
+}
+
+/** The answer to a request's `method` and `url`, for a caller with these selectors; throws invalid_request, url_refused. */
+export function explainRequest(
+  book: RuleBook,
+  selectors: readonly Selector[],
+  members: Readonly<Record<string, unknown>>,
+  contacts: Contacts,
+): Explanation {
+  const { method = 'GET', url } = members
+  if (typeof url !== 'string' || typeof method !== 'string')
+    throw new Fault('invalid_request', 'method and url are strings')
+  return explain(book, { selectors, method, url: canonicalUrl(url), kind: 'dpop', token: 'full' }, contacts)
 }
 
 function explainOne(book: RuleBook, ask: ExplainAsk): Explanation {

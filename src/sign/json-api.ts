@@ -5,8 +5,7 @@ import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
 import type { RuleBook } from '../policy/book.ts'
 import type { Entry } from '../policy/entry.ts'
-import { type Contacts, explain } from '../policy/explain.ts'
-import { canonicalUrl } from '../proof/target.ts'
+import { type Contacts, explainRequest } from '../policy/explain.ts'
 import type { JsonAnswer, JsonRequest, Routes } from '../serve/http.ts'
 import { parseDpopAsk, parseWptAsk } from './ask.ts'
 import { BATCH_LIMIT, type ProofApiOptions } from './proof-api.ts'
@@ -91,12 +90,7 @@ function identity(options: JsonApiOptions, { caller }: JsonRequest): JsonAnswer 
 
 /** Why a request of the caller's would be allowed or not: what the caller may know of policy is what concerns it. */
 function explainOwn(options: JsonApiOptions, { caller, body }: JsonRequest): JsonAnswer {
-  const { method = 'GET', url } = body
-  if (typeof url !== 'string' || typeof method !== 'string')
-    throw new Fault('invalid_request', 'method and url are strings')
-  const { selectors } = caller.workload()
-  const ask = { selectors, method, url: canonicalUrl(url), kind: 'dpop', token: 'full' } as const
-  return explain(options.book.get(), ask, options.contacts)
+  return explainRequest(options.book.get(), caller.workload().selectors, body, options.contacts)
 }
 
 function identityOf(options: JsonApiOptions, workload: Workload, entry: Entry): object {
