@@ -8,6 +8,8 @@ const execArgv = ['--secure-heap=1048576', '--secure-heap-min=2']
 export default defineConfig({
   test: {
     root: new URL('..', import.meta.url).pathname,
+    // A machine on which everything times out is told from a failed test soon enough.
+    bail: report ? 20 : 0,
     reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
     projects: [
       {
@@ -26,7 +28,7 @@ export default defineConfig({
           execArgv,
           fileParallelism: false,
           testTimeout: 60_000,
-          hookTimeout: 300_000,
+          hookTimeout: 120_000,
         },
       },
       {
@@ -37,7 +39,7 @@ export default defineConfig({
           execArgv,
           fileParallelism: false,
           testTimeout: 60_000,
-          hookTimeout: 300_000,
+          hookTimeout: 120_000,
         },
       },
     ],
