@@ -69,6 +69,8 @@ export class ClientAuths {
         const type = client.method === 'jwt_spiffe' ? JWT_SPIFFE : JWT_BEARER
         return { clientId, tls: undefined, auth: assertion(clientId, type, () => this.#svid(ask)) }
       }
+      case 'attest_jwt_client_auth_dpop':
+        throw new Fault('unimplemented', 'client attestation is off')
       case 'tls_client_auth':
         return { clientId, tls: this.#certificateOf(ask), auth: named(clientId) }
     }

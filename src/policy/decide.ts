@@ -1,4 +1,5 @@
 /** Whether policy allows one proof: identity, platform and application must each have spoken (design: who owns what). */
+import type { Seconds } from '../base/clock.ts'
 import type { Owner, Reason } from '../base/fault.ts'
 import type { CanonicalUrl } from '../proof/target.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
@@ -22,13 +23,33 @@ export interface Question {
   /** How much of the access token is shown. */
   readonly token: 'full' | 'hash' | 'none'
   readonly selectors: readonly Selector[]
+  /** What is known beyond the request itself; absent: conditions that ask for it do not hold. */
+  readonly context?: CallContext
+}
+
+/** What a door knows of a call: when it is made, on whose behalf, and what the instance did before. */
+export interface CallContext {
+  readonly now: Seconds
+  /** The subject of the token that the workload was called with; empty without one. */
+  readonly subject: string
+  /** Who acts for the subject, the newest first (RFC 8693 s.4.1). */
+  readonly actors: readonly string[]
+  /** The transaction (`txn`) of the subject's token or of a Txn-Token; empty without one. */
+  readonly txn: string
+  /** Requests of this instance that were allowed so far, those of them that were not GET, HEAD or OPTIONS, and distinct targets. */
+  readonly calls: number
+  readonly writes: number
+  readonly targets: number
+  /** Whether this instance has used this target before. */
+  readonly isFirstUse: boolean
 }
 
 export interface Allowed {
   readonly allowed: true
   readonly target: Target
   readonly identity: TargetIdentity
-  /** The grant that allowed it. */
+  /** The grant that allowed it: what it demands beyond policy's own answer is the door's to carry out. */
+  readonly grant: Grant
   readonly rule: Place
   /** The granted path that matched, as policy writes it: unlike the request's own, no caller chose its text. */
   readonly path: string
@@ -99,6 +120,7 @@ function answerFor(book: RuleBook, target: Target, question: Question): Allowed 
       allowed: true,
       target,
       identity,
+      grant: grant.grant,
       rule: grant.grant.place,
       path: pathOf(grant.grant, question),
     }

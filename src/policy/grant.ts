@@ -6,8 +6,11 @@ import type { Place } from './entry.ts'
 /** The kinds of proof of this release. */
 export type ProofKind = 'dpop' | 'wpt'
 
-/** What keeps a token from being of use to a thief: a kind of proof, or nothing where security makes an exception. */
-export type Binding = ProofKind | 'bearer'
+/**
+ * What keeps a token from being of use to a thief: a kind of proof, the certificate of the connection (RFC 8705), a
+ * signature over the message (RFC 9421), or nothing where security makes an exception.
+ */
+export type Binding = ProofKind | 'mtls' | 'http-signature' | 'bearer'
 
 /** What an application gets: headers that it sends itself, the answer to a request that the agent makes, or the token. */
 export type Door = 'headers' | 'egress' | 'token'
@@ -21,7 +24,14 @@ export type ClientAuth =
       readonly keyFile: string | undefined
     }
   /** A JWT-SVID as assertion; the client id is the caller's SPIFFE ID when absent. */
-  | { readonly method: 'jwt_spiffe' | 'jwt_bearer'; readonly clientId: string | undefined }
+  | {
+      readonly method: 'jwt_spiffe' | 'jwt_bearer'
+      readonly clientId: string | undefined
+      /** Whether each request has a JWT-SVID of its own, or one serves until half its life is over. */
+      readonly assertion: 'fresh' | 'reused'
+    }
+  /** The WIT-SVID of the held key as client attestation, the DPoP proof as its proof of possession. */
+  | { readonly method: 'attest_jwt_client_auth_dpop'; readonly clientId: string | undefined }
   /** An X.509-SVID that is never delivered, over mutual TLS. */
   | { readonly method: 'tls_client_auth'; readonly clientId: string | undefined }
 
@@ -45,6 +55,20 @@ export interface TlsTrust {
   readonly serverName: string | undefined
 }
 
+/** How the token of whoever called the workload becomes one for this target (RFC 8693). */
+export interface ExchangeRule {
+  /** Issuers whose tokens may stand for the subject. */
+  readonly subjects: readonly string[]
+  /** Whether a request without a subject is refused; else it gets the workload's own token. */
+  readonly isRequired: boolean
+  /** What the subject token is called in the request. */
+  readonly subjectType: 'access_token' | 'jwt'
+  /** Whether a JWT-SVID of the workload goes along as actor token. */
+  readonly hasActor: boolean
+  /** The server that exchanges first, where its grant is then shown to the target's own (identity chaining). */
+  readonly via: Server | undefined
+}
+
 /** Identity's statement: how requests to the target are bound, and what an application may hold. */
 export interface TargetIdentity {
   readonly server: Server | undefined
@@ -57,6 +81,13 @@ export interface TargetIdentity {
   /** RFC 8707; absent: none is sent. */
   readonly resource: string | undefined
   readonly scopes: readonly string[]
+  /** What becomes of a token that lives longer than `maxTtl`: refused, or used up to it and then revoked at the server. */
+  readonly tooLong: 'refuse' | 'revoke'
+  /** Whether the target's metadata (RFC 9728) must name this server and resource before its first token. */
+  readonly isDiscovered: boolean
+  readonly exchange: ExchangeRule | undefined
+  /** Whether a `Txn-Token` of the caller passes, unmodified. */
+  readonly passesTransaction: boolean
   readonly place: Place
 }
 
@@ -88,7 +119,23 @@ export interface TargetPlatform {
   readonly tls: TlsTrust
   /** IP addresses, or ranges such as `10.0.0.0/8`, that egress may dial though they are loopback, link-local or the node's own. */
   readonly addresses: readonly string[]
+  /** Who connects: the agent, from its own network, or the workload's sidecar, from the workload's. */
+  readonly via: 'agent' | 'sidecar'
+  /** Whether a redirect to a target is followed, as a new request through policy. */
+  readonly followsRedirects: boolean
+  /** Requests one instance may make in a second; absent: only the agent's own limit. */
+  readonly rate: number | undefined
+  /** Requests one instance may have open; absent: only the agent's own limit. */
+  readonly concurrency: number | undefined
   readonly place: Place
+}
+
+/** A person has to agree before a request goes out. */
+export interface Approval {
+  /** To the first use of the target by this instance, or to each request. */
+  readonly on: 'first_use' | 'always'
+  /** How long the request waits for an answer; then it is refused. */
+  readonly wait: Seconds
 }
 
 /** One grant of application's statement: these callers may use these methods on these paths. */
@@ -102,6 +149,11 @@ export interface Grant {
   /** Whole paths, or prefixes ending in `/**`: the prefix and all below it, segment by segment, on the canonical path. */
   readonly paths: readonly string[]
   readonly when: When | undefined
+  readonly approval: Approval | undefined
+  /** Whether the decision hook of the configuration is asked too. */
+  readonly asksHook: boolean
+  /** Lower-case header names that a caller may have signed beside those the agent signs (RFC 9421). */
+  readonly signedHeaders: readonly string[]
   readonly place: Place
 }
 

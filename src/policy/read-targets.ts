@@ -3,7 +3,7 @@ import { dirname, resolve } from 'node:path'
 import type { Path, YamlFile } from '../base/yaml.ts'
 import { pathOf } from '../spiffe/id.ts'
 import type { Entry, Place } from './entry.ts'
-import type { ClientAuth, ServerPlatform, TlsTrust } from './grant.ts'
+import type { ClientAuth, ExchangeRule, ServerPlatform, TlsTrust } from './grant.ts'
 import type { IdentityFile, PlatformFile } from './schema.ts'
 import {
   BEARER_TTL,
@@ -58,7 +58,8 @@ export function identityOf(file: IdentityFile, yaml: YamlFile, context: PolicyCo
 
 type FileClient = NonNullable<NonNullable<IdentityFile['servers']>[number]['client']>
 
-function clientOf({ id, auth, key }: FileClient, yaml: YamlFile): ClientAuth {
+function clientOf({ id, auth, key, assertion = 'fresh' }: FileClient, yaml: YamlFile): ClientAuth {
+  if (auth === 'jwt_spiffe' || auth === 'jwt_bearer') return { method: auth, clientId: id, assertion }
   if (auth !== 'private_key_jwt') return { method: auth, clientId: id }
   const keyFile = typeof key === 'object' ? pathIn(yaml, key.file) : undefined
   return { method: auth, clientId: id ?? '', keyFile }
@@ -80,7 +81,23 @@ function targetOf(target: FileTarget, yaml: YamlFile, index: number): IdentitySt
     binding,
     resource: target.resource,
     scopes: [...new Set(target.scopes)],
+    tooLong: target.too_long ?? 'refuse',
+    isDiscovered: target.discover ?? false,
+    exchange: target.exchange && exchangeOf(target.exchange),
+    viaName: target.exchange?.via,
+    passesTransaction: target.txn_token ?? false,
     place: placeIn(yaml, 'targets', index),
+  }
+}
+
+function exchangeOf(stated: NonNullable<FileTarget['exchange']>): ExchangeRule {
+  const { subjects, subject = 'required', subject_type: subjectType = 'access_token', actor } = stated
+  return {
+    subjects,
+    isRequired: subject === 'required',
+    subjectType,
+    hasActor: actor === 'jwt_svid',
+    via: undefined,
   }
 }
 
@@ -91,6 +108,10 @@ export function platformOf(file: PlatformFile, yaml: YamlFile): Statements {
     insecureHttp: target.insecure_http ?? false,
     tls: tlsOf(target.tls, yaml),
     addresses: target.addresses ?? [],
+    via: target.via ?? 'agent',
+    followsRedirects: target.redirects ?? false,
+    rate: target.rate,
+    concurrency: target.concurrency,
     place: placeIn(yaml, 'targets', index),
   }))
   const serverPlatforms = (file.servers ?? []).map(

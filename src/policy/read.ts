@@ -8,6 +8,8 @@ import { identityOf, placeIn, platformOf } from './read-targets.ts'
 import type { ApplicationFile, SecurityFile } from './schema.ts'
 import { BEARER_TTL, NO_STATEMENTS, type PolicyContext, type Statements } from './statements.ts'
 
+const MINUTE = 60
+
 export type ReadResult = { readonly statements: Statements } | { readonly problems: readonly Problem[] }
 
 /** The statements in `text`, or what is wrong with it. `file` only names it. */
@@ -58,7 +60,20 @@ async function applicationOf(file: ApplicationFile, yaml: YamlFile): Promise<Rea
       const path = ['targets', index, 'grants', at] as const
       const { name = '', callers, methods, paths } = grant
       const when = await whenOf(grant.when, yaml, path, problems)
-      grants.push({ name, callers, methods, paths, when, place: placeIn(yaml, ...path) })
+      grants.push({
+        name,
+        callers,
+        methods,
+        paths,
+        when,
+        approval: grant.approval && {
+          on: grant.approval.on ?? 'first_use',
+          wait: grant.approval.wait ?? MINUTE,
+        },
+        asksHook: grant.hook ?? false,
+        signedHeaders: [...new Set(grant.signed_headers)],
+        place: placeIn(yaml, ...path),
+      })
     }
     application.push({ name: target.name, grants, place: placeIn(yaml, 'targets', index) })
   }

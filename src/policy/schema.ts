@@ -27,7 +27,8 @@ const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$/, {
 const text = z.string().min(1).max(256)
 const spiffeId = z.string().transform(parsedBy(parseWorkloadId))
 const selector = z.string().transform(parsedBy(parseSubject))
-const kind = z.enum(['dpop', 'wpt', 'bearer'])
+const kind = z.enum(['dpop', 'wpt', 'mtls', 'http-signature', 'bearer'])
+const headerName = z.string().regex(/^[a-z][a-z0-9-]{0,63}$/, { error: 'is not a header name in lower case' })
 const until = z.string().transform(parsedBy(parseDate))
 const serverUrl = z.string().transform(parsedBy(parseServerUrl))
 const path = z.string().min(1).max(4096)
@@ -77,16 +78,25 @@ const client = z
       .string()
       .regex(/^[ -~]{1,256}$/, { error: 'is not a client id: wanted 1 to 256 printable ASCII characters' })
       .optional(),
-    auth: z.enum(['private_key_jwt', 'jwt_spiffe', 'jwt_bearer', 'tls_client_auth']),
+    auth: z.enum([
+      'private_key_jwt',
+      'jwt_spiffe',
+      'jwt_bearer',
+      'tls_client_auth',
+      'attest_jwt_client_auth_dpop',
+    ]),
+    assertion: z.enum(['fresh', 'reused']).optional(),
     key: z.union([z.literal('node'), z.strictObject({ file: path })]).optional(),
   })
-  .superRefine(({ id, auth, key }, context) => {
+  .superRefine(({ id, auth, key, assertion }, context) => {
     const refuse = (member: string, message: string) =>
       context.addIssue({ code: 'custom', path: [member], message })
     if (auth === 'private_key_jwt' && id === undefined)
       refuse('id', 'is missing: private_key_jwt names its client')
     if (auth !== 'private_key_jwt' && key !== undefined)
       refuse('key', `goes with private_key_jwt only: ${auth} shows an SVID`)
+    if (assertion !== undefined && auth !== 'jwt_spiffe' && auth !== 'jwt_bearer')
+      refuse('assertion', `goes with jwt_spiffe and jwt_bearer only, not with ${auth}`)
   })
 
 const server = z.strictObject({
@@ -100,9 +110,21 @@ const server = z.strictObject({
   client: client
     .optional()
     .describe(
-      'As which client the agent asks for tokens, and how it shows that; without one, applications bring their own tokens. id: the SPIFFE ID of the caller when absent. key, of private_key_jwt: node (default) or a file.',
+      'As which client the agent asks for tokens, and how it shows that; without one, applications bring their own tokens. id: the SPIFFE ID of the caller when absent. key, of private_key_jwt: node (default) or a file. assertion, of jwt_spiffe and jwt_bearer: fresh for each request (default), or reused.',
     ),
 })
+
+const exchange = z
+  .strictObject({
+    subjects: z.array(serverUrl).max(LIST_LIMIT),
+    subject: z.enum(['required', 'optional']).optional(),
+    subject_type: z.enum(['access_token', 'jwt']).optional(),
+    actor: z.enum(['none', 'jwt_svid']).optional(),
+    via: name.optional(),
+  })
+  .describe(
+    'How the token of whoever called the workload becomes one for this target (RFC 8693). subjects: the issuers of such tokens. subject: required (default) or optional. subject_type: access_token (default) or jwt. actor: whether a JWT-SVID of the workload goes along; default none. via: the server that exchanges first, whose grant is then shown to the server of the target (identity chaining, a draft).',
+  )
 
 const identityTarget = z.strictObject({
   name: name.describe('The target; statements of the layers join by it. Egress takes it as Host.'),
@@ -126,9 +148,11 @@ const identityTarget = z.strictObject({
   tokenless: z.boolean().optional().describe('Sign without a token. Default: false.'),
   binding: z
     .array(kind)
-    .max(2)
+    .max(3)
     .optional()
-    .describe('The kinds of proof; bearer is none, and an exception of security. Default: dpop.'),
+    .describe(
+      'What requests carry: proofs (dpop, wpt), a signature (http-signature) or a certificate (mtls); bearer is none of these, and an exception of security. Default: dpop.',
+    ),
   resource: z
     .string()
     .max(2048)
@@ -140,6 +164,23 @@ const identityTarget = z.strictObject({
     .max(LIST_LIMIT)
     .optional()
     .describe('The scopes that are asked for; a token with further ones is refused.'),
+  too_long: z
+    .enum(['refuse', 'revoke'])
+    .optional()
+    .describe(
+      'What becomes of a token that lives longer than max_ttl: refused, or used up to max_ttl and then revoked at its server. Default: refuse.',
+    ),
+  discover: z
+    .boolean()
+    .optional()
+    .describe(
+      'Whether the metadata of the target (RFC 9728) must name this server and resource before its first token. Default: false.',
+    ),
+  exchange: exchange.optional(),
+  txn_token: z
+    .boolean()
+    .optional()
+    .describe('Whether a Txn-Token of the caller passes, unmodified. Default: false.'),
 })
 
 const tls = z
@@ -180,6 +221,18 @@ const platformTarget = z.strictObject({
     .describe('Allow plain HTTP to hosts that are not loopback. Default: false.'),
   tls,
   addresses,
+  via: z
+    .enum(['agent', 'sidecar'])
+    .optional()
+    .describe(
+      'Who connects: the agent, from its own network, or holdfast sidecar, from that of the workload. Default: agent.',
+    ),
+  redirects: z
+    .boolean()
+    .optional()
+    .describe('Follow redirects to targets, each as a new request through policy. Default: false.'),
+  rate: z.int().min(1).max(1_000_000).optional().describe('Requests one instance may make in a second.'),
+  concurrency: z.int().min(1).max(10_000).optional().describe('Requests one instance may have open.'),
 })
 
 const grant = z.strictObject({
@@ -201,6 +254,21 @@ const grant = z.strictObject({
     .max(LIST_LIMIT)
     .describe('Whole paths, or prefixes ending in /**.'),
   when: z.string().min(1).max(1_000).optional().describe('A CEL condition; only true allows.'),
+  approval: z
+    .strictObject({
+      on: z.enum(['first_use', 'always']).optional(),
+      wait: duration(1, 600).optional(),
+    })
+    .optional()
+    .describe(
+      'A person has to agree, by holdfast approve. on: the first use of the target by an instance (default), or always. wait: how long the request waits; default 1m.',
+    ),
+  hook: z.boolean().optional().describe('Ask the decision hook of the configuration too. Default: false.'),
+  signed_headers: z
+    .array(headerName)
+    .max(32)
+    .optional()
+    .describe('Headers that a caller may have signed beside those the agent signs, for http-signature.'),
 })
 
 const test = z.strictObject({

@@ -23,7 +23,11 @@ export type Named<T> = T & { readonly name: string }
 export type NamedServer = Server & { readonly name: string; readonly place: Place }
 
 /** Identity's statement about a target; `serverName` is looked up when the files are joined. */
-export type IdentityStatement = Named<TargetIdentity> & { readonly serverName?: string | undefined }
+export type IdentityStatement = Named<TargetIdentity> & {
+  readonly serverName?: string | undefined
+  /** The server that exchanges first, looked up likewise. */
+  readonly viaName?: string | undefined
+}
 
 export interface Statements {
   readonly entries: readonly Entry[]
@@ -83,7 +87,11 @@ export function joinStatements(files: readonly Statements[]): Statements {
     entries: files.flatMap((file) => file.entries),
     servers,
     identity: files.flatMap((file) =>
-      file.identity.map((target) => ({ ...target, server: named.get(target.serverName) ?? target.server })),
+      file.identity.map((target) => ({
+        ...target,
+        server: named.get(target.serverName) ?? target.server,
+        exchange: target.exchange && { ...target.exchange, via: named.get(target.viaName) },
+      })),
     ),
     platform: files.flatMap((file) => file.platform),
     serverPlatforms: files.flatMap((file) => file.serverPlatforms),

@@ -452,7 +452,7 @@ describe('what is sent', () => {
   ] as const)('by %s is a JWT-SVID for the issuer alone, fresh each time', async (method, type) => {
     const rig = open()
     const issuer = await start({ token: good() })
-    const server = serverAt(issuer.issuer, { method, clientId: undefined })
+    const server = serverAt(issuer.issuer, { method, clientId: undefined, assertion: 'fresh' })
     await rig.get(rig.ask(server, rig.workload()))
     const [form] = issuer.asked().map((one) => one.form)
     expect([form?.get('client_assertion_type'), form?.get('client_id')]).toEqual([type, idOf('web')])

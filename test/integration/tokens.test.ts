@@ -193,7 +193,7 @@ describe('other ways to authenticate', () => {
     async (method) => {
       const rig = open()
       const issuer = await startWithKey(rig)
-      const server = serverAt(issuer.issuer, { method, clientId: 'orders-client' })
+      const server = serverAt(issuer.issuer, { method, clientId: 'orders-client', assertion: 'fresh' })
       expect(await refusal(rig.get(rig.ask(server, rig.workload())))).toMatch(
         /^issuer_refused: the authorization server refuses the token: invalid_(client|request)$/,
       )
@@ -203,7 +203,7 @@ describe('other ways to authenticate', () => {
   it('has no JWT-SVID where several nodes do not share a key', async () => {
     const rig = open({ jwt: false })
     const issuer = await startWithKey(rig)
-    const server = serverAt(issuer.issuer, { method: 'jwt_spiffe', clientId: undefined })
+    const server = serverAt(issuer.issuer, { method: 'jwt_spiffe', clientId: undefined, assertion: 'fresh' })
     expect(await refusal(rig.get(rig.ask(server, rig.workload())))).toContain('authority_not_shared')
   })
 })

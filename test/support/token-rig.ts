@@ -164,6 +164,10 @@ function targetOf(server: Server, over: Partial<TargetIdentity> = {}, name = 'or
     binding: ['dpop'],
     resource: RESOURCE,
     scopes: ['read'],
+    tooLong: 'refuse',
+    isDiscovered: false,
+    exchange: undefined,
+    passesTransaction: false,
     place: PLACE,
     ...over,
   }

@@ -18,7 +18,7 @@ const ORIGINS = ['https://a.test', 'https://b.test']
 const SERVER: Server = {
   issuer: 'https://as.test',
   tokenEndpoint: undefined,
-  client: { method: 'jwt_spiffe', clientId: undefined },
+  client: { method: 'jwt_spiffe', clientId: undefined, assertion: 'fresh' },
 }
 
 const name = fc.constantFrom(...NAMES)
@@ -38,6 +38,10 @@ const identity: fc.Arbitrary<Named<TargetIdentity>> = fc.record({
   binding: mostly<ProofKind>(['dpop', 'wpt']),
   resource: fc.constant(undefined),
   scopes: fc.constant([]),
+  tooLong: fc.constant('refuse'),
+  isDiscovered: fc.constant(false),
+  exchange: fc.constant(undefined),
+  passesTransaction: fc.constant(false),
   place: fc.constant(place),
 })
 const platform = fc.record({
@@ -46,6 +50,10 @@ const platform = fc.record({
   insecureHttp: fc.constant(false),
   tls: fc.constant(SYSTEM_TLS),
   addresses: fc.constant([]),
+  via: fc.constant('agent' as const),
+  followsRedirects: fc.constant(false),
+  rate: fc.constant(undefined),
+  concurrency: fc.constant(undefined),
   place: fc.constant(place),
 })
 const grant: fc.Arbitrary<Grant> = fc.record({
@@ -54,6 +62,9 @@ const grant: fc.Arbitrary<Grant> = fc.record({
   methods: mostly(['GET', 'PUT', '*']),
   paths: mostly(['/p', '/p/**', '/**', '/q']),
   when: fc.constant(undefined),
+  approval: fc.constant(undefined),
+  asksHook: fc.constant(false),
+  signedHeaders: fc.constant([]),
   place: fc.constant(place),
 })
 const application = fc.record({
