@@ -129,6 +129,16 @@ export const REASONS = facts({
     cause: 'the URL is not in the form that can be signed',
     cure: 'Send an absolute https URL without userinfo, fragment, dot segments, encoded slashes or an IP literal.',
   },
+  approval_refused: {
+    owner: 'application',
+    cause: 'a person has to agree to this request, and nobody did',
+    cure: 'Ask whoever answers for the target to run `holdfast approve`, then send the request again.',
+  },
+  hook_unavailable: {
+    owner: 'application',
+    cause: 'the decision hook does not answer, and without its answer the request is refused',
+    cure: 'See that the service named by decision_hook in the configuration runs and answers in time.',
+  },
   custody_denied: {
     owner: 'identity',
     cause: 'policy does not let this application hold request headers for the target',
@@ -239,6 +249,26 @@ export const REASONS = facts({
     cause: 'the issued token is good for more than the target states: another audience or further scopes',
     cure: 'Narrow what the authorization server grants this client, or state resource and scopes of the target as they are.',
   },
+  subject_required: {
+    owner: 'caller',
+    cause: 'the target wants the token of whoever called this workload, and the request names none',
+    cure: 'Hand the inbound token to the agent and send its handle as Holdfast-Subject.',
+  },
+  subject_unknown: {
+    owner: 'caller',
+    cause: 'the handle names no subject token of this workload that is still valid',
+    cure: 'Hand the inbound token to the agent again: handles end with the token, the workload and the agent.',
+  },
+  subject_refused: {
+    owner: 'identity',
+    cause: 'the subject token is none that the target takes in exchange',
+    cure: 'Add its issuer to exchange.subjects of the target, or send a token that is meant for this workload.',
+  },
+  discovery_failed: {
+    owner: 'identity',
+    cause: "the target's own metadata does not say what policy says of it",
+    cure: 'Compare its oauth-protected-resource metadata with server and resource of the target, or leave out discover.',
+  },
   client_key_not_shared: {
     owner: 'identity',
     cause: 'the client key is made on each node, and several nodes use the client',
@@ -249,6 +279,11 @@ export const REASONS = facts({
     owner: 'caller',
     cause: 'a header cannot be passed on',
     cure: 'Leave out the named header: the agent sets credentials, routing and framing itself.',
+  },
+  via_sidecar: {
+    owner: 'platform',
+    cause: 'the target is reached from the network of the workload, by its sidecar',
+    cure: 'Send the request to holdfast sidecar, or set via: agent at the target.',
   },
   redirect_refused: {
     owner: 'platform',
