@@ -68,10 +68,12 @@ function entryRows({ entry, nearest_entry: near }: Explanation): readonly Row[] 
 }
 
 function ruleRows(found: Explanation): readonly Row[] {
-  const { target, rule, nearest, nearest_entry: near, action, owner, reason, allowed_as: others = [] } = found
+  const { target, rule, demands = [], nearest, nearest_entry: near, action, owner, reason } = found
+  const { allowed_as: others = [] } = found
   return [
     ...row('target', target),
     ...row('rule', rule),
+    ...demands.map((demand, index): Row => [index === 0 ? 'it wants' : '', demand]),
     ...(near ? [] : row('nearest', nearest)),
     ...row('change', action),
     ...row('ask', found.contact ?? (owner && !found.allowed ? `whoever owns ${owner}` : undefined)),

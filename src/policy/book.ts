@@ -3,6 +3,7 @@ import type { Seconds } from '../base/clock.ts'
 import type { CanonicalUrl } from '../proof/target.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import type { Selector } from '../spiffe/selector.ts'
+import type { CallContext } from './decide.ts'
 import type { Entry, Place } from './entry.ts'
 import type { Binding, Door, Exception, Grant, Server, ServerPlatform, Target } from './grant.ts'
 
@@ -31,6 +32,8 @@ export interface PolicyTest {
   readonly reason: string | undefined
   /** The name of the grant that has to allow it, when the test names one. */
   readonly rule: string | undefined
+  /** What the test says of the call; absent: conditions that ask for it do not hold. */
+  readonly context: CallContext | undefined
   readonly place: Place
 }
 
@@ -78,6 +81,8 @@ export interface RuleBook {
   isReserved(audience: string): boolean
   /** Whether any entry rests on this kind of selector (`unix:sha256`), so that costly facts are read only when used. */
   usesSelector(kind: string): boolean
+  /** Whether any grant asks for what only a door knows: a condition on the call, an approval, the hook. */
+  readonly needsContext: boolean
   /** Policy in `mode: observe` decides and audits without refusing; false again when its end date has come. */
   readonly observe: boolean
   readonly observing: Observe | undefined

@@ -39,6 +39,7 @@ export function buildBook(statements: Statements, options: BookOptions): RuleBoo
     entriesFor: entries.find,
     isReserved: reservedAudiences(serversOf(statements)),
     usesSelector: (kind) => entries.kinds.has(kind),
+    needsContext: statements.application.some(({ grants }) => grants.some(needsContext)),
     get observe() {
       return observing !== undefined && options.now() < observing.until
     },
@@ -69,6 +70,10 @@ function joinTargets(statements: Statements): ReadonlyMap<string, Target> {
       },
     ]),
   )
+}
+
+function needsContext({ approval, asksHook, when }: Grant): boolean {
+  return asksHook || approval !== undefined || (when?.asks.length ?? 0) > 0
 }
 
 /** Also those that no target takes tokens of yet. */

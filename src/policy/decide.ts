@@ -6,6 +6,7 @@ import type { SpiffeId } from '../spiffe/id.ts'
 import type { Selector } from '../spiffe/selector.ts'
 import type { Denial, RuleBook } from './book.ts'
 import type { Entry, Place } from './entry.ts'
+import { factsOf } from './facts.ts'
 import type { Binding, Door, Grant, Target, TargetIdentity } from './grant.ts'
 import { isMatch, isMatchOfAny } from './pattern.ts'
 import { type Layer, placeText } from './statements.ts'
@@ -163,18 +164,6 @@ function allowsMethod(grant: Grant, method: string | undefined): boolean {
   return grant.methods.includes('*') || grant.methods.includes(method)
 }
 
-function factsOf(question: Question): Readonly<Record<string, unknown>> {
-  return {
-    method: question.method ?? '',
-    path: question.url.path,
-    host: question.url.host,
-    spiffe_id: question.spiffeId,
-    kind: question.kind,
-    token: question.token,
-    selectors: question.selectors,
-  }
-}
-
 /** The doors that each custody opens. */
 const DOORS: Readonly<Record<TargetIdentity['custody'], readonly Door[]>> = {
   nothing: ['egress'],
@@ -309,13 +298,24 @@ function grantRefusal(
       return [`no grant of ${name} allows ${what} here`, methodAction(method, at)]
     }
     case 2:
-      return [
-        `the condition${at} does not hold`,
-        `Meet or change the condition: ${grant?.when?.source ?? ''}`,
-      ]
+      return conditionRefusal(question, at, grant)
     default:
       return [`no grant of ${name} names ${spiffeId}`, `Add ${spiffeId} to the callers of a grant${at}.`]
   }
+}
+
+function conditionRefusal(
+  question: Question,
+  at: string,
+  grant: Grant | undefined,
+): readonly [string, string] {
+  const { asks = [], source = '' } = grant?.when ?? {}
+  if (question.context || asks.length === 0)
+    return [`the condition${at} does not hold`, `Meet or change the condition: ${source}`]
+  return [
+    `the condition${at} asks for ${asks.join(', ')}, known only when a request is made`,
+    `Make the request to see, or state context in a policy test; the condition is: ${source}`,
+  ]
 }
 
 function methodAction(method: string | undefined, at: string): string {

@@ -7,7 +7,7 @@ import type { Selector } from '../spiffe/selector.ts'
 import type { RuleBook } from './book.ts'
 import { type Decision, decide, type Question } from './decide.ts'
 import type { Entry } from './entry.ts'
-import type { Door, ProofKind } from './grant.ts'
+import type { Door, Grant, ProofKind } from './grant.ts'
 import { placeText } from './statements.ts'
 
 /** What is asked; the identity is the first that the selectors give. */
@@ -36,6 +36,8 @@ export interface Explanation {
   readonly target?: string
   /** `file:line` of the grant that allows it. */
   readonly rule?: string
+  /** What the grant demands besides, when the request is made: a person's approval, the answer of the hook. */
+  readonly demands?: readonly string[]
   /** `file:line` of the statement that comes nearest. */
   readonly nearest?: string
   readonly reason?: Reason
@@ -114,7 +116,15 @@ function entryFacts(entry: Entry): ExplainedEntry {
 }
 
 function answerOf(decision: Decision): Partial<Explanation> & { readonly allowed: boolean } {
-  if (decision.allowed) return { allowed: true, target: decision.target.name, rule: placeText(decision.rule) }
+  if (decision.allowed) {
+    const demands = demandsOf(decision.grant)
+    return {
+      allowed: true,
+      target: decision.target.name,
+      rule: placeText(decision.rule),
+      ...(demands.length > 0 ? { demands } : {}),
+    }
+  }
   const { reason, owner, message, action, target, nearest } = decision
   return {
     allowed: false,
@@ -125,6 +135,15 @@ function answerOf(decision: Decision): Partial<Explanation> & { readonly allowed
     ...(target ? { target: target.name } : {}),
     ...(nearest ? { nearest: placeText(nearest) } : {}),
   }
+}
+
+/** What `grant` demands beyond policy's own answer, in words. */
+export function demandsOf({ approval, asksHook }: Grant): readonly string[] {
+  const when = approval?.on === 'always' ? 'each time' : 'at first use'
+  return [
+    ...(approval ? [`the approval of a person ${when}, within ${approval.wait} s`] : []),
+    ...(asksHook ? ['the decision hook'] : []),
+  ]
 }
 
 function withoutEntry(book: RuleBook, selectors: readonly Selector[]): Partial<Explanation> {

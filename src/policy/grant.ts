@@ -160,6 +160,8 @@ export interface Grant {
 /** A compiled CEL condition: only `true` allows. */
 export interface When {
   readonly source: string
+  /** The facts it asks for that only a door knows: without them it does not hold. */
+  readonly asks: readonly string[]
   evaluate(facts: Readonly<Record<string, unknown>>): boolean
 }
 

@@ -3,12 +3,14 @@ import { PROBLEMS_LIMIT, type Problem } from '../base/problem.ts'
 import { checkShape } from '../base/shape.ts'
 import { type Path, parseYaml, type YamlFile } from '../base/yaml.ts'
 import type { Denial, PolicyTest } from './book.ts'
+import type { CallContext } from './decide.ts'
 import type { Exception, Grant, When } from './grant.ts'
 import { identityOf, placeIn, platformOf } from './read-targets.ts'
 import type { ApplicationFile, SecurityFile } from './schema.ts'
 import { BEARER_TTL, NO_STATEMENTS, type PolicyContext, type Statements } from './statements.ts'
 
 const MINUTE = 60
+const MILLIS = 1000
 
 export type ReadResult = { readonly statements: Statements } | { readonly problems: readonly Problem[] }
 
@@ -111,8 +113,26 @@ function testsOf(file: ApplicationFile, yaml: YamlFile): readonly PolicyTest[] {
     expect: test.expect,
     reason: test.reason,
     rule: test.rule,
+    context: test.context && contextOf(test.context),
     place: placeIn(yaml, 'tests', index),
   }))
+}
+
+type StatedContext = NonNullable<NonNullable<ApplicationFile['tests']>[number]['context']>
+
+/** A time that is not stated is no number, so that no condition on it holds. */
+function contextOf(stated: StatedContext): CallContext {
+  const { time, subject = '', actors = [], txn = '', first_use: isFirstUse = true } = stated
+  return {
+    now: time === undefined ? Number.NaN : Math.floor(Date.parse(time) / MILLIS),
+    subject,
+    actors,
+    txn,
+    calls: stated.session_calls ?? 0,
+    writes: stated.session_writes ?? 0,
+    targets: stated.session_targets ?? 0,
+    isFirstUse,
+  }
 }
 
 function securityOf(file: SecurityFile, yaml: YamlFile): Statements {

@@ -271,6 +271,21 @@ const grant = z.strictObject({
     .describe('Headers that a caller may have signed beside those the agent signs, for http-signature.'),
 })
 
+const context = z
+  .strictObject({
+    time: z.iso.datetime().optional(),
+    subject: z.string().max(2048).optional(),
+    actors: z.array(z.string().max(2048)).max(32).optional(),
+    txn: z.string().max(2048).optional(),
+    session_calls: z.int().min(0).optional(),
+    session_writes: z.int().min(0).optional(),
+    session_targets: z.int().min(0).optional(),
+    first_use: z.boolean().optional(),
+  })
+  .describe(
+    'What conditions may ask of the call: time (such as 2030-01-31T09:30:00Z; without it, conditions on time do not hold), subject, actors, txn, session_calls, session_writes, session_targets (all empty or 0 when absent) and first_use (default: true). Without context no condition that asks for any of these holds.',
+  )
+
 const test = z.strictObject({
   name: text.describe('What the test shows.'),
   spiffe_id: spiffeId.describe('Who asks.'),
@@ -283,6 +298,7 @@ const test = z.strictObject({
   method: z.string().max(32).optional().describe('The HTTP method; none for WPTs.'),
   url: z.string().max(8192).describe('The URL of the request.'),
   token: z.enum(['full', 'hash', 'none']).optional().describe('Default: full.'),
+  context: context.optional(),
   expect: z.enum(['allow', 'deny']).describe('What the answer has to be.'),
   reason: z.string().max(64).optional().describe('The reason of the refusal.'),
   rule: name.optional().describe('The name of the grant that has to allow it.'),

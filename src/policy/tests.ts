@@ -4,6 +4,7 @@ import { canonicalUrl } from '../proof/target.ts'
 import type { PolicyTest, RuleBook } from './book.ts'
 import { decide } from './decide.ts'
 import type { Entry, Place } from './entry.ts'
+import { demandsOf } from './explain.ts'
 import { placeText } from './statements.ts'
 
 export interface PolicyTestResult {
@@ -52,15 +53,17 @@ function askBook(book: RuleBook, test: PolicyTest, entry: Entry): Answer {
   const { kind, door, spiffeId, method, token } = test
   const selectors = test.selectors.length > 0 ? test.selectors : entry.selectors
   const url = canonicalUrl(test.url)
-  const decision = decide(book, { kind, door, spiffeId, entry, method, url, token, selectors })
+  const context = test.context ? { context: test.context } : {}
+  const decision = decide(book, { kind, door, spiffeId, entry, method, url, token, selectors, ...context })
   if (!decision.allowed) {
     const { reason, message, nearest: rule } = decision
     return { allowed: false, reason, rule, ruleName: '', message: `${reason}: ${message}` }
   }
-  const grants = decision.target.application?.grants ?? []
-  const ruleName = grants.find((grant) => grant.place === decision.rule)?.name ?? ''
+  const { name: ruleName } = decision.grant
   const by = ruleName === '' ? placeText(decision.rule) : `${ruleName}, ${placeText(decision.rule)}`
-  return { allowed: true, reason: undefined, rule: decision.rule, ruleName, message: `allowed by ${by}` }
+  const demands = demandsOf(decision.grant)
+  const message = [`allowed by ${by}`, ...demands].join('; also wants ')
+  return { allowed: true, reason: undefined, rule: decision.rule, ruleName, message }
 }
 
 function judge(test: PolicyTest, answer: Answer): Pick<PolicyTestResult, 'passed' | 'message'> {

@@ -7,9 +7,9 @@ import { Fault } from '../base/fault.ts'
 import { meant } from '../base/nearest.ts'
 
 export type Expr = ReturnType<typeof parse>['expr']
-type Type = 'bool' | 'int' | 'string' | 'list(string)'
+export type Type = 'bool' | 'int' | 'string' | 'list(string)'
 
-/** What a condition may ask about; all are given at each evaluation. */
+/** What a condition may ask of the request itself; all are given at each evaluation. */
 export const FACTS: Readonly<Record<string, Type>> = {
   method: 'string',
   path: 'string',
@@ -19,6 +19,24 @@ export const FACTS: Readonly<Record<string, Type>> = {
   token: 'string',
   selectors: 'list(string)',
 }
+
+/** What only the door that makes a request knows; a condition that asks for what is not given does not hold. */
+export const CONTEXT_FACTS: Readonly<Record<string, Type>> = {
+  /** Seconds since 1970; the others are its parts in UTC, the days of the week from 1, Monday. */
+  now: 'int',
+  hour: 'int',
+  minute: 'int',
+  weekday: 'int',
+  subject: 'string',
+  actors: 'list(string)',
+  txn: 'string',
+  session_calls: 'int',
+  session_writes: 'int',
+  session_targets: 'int',
+  first_use: 'bool',
+}
+
+const ALL_FACTS: Readonly<Record<string, Type>> = { ...FACTS, ...CONTEXT_FACTS }
 
 const DEPTH_LIMIT = 24
 const PATTERN_LIMIT = 200
@@ -95,8 +113,8 @@ function typeOfConstant(kind: string | undefined): Type {
 }
 
 function typeOfFact(name: string): Type {
-  const type = Object.hasOwn(FACTS, name) ? FACTS[name] : undefined
-  if (!type) throw refused(`there is no fact ${JSON.stringify(name)}${meant(name, Object.keys(FACTS))}`)
+  const type = Object.hasOwn(ALL_FACTS, name) ? ALL_FACTS[name] : undefined
+  if (!type) throw refused(`there is no fact ${JSON.stringify(name)}${meant(name, Object.keys(ALL_FACTS))}`)
   return type
 }
 
@@ -144,6 +162,24 @@ export function patternsIn(expr: Expr): readonly string[] {
   const constant = pattern?.case === 'constExpr' ? pattern.value.constantKind : undefined
   const own = constant?.case === 'stringValue' ? [constant.value] : []
   return [...own, ...given.flatMap(patternsIn)]
+}
+
+/** The facts that a checked condition asks for. */
+export function factsIn(expr: Expr): ReadonlySet<string> {
+  const kind = expr.exprKind
+  switch (kind.case) {
+    case 'identExpr':
+      return new Set([kind.value.name])
+    case 'listExpr':
+      return new Set(kind.value.elements.flatMap((item) => [...factsIn(item)]))
+    case 'callExpr': {
+      const { target, args } = kind.value
+      const given = target ? [target, ...args] : args
+      return new Set(given.flatMap((arg) => [...factsIn(arg)]))
+    }
+    default:
+      return new Set()
+  }
 }
 
 function refused(message: string): Fault {

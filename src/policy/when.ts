@@ -2,7 +2,7 @@
 import { celEnv, parse, plan } from '@bufbuild/cel'
 import { Fault } from '../base/fault.ts'
 import type { When } from './grant.ts'
-import { checkWhen, type Expr, FACTS, patternsIn } from './when-check.ts'
+import { CONTEXT_FACTS, checkWhen, type Expr, FACTS, factsIn, patternsIn, type Type } from './when-check.ts'
 
 const SOURCE_LIMIT = 1_000
 /** The longest fact that is looked at: a longer one makes the condition fail. */
@@ -21,10 +21,13 @@ export function compileWhen(source: string): When {
   if (broken !== undefined)
     throw new Fault('policy_invalid', `not a pattern (RE2): ${JSON.stringify(broken)}`)
   const run = plan(env, expr)
+  const asks = [...factsIn(expr)].filter((name) => Object.hasOwn(CONTEXT_FACTS, name))
+  const wanted = [...BASE, ...asks.map((name) => [name, CONTEXT_FACTS[name]] as const)]
   return {
     source,
+    asks,
     evaluate: (facts) => {
-      const bound = boundedFacts(facts)
+      const bound = boundedFacts(facts, wanted)
       // An error is an object, and objects are true to a careless reader.
       return bound !== undefined && run(bound) === true
     },
@@ -40,17 +43,34 @@ function parseSource(source: string): Expr {
   }
 }
 
-type Bound = Readonly<Record<string, string | string[]>>
+type Wanted = readonly (readonly [string, Type | undefined])[]
+type Value = string | string[] | bigint | boolean
+type Bound = Readonly<Record<string, Value>>
 
-function boundedFacts(facts: Readonly<Record<string, unknown>>): Bound | undefined {
-  const bound: Record<string, string | string[]> = {}
-  for (const [name, type] of Object.entries(FACTS)) {
-    const fact = facts[name]
-    const items = type === 'string' ? [fact] : fact
-    if (!Array.isArray(items) || items.length > LIST_LIMIT || !items.every(isBounded)) return undefined
-    bound[name] = type === 'string' ? (fact as string) : items
+const BASE: Wanted = Object.entries(FACTS)
+
+/** The facts that are wanted as CEL takes them; undefined when one is missing, too long or of another type. */
+function boundedFacts(facts: Readonly<Record<string, unknown>>, wanted: Wanted): Bound | undefined {
+  const bound: Record<string, Value> = {}
+  for (const [name, type] of wanted) {
+    const value = boundedFact(facts[name], type)
+    if (value === undefined) return undefined
+    bound[name] = value
   }
   return bound
+}
+
+function boundedFact(fact: unknown, type: Type | undefined): Value | undefined {
+  switch (type) {
+    case 'string':
+      return isBounded(fact) ? fact : undefined
+    case 'list(string)':
+      return Array.isArray(fact) && fact.length <= LIST_LIMIT && fact.every(isBounded) ? fact : undefined
+    case 'int':
+      return Number.isSafeInteger(fact) ? BigInt(fact as number) : undefined
+    default:
+      return type === 'bool' && typeof fact === 'boolean' ? fact : undefined
+  }
 }
 
 function isBounded(fact: unknown): fact is string {
