@@ -1,70 +1,41 @@
 /**
- * What makes one request useful at its target and nowhere else: the token, the proof of its key, or a WIT with its
- * WPT. Nothing here is kept: each try has a proof of its own (RFC 9449 s.7.3).
+ * What makes one request useful at its target and nowhere else: the token and all that the binding of the target lists.
+ * Nothing here is kept: each try has proofs of its own (RFC 9449 s.7.3).
  */
-import type { Instance, Workload } from '../attest/workload.ts'
-import type { Clock, Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
-import type { Vault } from '../keys/vault.ts'
-import type { Entry } from '../policy/entry.ts'
-import type { Binding, Server, Target, TargetIdentity } from '../policy/grant.ts'
-import type { Revocations } from '../policy/revocations.ts'
-import { makeDpop } from '../proof/dpop.ts'
+import type { Binding, Server } from '../policy/grant.ts'
 import { hashOf } from '../proof/jwt.ts'
-import type { Jkt, Signer } from '../proof/signer.ts'
-import type { CanonicalUrl } from '../proof/target.ts'
-import { makeWpt } from '../proof/wpt.ts'
-import { purposeOf } from '../sign/sign.ts'
+import type { Signer } from '../proof/signer.ts'
+import { bindDpop } from './bind-dpop.ts'
+import { bindWpt, witOff } from './bind-wpt.ts'
+import { type BindAsk, type BindOptions, type Bound, type Carried, type Part, tokenSigner } from './bound.ts'
 import type { Injected } from './headers.ts'
-import type { Nonces } from './nonces.ts'
-import type { BoundToken, Tokens } from './tokens.ts'
+import type { BoundToken } from './tokens.ts'
 
-export interface BindOptions {
-  readonly vault: Vault
-  readonly tokens: Tokens
-  readonly nonces: Nonces
-  readonly revocations: Revocations
-  readonly clock: Clock
-  /** The WIT-SVID over a held key; absent when the WIT profile is off. */
-  readonly heldWit: ((entry: Entry, signer: Signer) => string) | undefined
-}
-
-/** One allowed request. */
-export interface BindAsk {
-  readonly workload: Workload
-  readonly entry: Entry
-  readonly instance: Instance
-  readonly target: Target
-  readonly identity: TargetIdentity
-  readonly kind: Binding
-  readonly method: string
-  readonly url: CanonicalUrl
-}
-
-/** The headers of one request and public facts of them. */
-export interface Bound {
-  readonly headers: Injected
-  /** When the headers are of no use any more, in seconds since 1970. */
-  readonly expires: Seconds
-  /** When the token ends; absent where there is none. */
-  readonly tokenExpires: Seconds | undefined
-  readonly jkt: Jkt
-  readonly jti: string | undefined
-  /** base64url SHA-256 of the access token. */
-  readonly ath: string | undefined
-}
-
-const PROOF_LIFE: Seconds = 60
+/** How a token is shown; a kind that is not here binds no token. */
+const SCHEMES: Partial<Record<Binding, string>> = { dpop: 'DPoP', bearer: 'Bearer' }
 
 /** Headers for one try of `ask`. Throws revoked, keys_exhausted, unimplemented, and what the token client throws. */
 export async function bindRequest(options: BindOptions, ask: BindAsk, signal: AbortSignal): Promise<Bound> {
-  if (ask.kind === 'wpt') return bindWpt(options, ask)
-  const signer = signerFor(options, ask, purposeOf(ask.target))
-  const { server } = ask.identity
-  const token = server?.client ? await tokenFor(options, ask, { signer, server, signal }) : undefined
+  const kinds = kindsOf(options, ask)
+  const scheme = kinds.map((kind) => SCHEMES[kind]).find((each) => each !== undefined)
+  const signer = scheme === undefined ? undefined : tokenSigner(options, ask)
+  const token = await tokenFor(options, ask, { kinds, signer, signal })
   // A key that was revoked while the token was fetched signs no more.
-  options.revocations.check([['jkt', signer.jkt]])
-  return ask.kind === 'bearer' ? bindBearer(ask, signer, token) : bindDpop(options, ask, signer, token)
+  if (signer) options.revocations.check([['jkt', signer.jkt]])
+  const text = token?.token.reveal()
+  const ath = text === undefined ? undefined : hashOf(text)
+  let headers: Injected = text === undefined ? [] : [['Authorization', `${scheme} ${text}`]]
+  const parts = kinds.flatMap((kind) => {
+    const part = partOf(options, ask, { kind, signer, carried: { ath, headers } })
+    headers = [...headers, ...(part?.headers ?? [])]
+    return part ?? []
+  })
+  const jkt = signer?.jkt ?? parts[0]?.jkt
+  if (jkt === undefined) throw new Fault('bug')
+  const tokenExpires = token?.expires
+  const expires = Math.min(tokenExpires ?? Number.POSITIVE_INFINITY, ...parts.map((part) => part.expires))
+  return { headers, expires, tokenExpires, jkt, jti: parts[0]?.jti, ath }
 }
 
 /** The token alone, for an application that may hold it. Throws as bindRequest. */
@@ -73,75 +44,78 @@ export async function bindToken(
   ask: BindAsk,
   signal: AbortSignal,
 ): Promise<BoundToken> {
-  const { server } = ask.identity
-  if (!server?.client)
-    throw new Fault('token_required', `${ask.target.name} has no server to get a token from`)
-  const signer = signerFor(options, ask, purposeOf(ask.target))
-  const token = await tokenFor(options, ask, { signer, server, signal })
+  const signer = tokenSigner(options, ask)
+  const token = await tokenFor(options, ask, { kinds: ask.kinds, signer, signal })
+  if (!token) throw tokenless(ask)
   options.revocations.check([['jkt', signer.jkt]])
   return token
 }
 
-function signerFor({ vault, revocations }: BindOptions, ask: BindAsk, purpose: string): Signer {
-  const owner = { spiffeId: ask.entry.spiffeId, instance: ask.instance }
-  const signer = vault.signerFor(owner, purpose, ask.identity.maxTtl)
-  revocations.check([['jkt', signer.jkt]])
-  return signer
+/** In the order in which they are made; a signature covers what is there before it. */
+const ORDER: readonly Binding[] = ['dpop', 'bearer', 'mtls', 'wpt', 'http-signature']
+
+/**
+ * What the request carries. Where no token goes along, a WPT is left out beside other proofs while WITs are off: the
+ * default policy of a developer lists both.
+ */
+function kindsOf({ heldWit }: BindOptions, { kinds, identity }: BindAsk): readonly Binding[] {
+  const made = ORDER.filter((kind) => kinds.includes(kind))
+  if (heldWit || !made.includes('wpt')) return made
+  if (made.length === 1 || identity.server?.client) throw witOff()
+  return made.filter((kind) => kind !== 'wpt')
 }
 
-interface TokenNeed {
-  readonly signer: Signer
-  readonly server: Server
-  readonly signal: AbortSignal
+interface PartAsk {
+  readonly kind: Binding
+  /** The key that the token is bound to. */
+  readonly signer: Signer | undefined
+  readonly carried: Carried
 }
 
-async function tokenFor({ tokens }: BindOptions, ask: BindAsk, need: TokenNeed): Promise<BoundToken> {
-  const { workload, entry, target, kind } = ask
-  const { signer, server, signal } = need
-  const token = await tokens.get({ workload, entry, target, server, signer }, signal)
-  if (kind === 'dpop' && token.jkt !== signer.jkt) throw new Fault('issued_unbound')
-  return token
-}
-
-function bindDpop({ clock, nonces }: BindOptions, ask: BindAsk, signer: Signer, token?: BoundToken): Bound {
-  const { method, url } = ask
-  const ath = token && hashOf(token.token.reveal())
-  const nonce = nonces.of(signer.jkt, url.origin)
-  const { proof, jti, iat } = makeDpop(signer, { htm: method, htu: url.htu, ath, nonce }, clock)
-  const authorization: Injected = token ? [['Authorization', `DPoP ${token.token.reveal()}`]] : []
-  const expires = Math.min(iat + PROOF_LIFE, token?.expires ?? Number.POSITIVE_INFINITY)
-  const headers: Injected = [...authorization, ['DPoP', proof]]
-  return { headers, expires, tokenExpires: token?.expires, jkt: signer.jkt, jti, ath }
-}
-
-/** Only under an exception of security, which policy has checked. */
-function bindBearer(ask: BindAsk, signer: Signer, token: BoundToken | undefined): Bound {
-  if (!token) throw new Fault('token_required', `${ask.target.name} has no server to get a token from`)
-  const text = token.token.reveal()
-  return {
-    headers: [['Authorization', `Bearer ${text}`]],
-    expires: token.expires,
-    tokenExpires: token.expires,
-    jkt: signer.jkt,
-    jti: undefined,
-    ath: hashOf(text),
+function partOf(options: BindOptions, ask: BindAsk, { kind, signer, carried }: PartAsk): Part | undefined {
+  switch (kind) {
+    case 'dpop':
+      return signer && bindDpop(options, ask, signer, carried)
+    case 'wpt':
+      return bindWpt(options, ask, carried)
+    // Only under an exception of security, which policy has checked; the token is all there is.
+    case 'bearer':
+      if (carried.ath === undefined) throw tokenless(ask)
+      return undefined
+    case 'mtls':
+    case 'http-signature':
+      throw new Fault('unimplemented', `requests cannot be bound by ${kind} yet`)
   }
 }
 
-/** draft-ietf-wimse-wpt: the proof goes with its WIT and without an access token. */
-function bindWpt(options: BindOptions, ask: BindAsk): Bound {
-  const { heldWit, clock } = options
-  if (!heldWit) throw new Fault('unimplemented', 'WPTs are off: `wit: on` in the configuration enables them')
-  if (ask.identity.server?.client)
-    throw new Fault('unimplemented', `${ask.target.name} wants a token, and tokens are bound by dpop only`, {
-      action: `Add dpop to the binding of ${ask.target.name}, or set server: none.`,
-    })
-  const signer = signerFor(options, ask, 'wpt')
-  const wit = heldWit(ask.entry, signer)
-  const { proof, jti, exp } = makeWpt(signer, { aud: ask.url.htu, wit }, clock)
-  const headers: Injected = [
-    ['Workload-Identity-Token', wit],
-    ['Workload-Proof-Token', proof],
-  ]
-  return { headers, expires: exp, tokenExpires: undefined, jkt: signer.jkt, jti, ath: undefined }
+interface TokenNeed {
+  readonly kinds: readonly Binding[]
+  readonly signer: Signer | undefined
+  readonly signal: AbortSignal
+}
+
+/** The token of the target; absent where the agent is client of no server. Never one that nothing binds. */
+async function tokenFor(
+  { tokens }: BindOptions,
+  ask: BindAsk,
+  { kinds, signer, signal }: TokenNeed,
+): Promise<BoundToken | undefined> {
+  const { workload, entry, target, identity } = ask
+  const server: Server | undefined = identity.server
+  if (!server?.client) return undefined
+  if (!signer)
+    throw new Fault(
+      'unimplemented',
+      `${target.name} wants a token, which ${kinds.join(', ')} does not bind`,
+      {
+        action: `Add dpop to the binding of ${target.name}, or set server: none.`,
+      },
+    )
+  const token = await tokens.get({ workload, entry, target, server, signer }, signal)
+  if (kinds.includes('dpop') && token.jkt !== signer.jkt) throw new Fault('issued_unbound')
+  return token
+}
+
+function tokenless({ target }: BindAsk): Fault {
+  return new Fault('token_required', `${target.name} has no server to get a token from`)
 }

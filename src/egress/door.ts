@@ -1,7 +1,7 @@
 /** The egress door put together: what `public/egress.sock` serves, and how it hears of policy and revocation. */
 import type { Clock, Millis } from '../base/clock.ts'
 import type { HttpSide } from '../serve/http.ts'
-import type { BindOptions } from './bind.ts'
+import type { BindOptions } from './bound.ts'
 import { type Dialer, placeOf } from './dial.ts'
 import { Nonces } from './nonces.ts'
 import type { PermitOptions } from './permit.ts'

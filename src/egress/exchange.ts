@@ -4,8 +4,9 @@ import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { relay } from './answer.ts'
 import type { Answer, Attempt, Outgoing } from './attempt.ts'
-import { type BindOptions, type Bound, bindRequest } from './bind.ts'
+import { bindRequest } from './bind.ts'
 import { Body } from './body.ts'
+import type { BindOptions, Bound } from './bound.ts'
 import { nonceIn, refusesToken, wantsNonce } from './challenge.ts'
 import { framingOf, hasBody, lists, outgoing, passRequest, type RawHeaders } from './headers.ts'
 import { type Lifeline, orAborted } from './lifeline.ts'
@@ -92,14 +93,15 @@ export async function settle<T extends Pick<Answer, 'headers'> & { readonly stat
   body: Body | undefined,
   send: (sending: Outgoing) => Promise<Try<T>>,
 ): Promise<Settled<T>> {
-  const { line, permit, record } = exchange
+  const { line, permit, record, request } = exchange
+  const passed = passRequest(request.rawHeaders, { transaction: permit.identity.passesTransaction })
   let [hasNonce, isFresh] = [false, false]
   for (;;) {
-    const bound = await bindRequest(options, permit, line.signal)
+    const bound = await bindRequest(options, { ...permit, passed }, line.signal)
     record.leaves(bound)
     poolFor(options, exchange).jkts.add(bound.jkt)
     line.wait(options.limits.answerTimeout, 'the target does not answer in time')
-    const { attempt, outcome } = await send(outgoingOf(exchange, bound))
+    const { attempt, outcome } = await send(outgoingOf(exchange, passed, bound))
     try {
       const answer = await orAborted(outcome, line.signal)
       giveUpToken(options, exchange, bound, answer)
@@ -139,13 +141,13 @@ function mayResend(caught: unknown, attempt: Attempt, method: string, body: Body
   return isGone && attempt.isReused() && IDEMPOTENT.has(method) && (body?.isReplayable ?? true)
 }
 
-function learnNonce({ nonces }: ExchangeOptions, { kind, url }: Permit, bound: Bound, headers: RawHeaders) {
-  const nonce = kind === 'dpop' ? nonceIn(headers) : undefined
+function learnNonce({ nonces }: ExchangeOptions, { kinds, url }: Permit, bound: Bound, headers: RawHeaders) {
+  const nonce = kinds.includes('dpop') ? nonceIn(headers) : undefined
   if (nonce !== undefined) nonces.learn(bound.jkt, url.origin, nonce)
   return nonce
 }
 
-function outgoingOf({ permit, query, request }: Exchange, bound: Bound): Outgoing {
+function outgoingOf({ permit, query, request }: Exchange, passed: RawHeaders, bound: Bound): Outgoing {
   const { rawHeaders: raw } = request
   const { method, url } = permit
   const host = url.origin.slice(url.origin.indexOf('://') + 3)
@@ -154,7 +156,7 @@ function outgoingOf({ permit, query, request }: Exchange, bound: Bound): Outgoin
     method,
     path: url.path + query,
     origin: url.origin,
-    headers: outgoing(host, passRequest(raw, { transaction: false }), framing, bound.headers),
+    headers: outgoing(host, passed, framing, bound.headers),
     hasBody: hasBody(raw),
     wantsTrailers: lists(raw, 'te', 'trailers'),
   }

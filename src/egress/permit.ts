@@ -27,7 +27,8 @@ export interface Permit {
   readonly target: Target
   readonly identity: TargetIdentity
   readonly platform: TargetPlatform
-  readonly kind: Binding
+  /** What the request carries. */
+  readonly kinds: readonly Binding[]
   readonly method: string
   readonly url: CanonicalUrl
 }
@@ -58,10 +59,12 @@ export function permit(options: PermitOptions, workload: Workload, route: Route,
   const { identity, platform } = statementsOf(target)
   const url = canonicalUrl(originOf(target, platform) + route.path + route.query)
   draft.url = url
-  const kind = bindingOf(identity)
+  const kinds = kindsOf(identity)
+  const [kind, ...also] = kinds
   const question: Question = {
     door: 'egress',
     kind,
+    also,
     spiffeId: entry.spiffeId,
     entry,
     method: draft.method,
@@ -72,12 +75,13 @@ export function permit(options: PermitOptions, workload: Workload, route: Route,
   draft.decision = decideTarget(book, target, question)
   if (!draft.decision.allowed && !(book.observe && isObservable(draft.decision, draft.method)))
     throw refusal(draft.decision)
-  return { workload, entry, instance, target, identity, platform, kind, method: draft.method, url }
+  return { workload, entry, instance, target, identity, platform, kinds, method: draft.method, url }
 }
 
-/** A proof of the request where the target takes one; DPoP covers more of it than a WPT does. */
-export function bindingOf({ binding }: TargetIdentity): Binding {
-  return binding.includes('dpop') ? 'dpop' : (binding[0] ?? 'dpop')
+/** What requests to the target carry, each of which has to be allowed; of an empty list DPoP, which it then refuses. */
+export function kindsOf({ binding }: TargetIdentity): readonly [Binding, ...Binding[]] {
+  const [first = 'dpop', ...others] = binding
+  return [first, ...others]
 }
 
 /** Egress goes to the first origin that policy lists; the others are where applications may go themselves. */

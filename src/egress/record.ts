@@ -6,7 +6,7 @@ import type { RuleBook } from '../policy/book.ts'
 import { methodName } from '../sign/sign.ts'
 import type { Audit, AuditFacts } from '../telemetry/audit.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
-import type { Bound } from './bind.ts'
+import type { Bound } from './bound.ts'
 import type { Draft } from './permit.ts'
 
 export interface RecordOptions {

@@ -13,10 +13,11 @@ import { hashOf } from '../proof/jwt.ts'
 import type { Jkt } from '../proof/signer.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import type { AuditFacts } from '../telemetry/audit.ts'
-import { type BindAsk, type BindOptions, bindRequest, bindToken } from './bind.ts'
+import { bindRequest, bindToken } from './bind.ts'
+import type { BindAsk, BindOptions } from './bound.ts'
 import { refusesToken, wantsNonce } from './challenge.ts'
 import { orAborted } from './lifeline.ts'
-import { bindingOf, type Draft, isObservable, type PermitOptions, refusal } from './permit.ts'
+import { type Draft, isObservable, kindsOf, type PermitOptions, refusal } from './permit.ts'
 import { factsOf, type RecordOptions } from './record.ts'
 import type { HeadersAsk, ReleaseAsk, ReportAsk } from './release-ask.ts'
 import { decideToken } from './release-token.ts'
@@ -70,14 +71,14 @@ export class Releases {
       const book = this.#options.book.get()
       const decision = decideBy(book, url, (target) => headersQuestion(who, ask, target))
       const permitted = this.#permit(decision, 'headers', draft)
-      const kind = bindingOf(permitted.identity)
-      const bindAsk: BindAsk = { ...who, ...permitted, kind, method, url }
+      const kinds = kindsOf(permitted.identity)
+      const bindAsk: BindAsk = { ...who, ...permitted, kinds, method, url, passed: [] }
       const bound = await this.#whileLeased(bindAsk, gone, (signal) =>
         bindRequest(this.#options, bindAsk, signal),
       )
       const { jkt, jti, ath, expires } = bound
       const owner = { spiffeId: who.entry.spiffeId, instance: who.instance }
-      if (kind === 'dpop') this.#signed.note(owner, url.htu, { jkt, target: permitted.target.name })
+      if (kinds.includes('dpop')) this.#signed.note(owner, url.htu, { jkt, target: permitted.target.name })
       const headers = Object.fromEntries(bound.headers.map(([name, value]) => [name.toLowerCase(), value]))
       return { answer: { headers, jkt, expires }, facts: { jkt, jti, token: ath?.slice(0, 16) } }
     })
@@ -109,7 +110,7 @@ export class Releases {
       const { decision, url } = decideToken(this.#options.book.get(), { ...who, place: ask.place })
       draft.url = url
       const permitted = this.#permit(decision, 'token', draft)
-      const bindAsk: BindAsk = { ...who, ...permitted, kind: 'dpop', method: '', url }
+      const bindAsk: BindAsk = { ...who, ...permitted, kinds: ['dpop'], method: '', url, passed: [] }
       const bound = await this.#whileLeased(bindAsk, gone, (signal) =>
         bindToken(this.#options, bindAsk, signal),
       )
@@ -224,7 +225,8 @@ function headersQuestion(
   { identity }: Target,
 ): Question {
   const { spiffeId } = entry
-  const kind = identity ? bindingOf(identity) : 'dpop'
+  const { selectors } = workload
+  const [kind, ...also] = identity ? kindsOf(identity) : (['dpop'] as const)
   const token = identity?.server?.client ? 'full' : 'none'
-  return { door: 'headers', kind, spiffeId, entry, method, url, token, selectors: workload.selectors }
+  return { door: 'headers', kind, also, spiffeId, entry, method, url, token, selectors }
 }

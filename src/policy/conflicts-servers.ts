@@ -3,7 +3,7 @@ import { meant } from '../base/nearest.ts'
 import type { Problem } from '../base/problem.ts'
 import { idOfTrustDomain } from '../spiffe/id.ts'
 import type { Place } from './entry.ts'
-import type { Exception } from './grant.ts'
+import type { Binding, Exception } from './grant.ts'
 import { isHostName } from './parse.ts'
 import {
   type IdentityStatement,
@@ -28,6 +28,7 @@ export function serverConflicts(statements: Statements, context: PolicyContext):
       ...hostProblems(target),
       ...tokenProblems(target),
       ...bearerProblems(target, excepted.get(target.name)),
+      ...bindingProblems(target),
     ]),
     ...[...platform, ...serverPlatforms].flatMap(({ tls, place }) =>
       peerProblems(tls.peerId, place, `${idOfTrustDomain(context.trustDomain)}/`),
@@ -105,6 +106,21 @@ function bearerProblems(target: IdentityStatement, exception: Exception | undefi
     .filter(([holds]) => holds)
     .map(([, message]) => ({ ...place, message: `${name}: ${message}` }))
 }
+
+/** A token is bound by the proofs that go along; a WPT alone binds none. */
+function bindingProblems({ name, binding, server, place }: IdentityStatement): readonly Problem[] {
+  const refused = [
+    ...LATER.filter((kind) => binding.includes(kind)).map(
+      (kind) => `binding: [${kind}] is not available yet`,
+    ),
+    ...(server?.client && binding.length > 0 && binding.every((kind) => kind === 'wpt')
+      ? ['a WPT binds no token: add dpop to binding, or set server: none']
+      : []),
+  ]
+  return refused.map((message) => ({ ...place, message: `${name}: ${message}` }))
+}
+
+const LATER: readonly Binding[] = ['mtls', 'http-signature']
 
 /** The bundle of the trust domain says nothing about other trust domains. */
 function peerProblems(peerId: string | undefined, place: Place, home: string): readonly Problem[] {

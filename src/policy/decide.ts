@@ -16,6 +16,8 @@ export interface Question {
   /** What the caller wants; custody says what it may have. */
   readonly door: Door
   readonly kind: Binding
+  /** Further kinds that the same request carries: one grant has to allow it with each. */
+  readonly also?: readonly Binding[]
   readonly spiffeId: SpiffeId
   readonly entry: Entry
   /** Absent for WPT, which covers no method: a grant must then allow every method. */
@@ -114,7 +116,9 @@ function answerFor(book: RuleBook, target: Target, question: Question): Allowed 
   if (!('grant' in grant)) return grant
   const refused =
     custodyMiss(target, identity, question) ??
-    bindingMiss(book, target, identity, question) ??
+    kindsOf(question)
+      .map((kind) => bindingMiss(book, target, identity, kind))
+      .find((miss) => miss !== undefined) ??
     tokenMiss(target, identity, question)
   return (
     refused ?? {
@@ -152,7 +156,14 @@ const GRANTED = 3
 function stepsInto(grant: Grant, question: Question): number {
   if (!isMatchOfAny(grant.paths, question.url.path)) return 0
   if (!allowsMethod(grant, question.method)) return 1
-  return grant.when === undefined || grant.when.evaluate(factsOf(question)) === true ? GRANTED : 2
+  const { when } = grant
+  const holds = (kind: Binding) =>
+    when === undefined || when.evaluate(factsOf({ ...question, kind })) === true
+  return kindsOf(question).every(holds) ? GRANTED : 2
+}
+
+function kindsOf({ kind, also = [] }: Question): readonly Binding[] {
+  return [kind, ...also]
 }
 
 // A proof for TRACE echoes credentials, one for CONNECT opens a tunnel: no list can grant them (RFC 9110 s.9.3).
@@ -192,7 +203,7 @@ function bindingMiss(
   book: RuleBook,
   target: Target,
   identity: TargetIdentity,
-  { kind }: Question,
+  kind: Binding,
 ): Miss | undefined {
   if (identity.binding.includes(kind)) {
     return kind !== 'bearer' || book.exceptionOf(target.name) ? undefined : exceptionMiss(book, target)

@@ -8,6 +8,7 @@ import { type Clock, nowSeconds, systemClock } from '../../src/base/clock.ts'
 import { Fault } from '../../src/base/fault.ts'
 import { Live } from '../../src/base/live.ts'
 import { Secret } from '../../src/base/secret.ts'
+import type { BindOptions } from '../../src/egress/bound.ts'
 import { Dialer } from '../../src/egress/dial.ts'
 import { dialWith, type EgressDoor, type EgressSettings, openEgressDoor } from '../../src/egress/door.ts'
 import { Resolver } from '../../src/egress/resolve.ts'
@@ -48,6 +49,8 @@ export interface EgressOptions {
   readonly settings?: Partial<EgressSettings>
   readonly tokenSeconds?: number
   readonly audit?: 'refuse' | 'broken'
+  /** Makes WIT-SVIDs; `off` as an agent without them. */
+  readonly wit?: BindOptions['heldWit'] | 'off'
   readonly clock?: Clock
 }
 
@@ -113,7 +116,7 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
     clock,
     rates: new Rates(10_000, clock),
     tokens: fakeTokens(asked, dropped, options.tokenSeconds ?? 300, clock),
-    heldWit: () => 'wit',
+    heldWit: options.wit === 'off' ? undefined : (options.wit ?? (() => 'wit')),
     dial: dialWith(dialer),
     settings: { ...SETTINGS, ...options.settings },
     admit: () => {},

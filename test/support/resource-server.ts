@@ -22,8 +22,12 @@ export interface ResourceOptions {
   readonly ca: TestCa
   /** By path; `/echo` answers with what was proved. */
   readonly handlers?: Readonly<Record<string, Handler>>
+  /** Paths of `handlers` that want no token. */
+  readonly open?: readonly string[]
   readonly upgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
 }
+
+const NOBODY: Proved = { sub: '', jkt: '' }
 
 /** A running server. */
 export interface ResourceServer extends AsyncDisposable {
@@ -60,6 +64,8 @@ export async function startResourceServer(options: ResourceOptions): Promise<Res
   const serve = async (request: IncomingMessage, response: ServerResponse) => {
     requests.push(request)
     const place = `https://localhost:${(server.address() as AddressInfo).port}${request.url?.split('?')[0]}`
+    const path = request.url?.split('?')[0] ?? ''
+    if (options.open?.includes(path)) return options.handlers?.[path]?.(request, response, NOBODY)
     const proved = await check(request, place, state.nonce, seen).catch((error: Error) => error.message)
     if (typeof proved === 'string') {
       refused.push(proved)
@@ -71,7 +77,7 @@ export async function startResourceServer(options: ResourceOptions): Promise<Res
       return response.end('{}')
     }
     if (request.headers.expect) response.writeContinue()
-    const handler = options.handlers?.[request.url?.split('?')[0] ?? '']
+    const handler = options.handlers?.[path]
     if (handler) return handler(request, response, proved)
     request.resume()
     return response.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(proved))

@@ -121,6 +121,20 @@ describe('decide', () => {
     })
   })
 
+  it('denies a request that carries a further kind which is not allowed', async () => {
+    expect(await denied(LAYERS, { also: ['wpt'] })).toMatchObject({
+      owner: 'identity',
+      message: 'requests to orders are bound by dpop, not by wpt',
+    })
+    const both = LAYERS.identity.replace('custody: headers', 'custody: headers\n    binding: [dpop, wpt]')
+    const when = (text: string) =>
+      LAYERS.application.replace('name: read', `name: read\n        when: ${text}`)
+    const book = await bookOf({ ...LAYERS, identity: both, application: when("kind in ['dpop', 'wpt']") })
+    expect(decide(book, question(book, { also: ['wpt'] })).allowed).toBe(true)
+    const only = { ...LAYERS, identity: both, application: when("kind == 'dpop'") }
+    expect(await denied(only, { also: ['wpt'] })).toMatchObject({ owner: 'application' })
+  })
+
   it.each([
     ['hash', '', 'token_required'],
     ['none', '', 'token_required'],

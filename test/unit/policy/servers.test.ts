@@ -112,6 +112,16 @@ describe('a named server', () => {
       'identity.yaml:14: orders has resource or scopes, which are never asked for: its server has no client',
     ],
     [
+      'a WPT alone, which binds no token',
+      shop(SERVER, 'server: login\n    binding: [wpt]'),
+      'identity.yaml:14: orders: a WPT binds no token: add dpop to binding, or set server: none',
+    ],
+    ...(['mtls', 'http-signature'].map((kind) => [
+      `${kind}, alone`,
+      shop(SERVER, `server: login\n    binding: [${kind}]`),
+      `identity.yaml:14: orders: binding: [${kind}] is not available yet`,
+    ]) as [string, Files, string][]),
+    [
       'scopes that are two in one',
       shop(SERVER, 'server: login\n    scopes: ["read write"]'),
       'identity.yaml:16: targets[0].scopes[0]: is not a scope (RFC 6749 s.3.3)',

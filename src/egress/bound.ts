@@ -1,0 +1,80 @@
+/** What binds one request to its sender: what is asked of the kinds of binding, and what each gives. */
+import type { Instance, Workload } from '../attest/workload.ts'
+import type { Clock, Seconds } from '../base/clock.ts'
+import type { Vault } from '../keys/vault.ts'
+import type { Entry } from '../policy/entry.ts'
+import type { Binding, Target, TargetIdentity } from '../policy/grant.ts'
+import type { Revocations } from '../policy/revocations.ts'
+import type { Jkt, Signer } from '../proof/signer.ts'
+import type { CanonicalUrl } from '../proof/target.ts'
+import { purposeOf } from '../sign/sign.ts'
+import type { Injected, RawHeaders } from './headers.ts'
+import type { Nonces } from './nonces.ts'
+import type { Tokens } from './tokens.ts'
+
+export interface BindOptions {
+  readonly vault: Vault
+  readonly tokens: Tokens
+  readonly nonces: Nonces
+  readonly revocations: Revocations
+  readonly clock: Clock
+  /** The WIT-SVID over a held key; absent when the WIT profile is off. */
+  readonly heldWit: ((entry: Entry, signer: Signer) => string) | undefined
+}
+
+/** One allowed request. */
+export interface BindAsk {
+  readonly workload: Workload
+  readonly entry: Entry
+  readonly instance: Instance
+  readonly target: Target
+  readonly identity: TargetIdentity
+  /** What the request carries: each of them was allowed. */
+  readonly kinds: readonly Binding[]
+  readonly method: string
+  readonly url: CanonicalUrl
+  /** The caller's fields that go along; empty where the agent does not send the request. */
+  readonly passed: RawHeaders
+}
+
+/** The headers of one request and public facts of them. */
+export interface Bound {
+  readonly headers: Injected
+  /** When the headers are of no use any more, in seconds since 1970. */
+  readonly expires: Seconds
+  /** When the token ends; absent where there is none. */
+  readonly tokenExpires: Seconds | undefined
+  readonly jkt: Jkt
+  readonly jti: string | undefined
+  /** base64url SHA-256 of the access token. */
+  readonly ath: string | undefined
+}
+
+/** What kinds see that are made after others. */
+export interface Carried {
+  /** base64url SHA-256 of the access token that goes along. */
+  readonly ath: string | undefined
+  /** What the agent has added so far, `Authorization` first. */
+  readonly headers: Injected
+}
+
+/** What one kind adds to a request. */
+export interface Part {
+  readonly headers: Injected
+  readonly expires: Seconds
+  readonly jkt: Jkt
+  readonly jti: string | undefined
+}
+
+/** The current key of the caller for `purpose`, which nobody has revoked; throws revoked, keys_exhausted. */
+export function signerFor({ vault, revocations }: BindOptions, ask: BindAsk, purpose: string): Signer {
+  const owner = { spiffeId: ask.entry.spiffeId, instance: ask.instance }
+  const signer = vault.signerFor(owner, purpose, ask.identity.maxTtl)
+  revocations.check([['jkt', signer.jkt]])
+  return signer
+}
+
+/** The key that tokens of the target are bound to. */
+export function tokenSigner(options: BindOptions, ask: BindAsk): Signer {
+  return signerFor(options, ask, purposeOf(ask.target))
+}
