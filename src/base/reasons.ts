@@ -3,10 +3,12 @@
  * this table; `serve/status` maps each to its wire codes.
  */
 
+import { INGRESS_REASONS } from './reasons-ingress.ts'
+
 /** The layer that has to act. `caller` is whoever sent the request, `agent` whoever runs Holdfast. */
 export type Owner = 'identity' | 'platform' | 'application' | 'security' | 'caller' | 'agent'
 
-interface ReasonFacts {
+export interface ReasonFacts {
   readonly owner: Owner
   /** Default message: what happened. */
   readonly cause: string
@@ -274,6 +276,7 @@ export const REASONS = facts({
     cause: 'the client key is made on each node, and several nodes use the client',
     cure: 'Use auth: tls_client_auth with the X.509-SVID, which works on every node, or mount one key: `key: { file: PATH }`.',
   },
+  ...INGRESS_REASONS,
   // Requests through the egress door
   header_refused: {
     owner: 'caller',

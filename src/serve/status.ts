@@ -12,6 +12,7 @@ export const GRPC = {
   UNIMPLEMENTED: 12,
   INTERNAL: 13,
   UNAVAILABLE: 14,
+  UNAUTHENTICATED: 16,
 } as const
 
 export type GrpcCode = (typeof GRPC)[keyof typeof GRPC]
@@ -30,6 +31,10 @@ const DENIED = status(GRPC.PERMISSION_DENIED, 403, 'access_denied')
 const UNAVAILABLE = status(GRPC.UNAVAILABLE, 503, 'temporarily_unavailable')
 const SLOW_DOWN = status(GRPC.RESOURCE_EXHAUSTED, 429, 'temporarily_unavailable')
 const UPSTREAM = status(GRPC.FAILED_PRECONDITION, 502, 'server_error')
+// What an outside caller may know of a refused credential: its OAuth class (RFC 9449 s.7.1, RFC 6750 s.3.1).
+const BAD_PROOF = status(GRPC.UNAUTHENTICATED, 401, 'invalid_dpop_proof')
+const WANTS_NONCE = status(GRPC.UNAUTHENTICATED, 401, 'use_dpop_nonce')
+const BAD_TOKEN = status(GRPC.UNAUTHENTICATED, 401, 'invalid_token')
 const LOCAL = status(GRPC.FAILED_PRECONDITION, 500, 'server_error')
 
 export const STATUS: Readonly<Record<Reason, Status>> = {
@@ -84,6 +89,32 @@ export const STATUS: Readonly<Record<Reason, Status>> = {
   subject_refused: DENIED,
   discovery_failed: UPSTREAM,
   client_key_not_shared: LOCAL,
+  proof_missing: BAD_PROOF,
+  proof_repeated: MALFORMED,
+  proof_malformed: BAD_PROOF,
+  proof_forged: BAD_PROOF,
+  proof_method: BAD_PROOF,
+  proof_url: BAD_PROOF,
+  proof_token: BAD_PROOF,
+  proof_time: BAD_PROOF,
+  proof_nonce: WANTS_NONCE,
+  proof_replayed: BAD_PROOF,
+  replay_floor: WANTS_NONCE,
+  replay_unavailable: UNAVAILABLE,
+  token_missing: BAD_TOKEN,
+  token_issuer: BAD_TOKEN,
+  token_audience: BAD_TOKEN,
+  token_forged: BAD_TOKEN,
+  token_unbound: BAD_TOKEN,
+  token_downgraded: BAD_TOKEN,
+  token_stolen: BAD_TOKEN,
+  token_revoked: BAD_TOKEN,
+  token_inactive: BAD_TOKEN,
+  verifier_keys: UNAVAILABLE,
+  caller_unexpected: DENIED,
+  hop_unexpected: DENIED,
+  route_unknown: status(GRPC.PERMISSION_DENIED, 404, 'invalid_request'),
+  scope_missing: status(GRPC.PERMISSION_DENIED, 403, 'insufficient_scope'),
   header_refused: MALFORMED,
   via_sidecar: DENIED,
   redirect_refused: UPSTREAM,

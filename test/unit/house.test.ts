@@ -43,6 +43,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   issue: GROUND,
   sign: GROUND,
   egress: [...GROUND, 'issue', 'sign'],
+  ingress: [...GROUND],
   operate: [...GROUND, 'issue', 'sign', 'egress'],
   client: ['base'],
   cli: [...GROUND, 'client', 'issue', 'operate'],
