@@ -5,6 +5,7 @@ import type { Millis } from './base/clock.ts'
 import type { Fault } from './base/fault.ts'
 import type { Core, CoreOptions } from './core.ts'
 import { releaseHandlers, releaseRoutes } from './egress/release-api.ts'
+import { targetRoutes } from './egress/target-facts.ts'
 import { workloadApi } from './issue/workload-api.ts'
 import { type AdminApiOptions, adminApi } from './operate/admin-api.ts'
 import type { Outgoing } from './outgoing.ts'
@@ -213,7 +214,8 @@ function workloadSides(
     },
   )
   const own = jsonApi({ ...proofs, book, trustDomain: config.trustDomain, contacts: config.owners })
-  const routes = { ...own, ...releaseRoutes(releases) }
+  const facts = async () => (await load()).facts
+  const routes = { ...own, ...releaseRoutes(releases), ...targetRoutes(facts) }
   const http = openHttp({ routes, admit, onCall, securityHeader: true, headerTimeout })
   return { grpc, http }
 }

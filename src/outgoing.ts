@@ -7,6 +7,7 @@ import { dialWith, type EgressDoor, openEgressDoor } from './egress/door.ts'
 import { Nonces } from './egress/nonces.ts'
 import { Releases } from './egress/release.ts'
 import { Resolver } from './egress/resolve.ts'
+import type { TargetFactsOptions } from './egress/target-facts.ts'
 import { openTokenClient } from './egress/token-client.ts'
 import { Trust } from './egress/trust.ts'
 import type { RevokeAsk } from './operate/revoke.ts'
@@ -20,6 +21,8 @@ export interface Outgoing {
   readonly door: EgressDoor | undefined
   /** Headers and tokens for those who send requests themselves, whether the socket is on or off. */
   readonly releases: Releases
+  /** Tells sidecars of targets. */
+  readonly facts: TargetFactsOptions
   stop(): void
 }
 
@@ -58,6 +61,7 @@ export function openOutgoing(
   return {
     door,
     releases,
+    facts: { book, revocations, rates, trust },
     stop: () => {
       unwatch()
       door?.stop()

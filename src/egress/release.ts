@@ -14,7 +14,7 @@ import type { Jkt } from '../proof/signer.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import type { AuditFacts } from '../telemetry/audit.ts'
 import { bindRequest, bindToken } from './bind.ts'
-import type { BindAsk, BindOptions } from './bound.ts'
+import type { BindAsk, BindOptions, Bound } from './bound.ts'
 import { refusesToken, wantsNonce } from './challenge.ts'
 import { orAborted } from './lifeline.ts'
 import { type Draft, isObservable, kindsOf, type PermitOptions, refusal } from './permit.ts'
@@ -34,6 +34,8 @@ export interface ReleasedHeaders {
   readonly jkt: Jkt
   /** Seconds since 1970. */
   readonly expires: Seconds
+  /** When the token in them ends: a connection that they opened should not outlive it. Absent where there is none. */
+  readonly token_expires?: Seconds
 }
 
 /** A token that is of use only with proofs of the key `jkt`, which stays with the agent. */
@@ -80,7 +82,8 @@ export class Releases {
       const owner = { spiffeId: who.entry.spiffeId, instance: who.instance }
       if (kinds.includes('dpop')) this.#signed.note(owner, url.htu, { jkt, target: permitted.target.name })
       const headers = Object.fromEntries(bound.headers.map(([name, value]) => [name.toLowerCase(), value]))
-      return { answer: { headers, jkt, expires }, facts: { jkt, jti, token: ath?.slice(0, 16) } }
+      const answer = { headers, jkt, expires, ...tokenEnd(bound) }
+      return { answer, facts: { jkt, jti, token: ath?.slice(0, 16) } }
     })
   }
 
@@ -210,6 +213,10 @@ function whenAborted(signal: AbortSignal | undefined, then: (reason: unknown) =>
   if (signal?.aborted) call()
   signal?.addEventListener('abort', call, { once: true })
   return () => signal?.removeEventListener('abort', call)
+}
+
+function tokenEnd({ tokenExpires }: Bound): Pick<ReleasedHeaders, 'token_expires'> {
+  return tokenExpires === undefined ? {} : { token_expires: tokenExpires }
 }
 
 /** Who asks. */

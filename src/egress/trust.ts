@@ -51,6 +51,7 @@ export class Trust {
   readonly #clock: Clock
   readonly #bundleOf: BundleOf
   readonly #files = new Map<string, KnownFile>()
+  readonly #roots = new WeakMap<readonly string[], TrustBase>()
   readonly #bundles = new WeakMap<Bundle, TrustBase>()
   readonly #contexts = new WeakMap<TrustBase, SecureContext>()
 
@@ -79,7 +80,14 @@ export class Trust {
 
   #baseOf({ trust, peerId }: TlsTrust): TrustBase {
     if (trust === 'system') return SYSTEM
-    return trust === 'spiffe' ? this.#bundleBase(peerId) : this.#fileBase(trust.file)
+    if (trust === 'spiffe') return this.#bundleBase(peerId)
+    return 'file' in trust ? this.#fileBase(trust.file) : this.#rootsBase(trust.roots)
+  }
+
+  /** The roots that `tls` trusts now, in PEM, public as they are; undefined for the system's. Throws upstream_tls. */
+  rootsOf(tls: TlsTrust): readonly string[] | undefined {
+    const { ca } = this.#baseOf(tls)
+    return ca as readonly string[] | undefined
   }
 
   #contextOf(base: TrustBase): SecureContext {
@@ -99,6 +107,14 @@ export class Trust {
     if (known) return known
     const base = { ...SYSTEM, ca: bundle.x509Authorities.map(pemOf) }
     this.#bundles.set(bundle, base)
+    return base
+  }
+
+  #rootsBase(roots: readonly string[]): TrustBase {
+    const known = this.#roots.get(roots)
+    if (known) return known
+    const base = { ...SYSTEM, ca: [...roots] }
+    this.#roots.set(roots, base)
     return base
   }
 

@@ -3,6 +3,7 @@ import { PROBLEMS_LIMIT, type Problem } from '../base/problem.ts'
 import { idOfTrustDomain } from '../spiffe/id.ts'
 import { bypassesIn } from './bypass.ts'
 import { serverConflicts } from './conflicts-servers.ts'
+import { sidecarConflicts } from './conflicts-sidecar.ts'
 import type { Entry, Place } from './entry.ts'
 import { kindOf } from './index-entries.ts'
 import { isSafeOrigin } from './parse.ts'
@@ -19,6 +20,7 @@ export function conflictsIn(statements: Statements, context: PolicyContext): rea
     ...statements.entries.flatMap((entry) => entryProblems(entry, home)),
     ...plainOrigins(statements),
     ...serverConflicts(statements, context),
+    ...sidecarConflicts(statements),
     ...bypassesIn(statements),
     ...foreignCallers(statements, home),
     ...statements.observe.slice(1).map(({ place }) => {

@@ -116,6 +116,7 @@ function answerFor(book: RuleBook, target: Target, question: Question): Allowed 
   if (!('grant' in grant)) return grant
   const refused =
     custodyMiss(target, identity, question) ??
+    viaMiss(target, question) ??
     kindsOf(question)
       .map((kind) => bindingMiss(book, target, identity, kind))
       .find((miss) => miss !== undefined) ??
@@ -196,6 +197,18 @@ function custodyMiss(target: Target, identity: TargetIdentity, { door }: Questio
     owner: 'identity',
     message: `custody of ${target.name} is ${custody}: an application may not hold its ${wanted === 'token' ? 'token' : 'request headers'}`,
     action: `Use the egress door, or set custody: ${wanted} at ${placeText(place)}.`,
+  })
+}
+
+/** The agent's network is not the workload's: where platform wants that one, the agent makes no request. */
+function viaMiss(target: Target, { door }: Question): Miss | undefined {
+  const { name, platform } = target
+  if (door !== 'egress' || platform?.via !== 'sidecar') return undefined
+  return miss(target, 6, platform.place, {
+    reason: 'via_sidecar',
+    owner: 'platform',
+    message: `requests to ${name} leave from the network of the workload, by its sidecar`,
+    action: `Send the request to the port of holdfast sidecar, or set via: agent at ${placeText(platform.place)}.`,
   })
 }
 

@@ -48,8 +48,11 @@ export interface Server {
 
 /** Whom a TLS connection trusts; verification cannot be turned off. */
 export interface TlsTrust {
-  /** `system`: Node's bundled roots; `spiffe`: the trust domain's bundle, and `peerId` must be the server's. */
-  readonly trust: 'system' | 'spiffe' | { readonly file: string }
+  /**
+   * `system`: Node's bundled roots; `spiffe`: the trust domain's bundle, and `peerId` must be the server's; else the
+   * roots in a file, or told as they are (PEM) to a process that is to read no file of the agent's.
+   */
+  readonly trust: 'system' | 'spiffe' | { readonly file: string } | { readonly roots: readonly string[] }
   readonly peerId: SpiffeId | undefined
   /** The name to verify and to send as SNI instead of the host. */
   readonly serverName: string | undefined

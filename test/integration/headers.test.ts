@@ -132,7 +132,7 @@ describe('the headers of one request', () => {
   it('are taken by the target, with the egress socket off', async () => {
     const { status, body } = await headersFor(urlOf(orders))
     expect(status).toBe(200)
-    expect(Object.keys(body)).toEqual(['headers', 'jkt', 'expires'])
+    expect(Object.keys(body)).toEqual(['headers', 'jkt', 'expires', 'token_expires'])
     expect(Object.keys(body.headers)).toEqual(['authorization', 'dpop'])
     const proof = parseJws(body.headers.dpop)?.payload
     expect(body.expires).toBe(Number(proof?.['iat']) + 60)
