@@ -5,6 +5,7 @@
 
 import { EGRESS_REASONS } from './reasons-egress.ts'
 import { INGRESS_REASONS } from './reasons-ingress.ts'
+import { RELAY_REASONS } from './reasons-relay.ts'
 
 /** The layer that has to act. `caller` is whoever sent the request, `agent` whoever runs Holdfast. */
 export type Owner = 'identity' | 'platform' | 'application' | 'security' | 'caller' | 'agent'
@@ -228,6 +229,7 @@ export const REASONS = facts({
   },
   ...EGRESS_REASONS,
   ...INGRESS_REASONS,
+  ...RELAY_REASONS,
   // The agent
   not_ready: { owner: 'agent', cause: 'the agent is starting', cure: 'Try again shortly.' },
   draining: {

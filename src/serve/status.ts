@@ -137,9 +137,12 @@ export const STATUS: Readonly<Record<Reason, Status>> = {
   policy_invalid: LOCAL,
   policy_writable: LOCAL,
   entry_too_weak: LOCAL,
-  agent_unreachable: LOCAL,
+  agent_unreachable: UNAVAILABLE,
   admin_denied: DENIED,
   deadline: status(GRPC.DEADLINE_EXCEEDED, 408, 'temporarily_unavailable'),
   canceled: status(GRPC.CANCELLED, 499, 'temporarily_unavailable'),
   bug: status(GRPC.INTERNAL, 500, 'server_error'),
+  secret_refused: DENIED,
+  session_foreign: DENIED,
+  session_narrowed: DENIED,
 }
