@@ -111,6 +111,8 @@ function conflictsIn(config: Config, yaml: YamlFile): readonly Problem[] {
   } else if (listen && !bundleEndpoint.certificateFile && !LOOPBACK.has(listen.host)) {
     refuse(['bundle_endpoint', 'listen'], 'plain HTTP only on loopback: set certificate_file and key_file')
   }
+  if (config.tokens.clientAttestation === 'on' && (config.wit === 'off' || authority.nodes === 'many'))
+    refuse(['tokens', 'client_attestation'], 'wants WIT-SVIDs: set wit: on and authority.nodes: one')
   return problems
 }
 

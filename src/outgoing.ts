@@ -47,7 +47,8 @@ export function openOutgoing(
   const onToken = (kind: string, fault: Fault | undefined) =>
     metrics.count('holdfast_tokens_total', { kind, reason: fault?.reason ?? 'ok' })
   const settings = { skew, limit, renewBefore, timeout: timeout * MILLIS, onToken }
-  const client = openTokenClient({ ...settings, dialer, vault, book, authority, clock, jwt })
+  const attest = config.tokens.clientAttestation === 'on' ? heldWit : undefined
+  const client = openTokenClient({ ...settings, dialer, vault, book, authority, clock, jwt, attest })
   const { tokens } = client
   const rates = new Rates(config.limits.proofsPerSecond, clock)
   const parts = { book, vault, revocations, audit, metrics, clock, tokens, heldWit, rates }

@@ -229,6 +229,11 @@ export const SETTINGS = {
       'How far the clock of an authorization server may be off from the one here.',
     ),
     kept: count(20_000, 1, 1_000_000, 'Tokens that are kept in memory at a time.'),
+    client_attestation: choice(
+      ['off', 'on'],
+      'off',
+      'Whether clients may show a WIT-SVID over the key of their DPoP proofs (attest_jwt_client_auth_dpop, a draft); it needs wit: on.',
+    ),
   },
   audit: {
     sink: choice(

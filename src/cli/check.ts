@@ -19,6 +19,7 @@ import {
 } from './check-finding.ts'
 import { clockGroup, directoryGroup, machineGroup, readMachine } from './check-machine.ts'
 import { EXIT, type ExitCode, type Io } from './io.ts'
+import { policyContext } from './policy-context.ts'
 import { counted, json, parseSpan } from './render.ts'
 
 export interface CheckOptions extends Where {
@@ -67,10 +68,10 @@ async function checkAll(options: CheckOptions, io: Io): Promise<readonly Group[]
 /** The configuration that was named and the policy it names, as an agent would read them. */
 async function filesGroup(file: string, io: Io): Promise<Group> {
   try {
-    const { policy, trustDomain, svid, authority } = await loadConfig(file)
-    const valid = fine('config', `${file} is valid (trust domain ${trustDomain})`)
-    const context = { trustDomain, defaults: svid, nodes: authority.nodes, now: () => io.now() }
-    return { name: 'files', findings: [valid, ...(await policyFindings(policy.files, context))] }
+    const loaded = await loadConfig(file)
+    const valid = fine('config', `${file} is valid (trust domain ${loaded.trustDomain})`)
+    const context = policyContext(loaded, () => io.now())
+    return { name: 'files', findings: [valid, ...(await policyFindings(loaded.policy.files, context))] }
   } catch (caught) {
     const fault = Fault.from(caught)
     const problems = problemsOf(fault).map(problemText)

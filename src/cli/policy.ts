@@ -12,6 +12,7 @@ import { type PolicyTestResult, runPolicyTests } from '../policy/tests.ts'
 import { parseTrustDomain, type TrustDomain } from '../spiffe/id.ts'
 import { agentDir, type Shown } from './agent.ts'
 import { EXIT, type ExitCode, type Io } from './io.ts'
+import { policyContext } from './policy-context.ts'
 import { counted, json, tinted } from './render.ts'
 
 export interface PolicyOptions extends Shown {
@@ -61,11 +62,10 @@ async function subjectOf(files: readonly string[], options: PolicyOptions, io: I
   const config = options.config === undefined ? undefined : await loadConfig(options.config)
   const paths = files.length > 0 ? files : (config?.policy.files ?? [join(agentDir(options, io), 'policy')])
   const trustDomain = trustDomainOf(paths, options, config)
-  const { svid, authority } = config ?? devConfig()
-  return {
-    paths,
-    context: { trustDomain, defaults: svid, nodes: authority.nodes, now: () => io.now() },
-  }
+  const context = policyContext(config ?? devConfig(), () => io.now())
+  // Without a configuration nobody has said what is on.
+  const attestation = config && context.attestation
+  return { paths, context: { ...context, trustDomain, attestation } }
 }
 
 function trustDomainOf(

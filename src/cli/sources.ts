@@ -12,6 +12,7 @@ import { devPolicy } from '../policy/dev.ts'
 import { loadPolicy } from '../policy/load.ts'
 import { type Directories, prepareDirectories } from '../serve/directories.ts'
 import type { Log } from '../telemetry/log.ts'
+import { policyContext } from './policy-context.ts'
 
 export interface SourceOptions {
   readonly dev: boolean
@@ -73,9 +74,10 @@ async function readConfig({ dev, configFile }: SourceOptions): Promise<Config> {
 }
 
 function readBook(files: readonly string[], config: Config, clock: Clock): Promise<RuleBook> {
-  const { trustDomain, svid, authority } = config
-  const now = () => nowSeconds(clock)
-  return loadPolicy(files, { trustDomain, defaults: svid, nodes: authority.nodes, now })
+  return loadPolicy(
+    files,
+    policyContext(config, () => nowSeconds(clock)),
+  )
 }
 
 function defaultDir(): string {

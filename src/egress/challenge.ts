@@ -6,9 +6,9 @@ const UNAUTHORIZED = 401
 const NONCE = /^[\x21\x23-\x5b\x5d-\x7e]{1,256}$/
 const CHALLENGES_LIMIT = 4096
 
-/** The nonce of an answer: exactly one field with one value, else none. */
-export function nonceIn(raw: RawHeaders): string | undefined {
-  const [nonce, ...more] = valuesOf(raw, 'dpop-nonce')
+/** The nonce of an answer: exactly one field of that name with one value, else none. */
+export function nonceIn(raw: RawHeaders, name = 'dpop-nonce'): string | undefined {
+  const [nonce, ...more] = valuesOf(raw, name)
   return nonce !== undefined && more.length === 0 && NONCE.test(nonce) ? nonce : undefined
 }
 

@@ -1,31 +1,38 @@
 /**
  * How the agent shows an authorization server which client it is: a signed assertion (RFC 7523), a JWT-SVID
- * (draft-ietf-oauth-spiffe-client-auth), or an X.509-SVID whose key it holds (RFC 8705 s.2.1). Each try has its own.
+ * (draft-ietf-oauth-spiffe-client-auth), an X.509-SVID whose key it holds (RFC 8705 s.2.1), or a WIT-SVID over the key
+ * of the DPoP proof (draft-ietf-oauth-attestation-based-client-auth, combined mode).
  */
 import type { ClientAuth as OauthClientAuth } from 'oauth4webapi'
 import type { Instance } from '../attest/workload.ts'
 import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Authority } from '../issue/authority.ts'
-import { makeTlsContext } from '../keys/tls.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { Server } from '../policy/grant.ts'
 import { newJti } from '../proof/jwt.ts'
+import type { Signer } from '../proof/signer.ts'
 import { makeJws } from '../spiffe/jws.ts'
 import type { ClientKeys, KeyClient } from './client-key.ts'
-import type { TlsClient, TrustBase } from './trust.ts'
+import { HeldCertificate } from './held-certificate.ts'
+import { SvidAssertions } from './svid-assertions.ts'
+import type { TlsClient } from './trust.ts'
 
 /** Who asks the server, on whose behalf. */
 export interface ClientAsk {
   readonly server: Server
   readonly entry: Entry
   readonly instance: Instance
+  /** The key of the request's DPoP proof: a client attestation is over it. */
+  readonly signer: Signer
 }
 
-/** What goes into one request; `auth` makes a fresh assertion each time it is called. */
+/** What goes into one request; `auth` makes an assertion, as policy says, each time it is called. */
 export interface Authentication {
   readonly clientId: string
   readonly auth: OauthClientAuth
+  /** Header fields beside the proof. */
+  readonly headers: Readonly<Record<string, string>>
   readonly tls: TlsClient | undefined
 }
 
@@ -35,20 +42,27 @@ export interface ClientAuthsOptions {
   readonly clock: Clock
   /** Whether JWT-SVIDs may be issued: several nodes must share their key. */
   readonly jwt: boolean
+  /** The WIT-SVID over a held key; absent when client attestation is off. */
+  readonly attest: ((entry: Entry, signer: Signer) => string) | undefined
 }
 
 const ASSERTION_LIFE: Seconds = 60
 const TYPE = 'urn:ietf:params:oauth:client-assertion-type'
 const JWT_BEARER = `${TYPE}:jwt-bearer`
 const JWT_SPIFFE = `${TYPE}:jwt-spiffe`
+const ATTESTATION = 'oauth-client-attestation'
+const ATTESTATION_CURE =
+  'Set tokens.client_attestation: on and wit: on in the configuration, or let the server have another auth.'
 
 /** Authenticates clients. */
 export class ClientAuths {
   readonly #options: ClientAuthsOptions
   readonly #certificates = new Map<string, HeldCertificate>()
+  readonly #assertions: SvidAssertions
 
   constructor(options: ClientAuthsOptions) {
     this.#options = options
+    this.#assertions = new SvidAssertions(options)
   }
 
   /** Throws token_required when policy names no client, authority_not_shared, and what keys and authority throw. */
@@ -57,22 +71,19 @@ export class ClientAuths {
     const { spiffeId } = ask.entry
     if (!client) throw new Fault('token_required', `policy states no client for the server ${issuer}`)
     const clientId = client.clientId ?? spiffeId
+    const none = { clientId, tls: undefined, headers: {} }
     switch (client.method) {
       case 'private_key_jwt':
-        return {
-          clientId,
-          tls: undefined,
-          auth: assertion(clientId, JWT_BEARER, () => this.#signed(client, ask)),
-        }
+        return { ...none, auth: assertion(clientId, JWT_BEARER, () => this.#signed(client, ask)) }
       case 'jwt_spiffe':
       case 'jwt_bearer': {
         const type = client.method === 'jwt_spiffe' ? JWT_SPIFFE : JWT_BEARER
-        return { clientId, tls: undefined, auth: assertion(clientId, type, () => this.#svid(ask)) }
+        return { ...none, auth: assertion(clientId, type, () => this.#svid(client.assertion, ask)) }
       }
       case 'attest_jwt_client_auth_dpop':
-        throw new Fault('unimplemented', 'client attestation is off')
+        return { ...none, headers: { [ATTESTATION]: this.#attestation(ask) }, auth: named(clientId) }
       case 'tls_client_auth':
-        return { clientId, tls: this.#certificateOf(ask), auth: named(clientId) }
+        return { ...none, tls: this.#certificateOf(ask), auth: named(clientId) }
     }
   }
 
@@ -85,12 +96,16 @@ export class ClientAuths {
     return makeJws({ alg: signer.alg, kid: signer.jkt, typ: 'JWT' }, claims, signer)
   }
 
-  /** For the issuer alone, and only as long as a request may take: nobody is handed it. */
-  #svid({ server, entry }: ClientAsk): string {
+  #svid(kind: 'fresh' | 'reused', ask: ClientAsk): string {
     if (!this.#options.jwt) throw new Fault('authority_not_shared')
-    const { spiffeId } = entry
-    const ask = { spiffeId, audience: [server.issuer], ttl: ASSERTION_LIFE }
-    return this.#options.authority.issueJwt(ask).token
+    return kind === 'reused' ? this.#assertions.reused(ask) : this.#assertions.fresh(ask)
+  }
+
+  /** One key for the client and for the token: whoever has no proof of it is neither. */
+  #attestation({ entry, signer }: ClientAsk): string {
+    const { attest } = this.#options
+    if (!attest) throw new Fault('unimplemented', 'client attestation is off', { action: ATTESTATION_CURE })
+    return attest(entry, signer)
   }
 
   #certificateOf({ server, entry, instance }: ClientAsk): HeldCertificate {
@@ -103,36 +118,6 @@ export class ClientAuths {
     this.#certificates.set(key, made)
     instance.signal.addEventListener('abort', () => this.#certificates.delete(key), { once: true })
     return made
-  }
-}
-
-/** An X.509-SVID that is shown and never delivered; each set of roots has its own, renewed at half its life. */
-class HeldCertificate implements TlsClient {
-  readonly #entry: Entry
-  readonly #options: ClientAuthsOptions
-  #made = new WeakMap<
-    TrustBase,
-    { readonly context: ReturnType<typeof makeTlsContext>; readonly renewAt: Seconds }
-  >()
-
-  constructor(entry: Entry, options: ClientAuthsOptions) {
-    this.#entry = entry
-    this.#options = options
-  }
-
-  contextWith(base: TrustBase): ReturnType<typeof makeTlsContext> {
-    const now = nowSeconds(this.#options.clock)
-    const known = this.#made.get(base)
-    if (known && now < known.renewAt) return known.context
-    const { spiffeId, x509Ttl: ttl } = this.#entry
-    let ends = now
-    const context = makeTlsContext((spki) => {
-      const { chain, notAfter } = this.#options.authority.issueX509({ spiffeId, spki, ttl, dnsNames: [] })
-      ends = notAfter
-      return chain
-    }, base)
-    this.#made.set(base, { context, renewAt: now + Math.floor((ends - now) / 2) })
-    return context
   }
 }
 

@@ -8,11 +8,15 @@ import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
 import type { Secret } from '../base/secret.ts'
+import { generateKey } from '../keys/signer.ts'
 import type { RuleBook } from '../policy/book.ts'
+import { makeDpop } from '../proof/dpop.ts'
+import { canonicalUrl } from '../proof/target.ts'
 import type { ClientAuths } from './client-auth.ts'
 import { Gate } from './gate.ts'
 import { refusalOf } from './issuer-error.ts'
-import type { IssuerAnswer, IssuerHttp } from './issuer-http.ts'
+import type { IssuerAnswer, IssuerHttp, IssuerRoute } from './issuer-http.ts'
+import { type IssuerNonces, isAttested } from './issuer-nonces.ts'
 import type { Metadata } from './metadata.ts'
 import type { TokenNeed } from './token-request.ts'
 
@@ -20,10 +24,17 @@ export interface RevokerOptions {
   readonly http: IssuerHttp
   readonly metadata: Metadata
   readonly clients: ClientAuths
+  readonly nonces: IssuerNonces
   readonly book: Live<RuleBook>
   readonly clock: Clock
   /** Hears of each try. */
   readonly onRevoked: (fault: Fault | undefined) => void
+}
+
+/** Where the request goes. */
+interface Place {
+  readonly route: IssuerRoute
+  readonly endpoint: string
 }
 
 const QUEUE_LIMIT = 1_024
@@ -64,23 +75,53 @@ export class Revoker {
     this.#controller.abort(new Fault('draining'))
   }
 
-  /** Whether the server has an endpoint for it and took it back. */
+  /**
+   * Whether the server has an endpoint for it and took it back. The key of the token is gone with its lease, and the
+   * client is the same whichever key it attests: one for this request alone.
+   */
   async #revoke(need: TokenNeed, token: Secret<string>, signal: AbortSignal): Promise<boolean> {
-    const { http, metadata, clients, book, clock } = this.#options
+    const { metadata, clients, nonces, book, clock } = this.#options
     const { server } = need
-    const { clientId, auth, tls } = clients.authenticate(need)
-    const route = { platform: book.get().serverTls(server.issuer), client: tls, signal }
-    const endpoint = await metadata.revocationEndpoint(server, route)
-    if (endpoint === undefined) return false
+    const key = isAttested(server) ? generateKey('ES256') : undefined
+    try {
+      const by = key ? { ...need, signer: key } : need
+      const { tls } = clients.authenticate(by)
+      const route = { platform: book.get().serverTls(server.issuer), client: tls, signal }
+      const endpoint = await metadata.revocationEndpoint(server, route)
+      if (endpoint === undefined) return false
+      const first = await this.#try(by, token, { route, endpoint })
+      const isAsked = key && nonces.isAskedFor(server, first)
+      const answer = isAsked ? await this.#try(by, token, { route, endpoint }) : first
+      if (answer.status !== 200) throw refusalOf(answer, nowSeconds(clock))
+      return true
+    } finally {
+      key?.destroy()
+    }
+  }
+
+  async #try(need: TokenNeed, token: Secret<string>, { route, endpoint }: Place): Promise<IssuerAnswer> {
+    const { http, clients, nonces } = this.#options
+    const { server } = need
+    const { clientId, auth, headers } = clients.authenticate(need)
     let answer: IssuerAnswer | undefined
     const as = { issuer: server.issuer, revocation_endpoint: endpoint }
     await revocationRequest(as, { client_id: clientId }, auth, token.reveal(), {
       additionalParameters: { token_type_hint: 'access_token' },
+      headers: { ...headers, ...this.#proofFor(need, endpoint) },
       [customFetch]: http.fetchBy(route, (seen) => {
         answer = seen
       }),
     })
-    if (answer?.status !== 200 && answer) throw refusalOf(answer, nowSeconds(clock))
-    return true
+    if (!answer) throw new Fault('bug')
+    nonces.learn(endpoint, server, answer)
+    return answer
+  }
+
+  /** Only a client attestation needs one. */
+  #proofFor({ server, signer }: TokenNeed, endpoint: string): Record<string, string> {
+    if (!isAttested(server)) return {}
+    const { clock, nonces } = this.#options
+    const claims = { htm: 'POST', htu: canonicalUrl(endpoint).htu, nonce: nonces.of(endpoint) }
+    return { dpop: makeDpop(signer, claims, clock).proof }
   }
 }

@@ -5,10 +5,13 @@ import type { Live } from '../base/live.ts'
 import type { Authority } from '../issue/authority.ts'
 import type { Vault } from '../keys/vault.ts'
 import type { RuleBook } from '../policy/book.ts'
+import type { Entry } from '../policy/entry.ts'
+import type { Signer } from '../proof/signer.ts'
 import { ClientAuths } from './client-auth.ts'
 import { ClientKeys } from './client-key.ts'
 import type { Dialer } from './dial.ts'
 import { IssuerHttp } from './issuer-http.ts'
+import { IssuerNonces } from './issuer-nonces.ts'
 import { Metadata } from './metadata.ts'
 import { Revoker } from './revoke.ts'
 import { TokenCache } from './token-cache.ts'
@@ -22,6 +25,8 @@ export interface TokenClientOptions {
   readonly clock: Clock
   /** Whether JWT-SVIDs may be issued. */
   readonly jwt: boolean
+  /** The WIT-SVID over a held key; absent when client attestation is off. */
+  readonly attest: ((entry: Entry, signer: Signer) => string) | undefined
   readonly timeout: Millis
   readonly renewBefore: Seconds
   readonly skew: Seconds
@@ -39,16 +44,18 @@ export interface TokenClient {
 
 /** Nothing is fetched until it is asked for. */
 export function openTokenClient(options: TokenClientOptions): TokenClient {
-  const { dialer, vault, book, authority, clock, jwt, onToken, timeout, skew } = options
+  const { dialer, vault, book, clock, onToken, timeout, skew } = options
   const ending = new AbortController()
   const clientKeys = new ClientKeys({ vault, signal: ending.signal })
   const http = new IssuerHttp({ dialer, clock, timeout })
   const metadata = new Metadata({ http, clock })
-  const clients = new ClientAuths({ keys: clientKeys, authority, clock, jwt })
+  const clients = new ClientAuths({ ...options, keys: clientKeys })
+  const nonces = new IssuerNonces()
+  const shared = { http, metadata, clients, nonces, book, clock }
   const onRevoked = (fault: Fault | undefined) => onToken('revoked', fault)
-  const revoker = new Revoker({ http, metadata, clients, book, clock, onRevoked })
+  const revoker = new Revoker({ ...shared, onRevoked })
   const discard = revoker.add.bind(revoker)
-  const requests = new TokenRequests({ http, metadata, clients, book, clock, skew, discard })
+  const requests = new TokenRequests({ ...shared, skew, discard })
   const tokens = new TokenCache({ ...options, requests, revoker })
   return {
     tokens,

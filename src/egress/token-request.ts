@@ -19,11 +19,11 @@ import type { RuleBook } from '../policy/book.ts'
 import type { TargetIdentity } from '../policy/grant.ts'
 import { makeDpop } from '../proof/dpop.ts'
 import { canonicalUrl } from '../proof/target.ts'
-import { nonceIn } from './challenge.ts'
 import type { ClientAuths } from './client-auth.ts'
 import { checkIssued, type Issued } from './issued.ts'
-import { errorOf, refusalOf } from './issuer-error.ts'
+import { refusalOf } from './issuer-error.ts'
 import { type IssuerAnswer, type IssuerHttp, type IssuerRoute, unavailable } from './issuer-http.ts'
+import type { IssuerNonces } from './issuer-nonces.ts'
 import type { Metadata } from './metadata.ts'
 import type { BoundToken, TokenAsk } from './tokens.ts'
 
@@ -36,6 +36,7 @@ export interface TokenRequestsOptions {
   readonly http: IssuerHttp
   readonly metadata: Metadata
   readonly clients: ClientAuths
+  readonly nonces: IssuerNonces
   readonly book: Live<RuleBook>
   readonly clock: Clock
   /** How far the clock of a server may be off. */
@@ -54,13 +55,10 @@ interface Plan {
 }
 
 const BODY = { maxBytes: 64 * 1024, maxDepth: 8 }
-const SERVERS_LIMIT = 256
 
 /** Asks token endpoints. */
 export class TokenRequests {
   readonly #options: TokenRequestsOptions
-  /** One nonce a token endpoint, the newest (RFC 9449 s.8.2). */
-  readonly #nonces = new Map<string, string>()
 
   constructor(options: TokenRequestsOptions) {
     this.#options = options
@@ -70,7 +68,7 @@ export class TokenRequests {
   async request(need: TokenNeed, signal: AbortSignal): Promise<BoundToken> {
     const plan = await this.#plan(need, signal)
     const first = await this.#try(plan)
-    const answer = this.#asksForNonce(plan, first) ? await this.#try(plan) : first
+    const answer = this.#asksForMore(plan, first) ? await this.#try(plan) : first
     if (answer.status !== 200) throw refusalOf(answer, nowSeconds(this.#options.clock))
     return this.#accept(plan, await issuedIn(answer, plan.need))
   }
@@ -89,8 +87,8 @@ export class TokenRequests {
 
   async #try(plan: Plan): Promise<IssuerAnswer> {
     const { need, identity, route, endpoint } = plan
-    const { http, clients } = this.#options
-    const { clientId, auth } = clients.authenticate(need)
+    const { http, clients, nonces } = this.#options
+    const { clientId, auth, headers } = clients.authenticate(need)
     const parameters = new URLSearchParams()
     if (identity.scopes.length > 0) parameters.set('scope', identity.scopes.join(' '))
     if (identity.resource !== undefined) parameters.set('resource', identity.resource)
@@ -98,35 +96,26 @@ export class TokenRequests {
     const as: AuthorizationServer = { issuer: need.server.issuer, token_endpoint: endpoint }
     const client: Client = { client_id: clientId }
     await clientCredentialsGrantRequest(as, client, auth, parameters, {
-      headers: this.#proofFor(plan),
+      headers: { ...headers, ...this.#proofFor(plan) },
       [customFetch]: http.fetchBy(route, (seen) => {
         answer = seen
       }),
     })
     if (!answer) throw new Fault('bug')
-    this.#learn(endpoint, answer)
+    nonces.learn(endpoint, need.server, answer)
     return answer
   }
 
   #proofFor({ need, endpoint, isBearer }: Plan): Record<string, string> {
     if (isBearer) return {}
     const { htu } = canonicalUrl(endpoint)
-    const claims = { htm: 'POST', htu, nonce: this.#nonces.get(endpoint) }
+    const claims = { htm: 'POST', htu, nonce: this.#options.nonces.of(endpoint) }
     return { dpop: makeDpop(need.signer, claims, this.#options.clock).proof }
   }
 
-  #learn(endpoint: string, { raw }: IssuerAnswer): void {
-    const nonce = nonceIn(raw)
-    if (nonce === undefined) return
-    if (this.#nonces.size >= SERVERS_LIMIT) this.#nonces.clear()
-    this.#nonces.set(endpoint, nonce)
-  }
-
-  /** RFC 9449 s.8: 400 with `use_dpop_nonce` and a nonce that can be used. */
-  #asksForNonce({ isBearer }: Plan, answer: IssuerAnswer): boolean {
-    if (isBearer || answer.status !== 400 || errorOf(answer) !== 'use_dpop_nonce') return false
-    if (nonceIn(answer.raw) === undefined) throw unavailable('wants a nonce and gives none that can be used')
-    return true
+  /** RFC 9449 s.8: the same once more, with a nonce; a bearer token has no proof to hold one. */
+  #asksForMore({ need, isBearer }: Plan, answer: IssuerAnswer): boolean {
+    return !isBearer && this.#options.nonces.isAskedFor(need.server, answer)
   }
 
   #accept(plan: Plan, issued: Issued): BoundToken {

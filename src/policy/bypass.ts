@@ -27,6 +27,8 @@ function acceptedOf(entry: Entry, server: Server, client: ClientAuth): Delivered
   if (client.method === 'tls_client_auth') {
     return entry.deliver.x509 ? { what: 'X.509-SVIDs', cure: 'set deliver.x509: false' } : undefined
   }
+  if (client.method === 'attest_jwt_client_auth_dpop')
+    return entry.deliver.wit ? { what: 'WIT-SVIDs', cure: 'set deliver.wit: false' } : undefined
   if (client.method === 'private_key_jwt' || !entry.deliver.jwt) return undefined
   const audience = entry.audiences.find((each) => isAudienceOf(server, each))
   return audience === undefined

@@ -23,10 +23,12 @@ export function serverConflicts(statements: Statements, context: PolicyContext):
     ...twice(serverPlatforms, ({ issuer }) => `layer platform, a server of the issuer ${issuer}`),
     ...twice(exceptions, ({ target }) => `an exception for ${target}`),
     ...(context.nodes === 'many' ? servers.flatMap(nodeKeyProblems) : []),
+    ...(context.attestation === false ? servers.flatMap(attestationProblems) : []),
     ...identity.flatMap((target) => [
       ...serverNameProblems(target, servers),
       ...hostProblems(target),
       ...tokenProblems(target),
+      ...proofProblems(target),
       ...bearerProblems(target, excepted.get(target.name)),
       ...bindingProblems(target),
     ]),
@@ -56,6 +58,19 @@ function nodeKeyProblems({ name, client, place }: NamedServer): readonly Problem
   if (client?.method !== 'private_key_jwt' || client.keyFile !== undefined) return []
   const message = `the key of client ${client.clientId} of the server ${name} is made on each node, and authority.nodes is many: use auth: tls_client_auth with the X.509-SVID, or key: { file: PATH }`
   return [{ ...place, message, reason: 'client_key_not_shared' }]
+}
+
+function attestationProblems({ name, client, place }: NamedServer): readonly Problem[] {
+  if (client?.method !== 'attest_jwt_client_auth_dpop') return []
+  const message = `the server ${name} has auth: ${client.method}, which is off: set tokens.client_attestation: on, wit: on and authority.nodes: one in the configuration, or state another auth`
+  return [{ ...place, message }]
+}
+
+/** The proof of the attested key is the DPoP proof: there is one only where tokens are bound by it. */
+function proofProblems({ name, binding, server, place }: IdentityStatement): readonly Problem[] {
+  if (server?.client?.method !== 'attest_jwt_client_auth_dpop' || binding.includes('dpop')) return []
+  const message = `${name}: auth: ${server.client.method} of its server goes with binding: [dpop] only`
+  return [{ ...place, message }]
 }
 
 function serverNameProblems(target: IdentityStatement, servers: readonly NamedServer[]): readonly Problem[] {

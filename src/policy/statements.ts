@@ -69,6 +69,8 @@ export interface PolicyContext {
   readonly defaults: { readonly x509Ttl: Seconds; readonly jwtTtl: Seconds }
   /** Whether other nodes load the same policy; `one` when absent. */
   readonly nodes?: 'one' | 'many'
+  /** Whether clients may attest themselves by a WIT-SVID; not looked at when absent. */
+  readonly attestation?: boolean | undefined
   /** Ends what has an end date. */
   readonly now: () => Seconds
 }

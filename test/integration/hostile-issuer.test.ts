@@ -1,51 +1,20 @@
 /** The token client against authorization servers that are wrong, slow, huge, truncated or hostile. */
-import { afterEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { Fault } from '../../src/base/fault.ts'
 import { type PublicJwk, thumbprint } from '../../src/spiffe/jwk.ts'
 import { parseJws } from '../../src/spiffe/jws.ts'
 import { ecPair } from '../support/certificates.ts'
-import {
-  type Answer,
-  type HostileAnswers,
-  type HostileIssuer,
-  json,
-  startHostileIssuer,
-} from '../support/hostile-issuer.ts'
+import { type Answer, type HostileAnswers, json, startHostileIssuer } from '../support/hostile-issuer.ts'
 import { makeTestCa } from '../support/tls.ts'
-import {
-  idOf,
-  openTokenRig,
-  privateKeyJwt,
-  RESOURCE,
-  type RigOptions,
-  refusal,
-  serverAt,
-  type TokenRig,
-} from '../support/token-rig.ts'
+import { idOf, RESOURCE, type RigOptions, refusal, serverAt, type TokenRig } from '../support/token-rig.ts'
+import { atEnd, CLIENT, open as openPatiently, startHostile as start } from '../support/token-suite.ts'
 import { signToken } from '../support/tokens.ts'
 
-const closing: (() => unknown)[] = []
-afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close()
-})
-
-const ca = makeTestCa()
-const CLIENT = privateKeyJwt('orders-client')
 const CANARY = 'canaryA1b2C3d4E5f6G7h8'
 const THUMBPRINT = 'A'.repeat(43)
 const key = ecPair()
 
-function open(options: Partial<RigOptions> = {}): TokenRig {
-  const rig = openTokenRig({ ca, timeout: 400, ...options })
-  closing.push(() => rig.close())
-  return rig
-}
-
-async function start(answers: HostileAnswers): Promise<HostileIssuer> {
-  const issuer = await startHostileIssuer(ca, answers)
-  closing.push(() => issuer.stop())
-  return issuer
-}
+const open = (options: Partial<RigOptions> = {}): TokenRig => openPatiently({ timeout: 400, ...options })
 
 /** What the client makes of `answers`. */
 async function outcome(answers: HostileAnswers, endpoint?: string, rig = open()): Promise<string> {
@@ -461,6 +430,25 @@ describe('what is sent', () => {
     expect(Number(payload?.['exp']) - Number(payload?.['iat'])).toBeLessThanOrEqual(60)
   })
 
+  it.each([
+    ['fresh', 3],
+    ['reused', 2],
+  ] as const)(
+    'has an assertion that is %s: %i for two targets and a second instance',
+    async (kind, count) => {
+      const rig = open()
+      const issuer = await start({ token: good() })
+      const server = serverAt(issuer.issuer, { method: 'jwt_spiffe', clientId: undefined, assertion: kind })
+      const one = rig.workload()
+      await rig.get(rig.ask(server, one))
+      await rig.get(rig.ask(server, one, {}, 'stock'))
+      await rig.get(rig.ask(server, rig.workload()))
+      const sent = issuer.asked().map(({ form }) => form.get('client_assertion') ?? '')
+      expect([sent.length, new Set(sent).size]).toEqual([3, count])
+      expect(sent.map((text) => parseJws(text)?.payload['aud'])).toEqual(sent.map(() => [issuer.issuer]))
+    },
+  )
+
   it('is no proof for a bearer token', async () => {
     const exception = {
       target: 'orders',
@@ -485,7 +473,7 @@ describe('what is sent', () => {
 
   it('does not reach a server whose certificate does not verify', async () => {
     const issuer = await startHostileIssuer(makeTestCa(), { token: good() })
-    closing.push(() => issuer.stop())
+    atEnd(() => issuer.stop())
     const rig = open()
     expect(await refusal(rig.get(rig.ask(serverAt(issuer.issuer, CLIENT), rig.workload())))).toMatch(
       /^issuer_unavailable: the authorization server: the connection is not verified \([A-Z_]+\)$/,

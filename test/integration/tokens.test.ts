@@ -3,58 +3,20 @@ import { generateKeyPairSync } from 'node:crypto'
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { publicJwkOf, thumbprint } from '../../src/spiffe/jwk.ts'
 import { parseJws } from '../../src/spiffe/jws.ts'
-import { type IssuerOptions, startIssuer, type TestIssuer } from '../support/issuer.ts'
-import { makeTestCa } from '../support/tls.ts'
 import {
   idOf,
-  openTokenRig,
   privateKeyJwt,
   RESOURCE,
-  type RigOptions,
   refusal,
   reloaded,
   serverAt,
   type TokenRig,
 } from '../support/token-rig.ts'
+import { atEnd, CLIENT, OPAQUE, open, start, startWithKey, tokenRequests } from '../support/token-suite.ts'
 import { until } from '../support/until.ts'
-
-const closing: (() => unknown)[] = []
-afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close()
-})
-
-const ca = makeTestCa()
-const CLIENT = privateKeyJwt('orders-client')
-const RESOURCES = { [RESOURCE]: { scopes: ['read', 'write'] } }
-const OPAQUE = { [RESOURCE]: { scopes: ['read', 'write'], format: 'opaque' } } as const
-
-function open(options: Partial<RigOptions> = {}): TokenRig {
-  const rig = openTokenRig({ ca, ...options })
-  closing.push(() => rig.close())
-  return rig
-}
-
-async function start(options: IssuerOptions): Promise<TestIssuer> {
-  const issuer = await startIssuer({ ca, resources: RESOURCES, ...options })
-  closing.push(() => issuer.stop())
-  return issuer
-}
-
-/** An issuer that knows the node's key of `orders-client`. */
-async function startWithKey(rig: TokenRig, options: Partial<IssuerOptions> = {}): Promise<TestIssuer> {
-  // The purpose of the key holds the issuer, so that its port is chosen first.
-  const probe = await startIssuer({ ca, clients: [] })
-  const { issuer } = probe
-  await probe.stop()
-  const jwks = rig.clientKeys.jwks(CLIENT, serverAt(issuer, CLIENT))
-  const clients = [{ clientId: 'orders-client', jwks, scopes: ['read'] }]
-  return start({ clients, port: Number(new URL(issuer).port), ...options })
-}
-
-const tokenRequests = ({ requests }: TestIssuer) => requests.filter(({ path }) => path === '/token').length
 
 describe('a token for the node key of a client', () => {
   it('is bound to the workload key, for the resource and scopes of the target', async () => {
@@ -158,7 +120,7 @@ describe('a token for the node key of a client', () => {
 describe('other ways to authenticate', () => {
   it('takes a mounted key, and reads it again when it has changed', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'holdfast-key-'))
-    closing.push(() => rmSync(dir, { recursive: true }))
+    atEnd(() => rmSync(dir, { recursive: true }))
     const keyFile = join(dir, 'client.pem')
     const keys = [0, 1].map(() => generateKeyPairSync('ec', { namedCurve: 'P-256' }))
     const write = (index: number) => {

@@ -1,5 +1,5 @@
 /** A real authorization server on loopback: oidc-provider over TLS, with DPoP, nonces, mutual TLS and revocation. */
-import { generateKeyPairSync, randomBytes } from 'node:crypto'
+import { generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto'
 import { createServer, type Server } from 'node:https'
 import type { TLSSocket } from 'node:tls'
 import Provider, { type Context } from 'oidc-provider'
@@ -13,6 +13,8 @@ export interface IssuerClient {
   readonly jwks?: readonly (PublicJwk & { readonly kid?: string })[]
   /** The SPIFFE ID of its certificate for `tls_client_auth`. */
   readonly sanUri?: string
+  /** Whether it shows a client attestation, with its DPoP proof as proof of possession. */
+  readonly attested?: boolean
   readonly scopes?: readonly string[]
   /** Whether it may have bearer tokens too. */
   readonly bearer?: boolean
@@ -38,6 +40,8 @@ export interface IssuerOptions {
   /** Roots of client certificates in PEM. */
   readonly clientRoots?: readonly string[]
   readonly port?: number
+  /** The key of an attester, by the header of an attestation; client attestation is on when it is there. */
+  readonly attesterKey?: (header: { readonly kid?: string }) => KeyObject | undefined
 }
 
 /** One request that the server answered. */
@@ -100,13 +104,18 @@ function configurationOf({
   clients,
   resources = {},
   nonces = false,
+  attesterKey,
 }: IssuerOptions): Record<string, unknown> {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   return {
     clients: clients.map(clientOf),
     jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), alg: 'ES256', use: 'sig' }] },
     scopes: [...new Set(Object.values(resources).flatMap(({ scopes }) => scopes))],
-    clientAuthMethods: ['private_key_jwt', 'tls_client_auth'],
+    clientAuthMethods: [
+      'private_key_jwt',
+      'tls_client_auth',
+      ...(attesterKey ? ['attest_jwt_client_auth_dpop'] : []),
+    ],
     ttl: { ClientCredentials: TTL_SECONDS },
     enabledJWA: { dPoPSigningAlgValues: ['ES256'] },
     features: {
@@ -116,6 +125,7 @@ function configurationOf({
       revocation: { enabled: true },
       dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => nonces },
       mTLS: mutualTls(),
+      ...(attesterKey ? { attestClientAuth: attestation(attesterKey) } : {}),
       resourceIndicators: {
         enabled: true,
         getResourceServerInfo: (_context: Context, resource: string) =>
@@ -126,7 +136,7 @@ function configurationOf({
 }
 
 function clientOf(client: IssuerClient): Record<string, unknown> {
-  const { clientId, jwks, sanUri, scopes = [], bearer = false } = client
+  const { clientId, scopes = [], bearer = false } = client
   return {
     client_id: clientId,
     grant_types: ['client_credentials'],
@@ -135,13 +145,25 @@ function clientOf(client: IssuerClient): Record<string, unknown> {
     id_token_signed_response_alg: 'ES256',
     dpop_bound_access_tokens: !bearer,
     ...(scopes.length > 0 ? { scope: scopes.join(' ') } : {}),
-    ...(jwks
-      ? {
-          token_endpoint_auth_method: 'private_key_jwt',
-          token_endpoint_auth_signing_alg: 'ES256',
-          jwks: { keys: jwks },
-        }
-      : { token_endpoint_auth_method: 'tls_client_auth', tls_client_auth_san_uri: sanUri }),
+    ...methodOf(client),
+  }
+}
+
+function methodOf({ jwks, attested, sanUri }: IssuerClient): Record<string, unknown> {
+  if (attested) return { token_endpoint_auth_method: 'attest_jwt_client_auth_dpop' }
+  if (!jwks) return { token_endpoint_auth_method: 'tls_client_auth', tls_client_auth_san_uri: sanUri }
+  const alg = { token_endpoint_auth_signing_alg: 'ES256' }
+  return { token_endpoint_auth_method: 'private_key_jwt', ...alg, jwks: { keys: jwks } }
+}
+
+function attestation(attesterKey: NonNullable<IssuerOptions['attesterKey']>): Record<string, unknown> {
+  return {
+    enabled: true,
+    ack: 'draft-12',
+    challengeSecret: randomBytes(32),
+    getAttestationSignaturePublicKey: (_context: Context, header: { readonly kid?: string }) =>
+      attesterKey(header),
+    assertAttestationJwtAndPop: () => {},
   }
 }
 

@@ -14,11 +14,14 @@ import { openTokenClient, type TokenClient } from '../../src/egress/token-client
 import type { BoundToken, TokenAsk } from '../../src/egress/tokens.ts'
 import { Trust } from '../../src/egress/trust.ts'
 import { embeddedAuthority } from '../../src/issue/embedded.ts'
+import { Svids } from '../../src/issue/svids.ts'
 import { Vault } from '../../src/keys/vault.ts'
 import type { RuleBook } from '../../src/policy/book.ts'
 import type { Entry } from '../../src/policy/entry.ts'
 import type { ClientAuth, Exception, Server, Target, TargetIdentity } from '../../src/policy/grant.ts'
+import type { Signer } from '../../src/proof/signer.ts'
 import { purposeOf } from '../../src/sign/sign.ts'
+import type { Bundle } from '../../src/spiffe/bundle.ts'
 import { parseTrustDomain, type SpiffeId } from '../../src/spiffe/id.ts'
 import { entry as entryNamed } from './book.ts'
 import { pem } from './openssl.ts'
@@ -36,6 +39,8 @@ export interface RigOptions {
   readonly addresses?: readonly string[]
   readonly exception?: Exception
   readonly random?: () => number
+  /** Client attestation: by the WIT-SVID over the key, or by what the test makes of it; off when absent. */
+  readonly attest?: 'wit' | ((entry: Entry, signer: Signer) => string)
 }
 
 /** One workload, whose lease can be ended. */
@@ -50,6 +55,8 @@ export interface TokenRig extends TokenClient {
   readonly book: Live<RuleBook>
   /** What `onToken` heard: kind, or kind and reason. */
   readonly events: readonly string[]
+  /** What verifies the authority's tokens. */
+  readonly bundle: () => Bundle
   /** The authority's certificate in PEM: what vouches for X.509-SVIDs. */
   readonly clientRoot: string
   workload(name?: string): RigWorkload
@@ -87,10 +94,12 @@ export function openTokenRig(options: RigOptions): TokenRig {
     intermediate: false,
     caTtl: 86_400,
     keyTtl: 86_400,
-    wit: false,
+    wit: options.attest !== undefined,
   })
   const vault = new Vault({ clock, rotation: options.rotation ?? 3_600 })
   const events: string[] = []
+  const svids = new Svids({ authority, clock })
+  const attest = options.attest === 'wit' ? svids.heldWit.bind(svids) : options.attest
   const trust = new Trust({ clock, bundleOf: () => authority.bundle.get() })
   const client = openTokenClient({
     dialer: new Dialer({ clock, resolver: new Resolver({ clock }), trust }),
@@ -99,6 +108,7 @@ export function openTokenRig(options: RigOptions): TokenRig {
     authority,
     clock,
     jwt: options.jwt ?? true,
+    attest,
     timeout: options.timeout ?? 5_000,
     renewBefore: 60,
     skew: 30,
@@ -111,6 +121,7 @@ export function openTokenRig(options: RigOptions): TokenRig {
     vault,
     book,
     events,
+    bundle: () => authority.bundle.get(),
     clientRoot: authority.bundle.get().x509Authorities.map(pem).join(''),
     workload: makeWorkload,
     ask: (server, { workload, entry }, over, name) => {

@@ -97,6 +97,11 @@ describe('parseConfig', () => {
       ['3: authority.ca: certificate_file and key_file go together'],
     ],
     [
+      'client attestation without WIT-SVIDs',
+      'trust_domain: a.test\ntokens:\n  client_attestation: on',
+      ['3: tokens.client_attestation: wants WIT-SVIDs: set wit: on and authority.nodes: one'],
+    ],
+    [
       'a plain bundle endpoint on every address',
       'trust_domain: a.test\nbundle_endpoint:\n  listen: 0.0.0.0:8443',
       ['3: bundle_endpoint.listen: plain HTTP only on loopback: set certificate_file and key_file'],

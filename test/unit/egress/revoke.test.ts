@@ -4,6 +4,7 @@ import type { Live } from '../../../src/base/live.ts'
 import { Secret } from '../../../src/base/secret.ts'
 import type { ClientAuths } from '../../../src/egress/client-auth.ts'
 import type { IssuerHttp } from '../../../src/egress/issuer-http.ts'
+import { IssuerNonces } from '../../../src/egress/issuer-nonces.ts'
 import type { Metadata } from '../../../src/egress/metadata.ts'
 import { Revoker } from '../../../src/egress/revoke.ts'
 import type { TokenNeed } from '../../../src/egress/token-request.ts'
@@ -23,6 +24,7 @@ function open(revocationEndpoint: () => Promise<string | undefined>) {
     clients: {
       authenticate: () => ({ clientId: 'c', auth: () => {}, tls: undefined }),
     } as unknown as ClientAuths,
+    nonces: new IssuerNonces(),
     book: { get: () => ({ serverTls: () => ({}) }) } as unknown as Live<RuleBook>,
     clock: new ManualClock(),
     onRevoked: (fault) => heard.push(fault?.reason ?? 'ok'),

@@ -51,7 +51,9 @@ describe('a named server', () => {
     ],
     ['{ id: shop, auth: private_key_jwt, key: { file: /etc/shop.pem } }', { keyFile: '/etc/shop.pem' }],
     ['{ auth: tls_client_auth }', { method: 'tls_client_auth', clientId: undefined }],
-    ['{ id: shop, auth: jwt_bearer }', { method: 'jwt_bearer', clientId: 'shop' }],
+    ['{ id: shop, auth: jwt_bearer }', { method: 'jwt_bearer', clientId: 'shop', assertion: 'fresh' }],
+    ['{ auth: jwt_spiffe, assertion: reused }', { assertion: 'reused' }],
+    ['{ auth: attest_jwt_client_auth_dpop }', { method: 'attest_jwt_client_auth_dpop' }],
   ])('has the client %s', async (client, expected) => {
     const target = await targetOf(shop(SERVER.replace('{ auth: jwt_spiffe }', client)))
     expect(target?.identity?.server?.client).toMatchObject(expected)
@@ -149,6 +151,46 @@ describe('a named server', () => {
       text: text.replace('private_key_jwt', 'private_key_jwt, key: { file: /k }'),
     }))
     expect(await parsePolicy(mounted, { ...context, nodes: 'many' })).toHaveProperty('book')
+  })
+})
+
+describe('client attestation', () => {
+  const attested = SERVER.replace('jwt_spiffe', 'attest_jwt_client_auth_dpop')
+  const textsOf = (files: Files) =>
+    Object.entries(files).map(([name, text]) => ({ file: `${name}.yaml`, text }))
+
+  it('is refused while the configuration has it off', async () => {
+    const result = await parsePolicy(textsOf(shop(attested)), { ...context, attestation: false })
+    expect(result).toMatchObject({
+      problems: [
+        {
+          line: 12,
+          message:
+            'the server login has auth: attest_jwt_client_auth_dpop, which is off: set tokens.client_attestation: on, wit: on and authority.nodes: one in the configuration, or state another auth',
+        },
+      ],
+    })
+    expect(await parsePolicy(textsOf(shop(attested)), { ...context, attestation: true })).toHaveProperty(
+      'book',
+    )
+    expect(await parsePolicy(textsOf(shop()), { ...context, attestation: false })).toHaveProperty('book')
+  })
+
+  it('goes with tokens that are bound by DPoP only', async () => {
+    const files = shop(attested, 'server: login\n    binding: [wpt]')
+    expect(await problemsIn(files)).toContain(
+      'identity.yaml:14: orders: auth: attest_jwt_client_auth_dpop of its server goes with binding: [dpop] only',
+    )
+  })
+
+  it('is not for those who are handed what attests: WIT-SVIDs', async () => {
+    const files = shop(attested)
+    const delivering = { ...files, identity: files.identity.replace('wit: false', 'wit: true') }
+    expect(await problemsIn(delivering)).toEqual([
+      expect.stringMatching(
+        /^identity\.yaml:3: the entry web delivers WIT-SVIDs, which https:\/\/as\.example\.org takes as client credential/,
+      ),
+    ])
   })
 })
 
