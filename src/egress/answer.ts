@@ -3,13 +3,21 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Fault } from '../base/fault.ts'
 import { rawFault as rawAnswer, sendFault as sendAnswer } from '../serve/fault-answer.ts'
 import { type Answer, upstreamFault } from './attempt.ts'
-import { pairsOf, passResponse, passTrailers } from './headers.ts'
+import { pairsOf, passResponse, passTrailers, type RawHeaders } from './headers.ts'
 import type { Lifeline } from './lifeline.ts'
 
-/** Streams `answer` to the caller; throws upstream_malformed, upstream_unavailable, what ends `line`. */
-export async function relay(answer: Answer, response: ServerResponse, line: Lifeline): Promise<void> {
+/**
+ * Streams `answer` to the caller, with the fields that `pass` leaves; throws upstream_malformed, upstream_unavailable,
+ * what ends `line`.
+ */
+export async function relay(
+  answer: Answer,
+  response: ServerResponse,
+  line: Lifeline,
+  pass: (raw: RawHeaders) => RawHeaders = passResponse,
+): Promise<void> {
   try {
-    response.writeHead(answer.status, passResponse(answer.headers) as string[])
+    response.writeHead(answer.status, pass(answer.headers) as string[])
     // An event stream may say nothing for long after its head.
     response.flushHeaders()
     await pour(answer, response, line)

@@ -13,6 +13,7 @@ import { type Lifeline, orAborted } from './lifeline.ts'
 import type { Permit } from './permit.ts'
 import type { Pool } from './pool.ts'
 import type { Ending, Record } from './record.ts'
+import { discard, expects, mayResend, startBody } from './sending.ts'
 import type { Upstreams } from './upstreams.ts'
 
 export interface ExchangeLimits {
@@ -51,7 +52,7 @@ export async function carryOut(options: ExchangeOptions, exchange: Exchange): Pr
   try {
     const tried = await settle(options, exchange, body, async (sending) => {
       attempt = await orAborted(pool.send(sending), line.signal)
-      startBody(options, exchange, { attempt, body })
+      startBody(options.clock, exchange, { attempt, body })
       return { attempt, outcome: attempt.answer }
     })
     line.wait(options.limits.idleTimeout, 'the answer stands still')
@@ -133,14 +134,6 @@ function giveUpToken(
   options.tokens.drop({ spiffeId: entry.spiffeId, instance: instance.key, target: target.name, jkt })
 }
 
-const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
-
-/** RFC 9112 s.9.3.1: a target may close an idle connection just when a request goes over it. */
-function mayResend(caught: unknown, attempt: Attempt, method: string, body: Body | undefined): boolean {
-  const isGone = caught instanceof Fault && caught.reason === 'upstream_unavailable'
-  return isGone && attempt.isReused() && IDEMPOTENT.has(method) && (body?.isReplayable ?? true)
-}
-
 function learnNonce({ nonces }: ExchangeOptions, { kinds, url }: Permit, bound: Bound, headers: RawHeaders) {
   const nonce = kinds.includes('dpop') ? nonceIn(headers) : undefined
   if (nonce !== undefined) nonces.learn(bound.jkt, url.origin, nonce)
@@ -160,56 +153,4 @@ function outgoingOf({ permit, query, request }: Exchange, passed: RawHeaders, bo
     hasBody: hasBody(raw),
     wantsTrailers: lists(raw, 'te', 'trailers'),
   }
-}
-
-function expects({ headers, rawHeaders }: IncomingMessage): boolean {
-  return headers.expect?.toLowerCase() === '100-continue' && hasBody(rawHeaders)
-}
-
-const CONTINUE_WAIT: Millis = 1_000
-
-interface Sending {
-  readonly attempt: Attempt
-  readonly body: Body | undefined
-}
-
-/** A caller that waits for 100 Continue waits for the target's, but not for ever (RFC 9110 s.10.1.1). */
-function startBody({ clock }: ExchangeOptions, { request, response }: Exchange, { attempt, body }: Sending) {
-  if (!body) return attempt.finish([])
-  if (!expects(request) || request.readableDidRead) return body.sendOver(attempt)
-  let isOver = false
-  const start = () => {
-    if (isOver) return
-    isOver = true
-    response.writeContinue()
-    body.sendOver(attempt)
-  }
-  const cancel = clock.after(CONTINUE_WAIT, start)
-  attempt.onContinue(start)
-  const stop = () => {
-    isOver = true
-    cancel()
-  }
-  void attempt.answer.then(stop, stop)
-}
-
-const DISCARD_LIMIT = 64 * 1024
-
-/** Reads a refused try's answer away, so that its connection serves the next; a long one costs the connection. */
-async function discard(attempt: Attempt, answer: Partial<Answer>, line: Lifeline): Promise<void> {
-  const { body } = answer
-  if (!body || !attempt.sink.writableFinished) return attempt.abort()
-  let size = 0
-  body.on('data', (chunk: Buffer) => {
-    size += chunk.length
-    if (size > DISCARD_LIMIT) attempt.abort()
-  })
-  await orAborted(
-    new Promise<void>((resolve) => {
-      body.once('end', resolve)
-      body.once('close', resolve)
-      body.once('error', () => resolve())
-    }),
-    line.signal,
-  )
 }

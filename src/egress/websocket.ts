@@ -72,12 +72,13 @@ export async function tunnel(
   }
 }
 
-function handshake(sending: Outgoing): Outgoing {
+/** The handshake as it leaves: `sending` with the upgrade. */
+export function handshake(sending: Outgoing): Outgoing {
   return { ...sending, headers: [...sending.headers, 'Connection', 'Upgrade', 'Upgrade', 'websocket'] }
 }
 
 /** RFC 6455 s.4.1: a 101 that does not answer this very key is no WebSocket. */
-function checkAnswer({ headers, socket }: Switched, key: string): void {
+export function checkAnswer({ headers, socket }: Switched, key: string): void {
   const accept = createHash('sha1')
     .update(key + GUID, 'latin1')
     .digest('base64')
@@ -90,7 +91,8 @@ function checkAnswer({ headers, socket }: Switched, key: string): void {
   throw new Fault('upstream_malformed', 'the target switches to something else than this WebSocket')
 }
 
-function switchingHead(headers: RawHeaders): string {
+/** The answer to the caller whose connection is a tunnel from now on. */
+export function switchingHead(headers: RawHeaders): string {
   const passed = pairsOf(passResponse(headers)).map(([name, value]) => `${name}: ${value}\r\n`)
   return `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n${passed.join('')}\r\n`
 }
@@ -110,7 +112,7 @@ function endWithToken(
 }
 
 /** Resolves when both sides have closed; whatever ends the line closes them. */
-function join(caller: CallerSide, target: Switched, line: Lifeline): Promise<void> {
+export function join(caller: CallerSide, target: Switched, line: Lifeline): Promise<void> {
   const [near, far] = [caller.socket, target.socket]
   const end = () => {
     near.destroy()
