@@ -74,6 +74,16 @@ export const EGRESS_REASONS = {
     cause: 'the target wants a nonce in the proof, and the body was too long to be kept for a second try',
     cure: 'Send the request again, now that the nonce is known; or raise egress.buffer_kib.',
   },
+  digest_required: {
+    owner: 'caller',
+    cause: 'the signature has to cover the body, and nothing says what its digest is',
+    cure: 'Send Content-Digest (RFC 9530, sha-256 or sha-512); for bodies over egress.buffer_kib only the sender knows it in time.',
+  },
+  digest_mismatch: {
+    owner: 'caller',
+    cause: 'the body is not the one that Content-Digest says',
+    cure: 'Send the digest of the body as it is sent, after any content coding.',
+  },
   target_busy: {
     owner: 'caller',
     cause: 'this workload has as many requests open at the target as it may',

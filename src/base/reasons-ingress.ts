@@ -17,8 +17,13 @@ export const INGRESS_REASONS = {
   },
   proof_malformed: {
     owner: 'caller',
-    cause: 'the proof is not one (RFC 9449 s.4.2)',
-    cure: 'Build the proof as the standard has it: typ, alg, jwk, jti, htm, htu, iat.',
+    cause: 'the proof is not one (RFC 9449 s.4.2, RFC 9421 s.3.2)',
+    cure: 'Build the proof as the standard has it: typ, alg, jwk, jti, htm, htu, iat of DPoP; Signature-Input and Signature.',
+  },
+  proof_coverage: {
+    owner: 'caller',
+    cause: 'the signature does not cover all that it must cover',
+    cure: 'Sign the named component too.',
   },
   proof_forged: {
     owner: 'caller',

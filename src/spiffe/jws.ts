@@ -83,13 +83,17 @@ function decode(part: string): Buffer | undefined {
 
 /** Whether the signature is `key`'s by `alg`; false, never a throw, when key and algorithm do not fit. */
 export function verifyJws(jws: Jws, key: KeyObject, alg: JwsAlg): boolean {
+  return verifyBytes(Buffer.from(jws.signingInput, 'latin1'), jws.signature, key, alg)
+}
+
+/** The same for any signed bytes. */
+export function verifyBytes(input: Uint8Array, signature: Uint8Array, key: KeyObject, alg: JwsAlg): boolean {
   if (!isFit(key, alg)) return false
-  const input = Buffer.from(jws.signingInput, 'latin1')
   const digest = `sha${alg.slice(2)}`
-  if (alg.startsWith('ES')) return verify(digest, input, { key, dsaEncoding: 'ieee-p1363' }, jws.signature)
-  if (alg.startsWith('RS')) return verify(digest, input, key, jws.signature)
+  if (alg.startsWith('ES')) return verify(digest, input, { key, dsaEncoding: 'ieee-p1363' }, signature)
+  if (alg.startsWith('RS')) return verify(digest, input, key, signature)
   const saltLength = Number(alg.slice(2)) / 8
-  return verify(digest, input, { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength }, jws.signature)
+  return verify(digest, input, { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength }, signature)
 }
 
 /** Whether `key` may sign by `alg`; RSA within bounds, so that a verification costs little (threats row 10). */
