@@ -4,6 +4,7 @@ import { type Clock, nowSeconds } from './base/clock.ts'
 import { watchClone } from './base/clone.ts'
 import { Live } from './base/live.ts'
 import { watchSuspend } from './base/suspend.ts'
+import { ClientKeys } from './egress/client-key.ts'
 import type { Authority } from './issue/authority.ts'
 import { Rotator } from './issue/rotator.ts'
 import { Svids } from './issue/svids.ts'
@@ -40,6 +41,8 @@ export interface Core {
   readonly revocations: Revocations
   readonly attestation: Attestation
   readonly vault: Vault
+  /** The keys of OAuth clients: the bundle endpoint publishes them whether or not anything is sent out yet. */
+  readonly clientKeys: ClientKeys
   readonly svids: Svids
   readonly rotator: Rotator
   readonly signing: Signing
@@ -62,6 +65,8 @@ export function openCore(options: CoreOptions): Core {
   const book = new Live(options.book)
   const attestation = new Attestation({ clock, book, health, requirePidfd: config.kernel.requirePidfd })
   const vault = new Vault({ clock, rotation: config.keys.rotation })
+  const ending = new AbortController()
+  const clientKeys = new ClientKeys({ vault, signal: ending.signal })
   const onIssued = (kind: string) => metrics.count('holdfast_svids_issued_total', { kind })
   const svids = new Svids({ authority, clock, onIssued })
   const rotator = new Rotator({ svids, authority, book, clock })
@@ -76,16 +81,8 @@ export function openCore(options: CoreOptions): Core {
   const signing = new Signing({ vault, book, revocations, rates, audit, clock, heldWit, onProof })
   const tell = () => rotator.tell()
   const revoked = new Live<RevokeAsk | undefined>(undefined)
-  const revoking = {
-    revocations,
-    vault,
-    attestation,
-    svids,
-    book,
-    now: () => nowSeconds(clock),
-    tell,
-    revoked,
-  }
+  const now = () => nowSeconds(clock)
+  const revoking = { revocations, vault, attestation, svids, book, now, tell, revoked }
   const stops = [
     book.watch((next) => withdrawKeys(vault, next)),
     watchSuspend(clock, () => replaceKeys(options, vault, 'the machine slept')),
@@ -97,6 +94,7 @@ export function openCore(options: CoreOptions): Core {
     revocations,
     attestation,
     vault,
+    clientKeys,
     svids,
     rotator,
     signing,
@@ -109,6 +107,7 @@ export function openCore(options: CoreOptions): Core {
       for (const stop of stops) stop()
       attestation.stop()
       rotator.stop()
+      ending.abort()
       vault.stop()
       authority.stop()
     },

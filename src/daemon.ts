@@ -3,6 +3,7 @@ import type { Clock, Millis } from './base/clock.ts'
 import { Fault } from './base/fault.ts'
 import { type Core, type CoreOptions, openCore } from './core.ts'
 import { type Doors, openDoors } from './doors.ts'
+import { clientJwks, JWKS_MAX_AGE } from './egress/client-key.ts'
 import { type BundleEndpoint, openBundleEndpoint } from './issue/bundle-endpoint.ts'
 import { openOps } from './operate/ops.ts'
 import { type AgentStatus, bundleStatus, identityStatuses, targetStatuses } from './operate/status.ts'
@@ -196,11 +197,14 @@ class Agent implements Daemon {
 
   async #openPorts(): Promise<void> {
     const { config, health, metrics, authority } = this.#options
+    const { book, clientKeys } = this.#core
     const { listen } = config.ops
     const serving = () => this.#phase === 'ready'
     if (listen) this.#ops = await openOps({ ...listen, health, metrics, serving })
     const { listen: address, ...files } = config.bundleEndpoint
-    if (address) this.#endpoint = await openBundleEndpoint({ ...address, ...files, bundle: authority.bundle })
+    const clients = { jwks: (name: string) => clientJwks(clientKeys, book.get(), name), maxAge: JWKS_MAX_AGE }
+    const { bundle } = authority
+    if (address) this.#endpoint = await openBundleEndpoint({ ...address, ...files, bundle, clients })
   }
 }
 

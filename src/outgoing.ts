@@ -34,7 +34,7 @@ export function openOutgoing(
   headerTimeout: Millis,
 ): Outgoing {
   const { audit, authority, clock, config, metrics } = options
-  const { book, heldWit, jwt, revocations, revoked, vault } = core
+  const { book, clientKeys, heldWit, jwt, revocations, revoked, vault } = core
   const bundle = authority.bundle
   const trust = new Trust({
     clock,
@@ -48,7 +48,8 @@ export function openOutgoing(
     metrics.count('holdfast_tokens_total', { kind, reason: fault?.reason ?? 'ok' })
   const settings = { skew, limit, renewBefore, timeout: timeout * MILLIS, onToken }
   const attest = config.tokens.clientAttestation === 'on' ? heldWit : undefined
-  const client = openTokenClient({ ...settings, dialer, vault, book, authority, clock, jwt, attest })
+  const held = { vault, clientKeys, book, authority, clock, jwt, attest }
+  const client = openTokenClient({ ...settings, ...held, dialer })
   const { tokens } = client
   const rates = new Rates(config.limits.proofsPerSecond, clock)
   const parts = { book, vault, revocations, audit, metrics, clock, tokens, heldWit, rates }

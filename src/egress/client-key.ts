@@ -1,7 +1,9 @@
 /** The keys of OAuth clients: a mounted file's, or the node's own, one a client and server; neither leaves the agent. */
 import { statSync } from 'node:fs'
+import type { Seconds } from '../base/clock.ts'
 import { readKeyFile } from '../keys/key-file.ts'
-import type { KeyOwner, Vault } from '../keys/vault.ts'
+import type { KeyOwner, PublishedTerms, Vault } from '../keys/vault.ts'
+import type { RuleBook } from '../policy/book.ts'
 import type { ClientAuth, Server } from '../policy/grant.ts'
 import type { Signer } from '../proof/signer.ts'
 import type { PublicJwk } from '../spiffe/jwk.ts'
@@ -17,8 +19,13 @@ export interface ClientKeysOptions {
   readonly signal: AbortSignal
 }
 
-// A server may hold an assertion for a minute; its copy of the JWKS is older.
-const CEILING = 600
+/** How long a server may keep a copy of the JWKS, as its Cache-Control says. */
+export const JWKS_MAX_AGE: Seconds = 60
+/**
+ * The lead is several times what servers are told, for those that look less often. An assertion lives for a minute, and
+ * a server whose clock is minutes off may check it later: the key before is known for ten.
+ */
+const TERMS: PublishedTerms = { lead: 300, ceiling: 600 }
 const FILES_LIMIT = 256
 
 /** Finds the key of a client. */
@@ -32,22 +39,16 @@ export class ClientKeys {
     this.#signal = options.signal
   }
 
-  /** The key that signs now; throws config_invalid, policy_writable, keys_exhausted. */
+  /** The key that signs now; throws config_invalid, policy_writable, keys_exhausted, and not_ready after a loss. */
   signerFor(client: KeyClient, server: Server): Signer {
     if (client.keyFile !== undefined) return this.#fromFile(client.keyFile)
-    return this.#vault.signerFor(this.#ownerOf(client), purposeOfClient(server), CEILING)
+    return this.#vault.publishedSigner(this.#ownerOf(client), purposeOfClient(server), TERMS)
   }
 
-  /** The public keys to register: current and just replaced ones, the node's key being made if need be. */
+  /** The public keys that the server must know: the next one too. The node's key is made if need be. */
   jwks(client: KeyClient, server: Server): readonly ClientJwk[] {
-    const current = this.signerFor(client, server)
-    if (client.keyFile !== undefined) return [jwkOf(current)]
-    const owner = this.#ownerOf(client)
-    return this.#vault
-      .list(owner)
-      .filter(({ purpose }) => purpose === purposeOfClient(server))
-      .flatMap(({ jkt }) => this.#vault.find(owner, jkt)?.signer ?? [])
-      .map(jwkOf)
+    if (client.keyFile !== undefined) return [jwkOf(this.#fromFile(client.keyFile))]
+    return this.#vault.published(this.#ownerOf(client), purposeOfClient(server), TERMS).map(jwkOf)
   }
 
   #ownerOf(client: KeyClient): KeyOwner {
@@ -69,6 +70,14 @@ export class ClientKeys {
       throw error
     }
   }
+}
+
+/** The JWK Set (RFC 7517) of the client at the server that policy calls `name`; undefined when it has none. */
+export function clientJwks(keys: ClientKeys, book: RuleBook, name: string): string | undefined {
+  const server = book.servers.get(name)
+  const { client } = server ?? {}
+  if (!server || client?.method !== 'private_key_jwt') return undefined
+  return JSON.stringify({ keys: keys.jwks(client, server) })
 }
 
 /** The purpose of a client's key at `server`. */

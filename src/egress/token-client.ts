@@ -8,7 +8,7 @@ import type { RuleBook } from '../policy/book.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { Signer } from '../proof/signer.ts'
 import { ClientAuths } from './client-auth.ts'
-import { ClientKeys } from './client-key.ts'
+import type { ClientKeys } from './client-key.ts'
 import type { Dialer } from './dial.ts'
 import { IssuerHttp } from './issuer-http.ts'
 import { IssuerNonces } from './issuer-nonces.ts'
@@ -20,6 +20,7 @@ import { TokenRequests } from './token-request.ts'
 export interface TokenClientOptions {
   readonly dialer: Dialer
   readonly vault: Vault
+  readonly clientKeys: ClientKeys
   readonly book: Live<RuleBook>
   readonly authority: Pick<Authority, 'issueJwt' | 'issueX509'>
   readonly clock: Clock
@@ -35,18 +36,15 @@ export interface TokenClientOptions {
   readonly onToken: (kind: 'issued' | 'renewed' | 'reused' | 'revoked', fault: Fault | undefined) => void
 }
 
-/** The tokens and the public keys of clients; `stop` ends both. */
+/** The tokens. */
 export interface TokenClient {
   readonly tokens: TokenCache
-  readonly clientKeys: ClientKeys
   stop(): void
 }
 
 /** Nothing is fetched until it is asked for. */
 export function openTokenClient(options: TokenClientOptions): TokenClient {
-  const { dialer, vault, book, clock, onToken, timeout, skew } = options
-  const ending = new AbortController()
-  const clientKeys = new ClientKeys({ vault, signal: ending.signal })
+  const { dialer, clientKeys, book, clock, onToken, timeout, skew } = options
   const http = new IssuerHttp({ dialer, clock, timeout })
   const metadata = new Metadata({ http, clock })
   const clients = new ClientAuths({ ...options, keys: clientKeys })
@@ -57,12 +55,5 @@ export function openTokenClient(options: TokenClientOptions): TokenClient {
   const discard = revoker.add.bind(revoker)
   const requests = new TokenRequests({ ...shared, skew, discard })
   const tokens = new TokenCache({ ...options, requests, revoker })
-  return {
-    tokens,
-    clientKeys,
-    stop: () => {
-      tokens.stop()
-      ending.abort()
-    },
-  }
+  return { tokens, stop: () => tokens.stop() }
 }

@@ -1,10 +1,11 @@
 /**
  * What others verify this trust domain's SVIDs with: the SPIFFE bundle (SPIFFE_Federation.md s.5), OIDC discovery and
- * the JWKS of its JWT keys. Public, read-only, no client is authenticated.
+ * the JWKS of its JWT keys; and the JWKS of each OAuth client. Public, read-only, no client is authenticated.
  */
 import { readFileSync } from 'node:fs'
 import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
+import type { Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
 import { type Bundle, formatBundle } from '../spiffe/bundle.ts'
@@ -18,6 +19,15 @@ export interface BundleEndpointOptions {
   readonly keyFile: string | undefined
   /** The issuer that discovery names; without one there is no discovery. */
   readonly issuer: string | undefined
+  readonly clients: ClientSets
+}
+
+/** The JWK Sets of OAuth clients (RFC 7591 s.2, `jwks_uri`). */
+export interface ClientSets {
+  /** The set of the client at the server of that name; undefined when there is none. Throws what keeps it from being had. */
+  readonly jwks: (server: string) => string | undefined
+  /** How long a copy may be kept. */
+  readonly maxAge: Seconds
 }
 
 export interface BundleEndpoint {
@@ -30,6 +40,7 @@ export interface BundleEndpoint {
 const LOOPBACK: ReadonlySet<string> = new Set(['127.0.0.1', '::1', 'localhost'])
 const LIMITS = { maxHeaderSize: 8192, requestTimeout: 10_000, headersTimeout: 10_000 }
 const CONNECTIONS = 256
+const RETRY_AFTER: Seconds = 10
 
 /** Listens; throws config_invalid for a plain address beyond loopback, or one that cannot be had. */
 export async function openBundleEndpoint(options: BundleEndpointOptions): Promise<BundleEndpoint> {
@@ -85,25 +96,59 @@ function listen(server: Server, host: string, port: number): Promise<void> {
   })
 }
 
-function listenerOf({ bundle, issuer }: BundleEndpointOptions): RequestListener {
+function listenerOf(options: BundleEndpointOptions): RequestListener {
   return (request, response) => {
     const path = (request.url ?? '').split('?')[0] ?? ''
     if (request.method !== 'GET' && request.method !== 'HEAD')
       return response.writeHead(405, { Allow: 'GET, HEAD' }).end()
-    const document = documentAt(path, bundle.get(), issuer)
-    if (document === undefined) return response.writeHead(404).end()
-    const maxAge = `public, max-age=${bundle.get().refreshHintSeconds}`
-    response.writeHead(200, { 'Content-Type': 'application/json', 'Cache-Control': maxAge })
-    return response.end(document)
+    try {
+      const found = documentAt(path, options)
+      if (!found) return response.writeHead(404).end()
+      const maxAge = `public, max-age=${found.maxAge}`
+      response.writeHead(200, { 'Content-Type': 'application/json', 'Cache-Control': maxAge })
+      return response.end(found.text)
+    } catch {
+      // What went wrong is nothing for everybody; whoever needs the key hears it.
+      return response.writeHead(503, { 'Retry-After': String(RETRY_AFTER) }).end()
+    }
   }
 }
 
+interface Document {
+  readonly text: string
+  readonly maxAge: Seconds
+}
+
 /** The JSON document at `path`; undefined when there is none. */
-export function documentAt(path: string, bundle: Bundle, issuer: string | undefined): string | undefined {
+function documentAt(path: string, options: BundleEndpointOptions): Document | undefined {
+  const { clients } = options
+  const text = trustDomainDocument(path, options)
+  if (text !== undefined) return { text, maxAge: options.bundle.get().refreshHintSeconds }
+  const server = serverIn(path)
+  const set = server === undefined ? undefined : clients.jwks(server)
+  return set === undefined ? undefined : { text: set, maxAge: clients.maxAge }
+}
+
+function trustDomainDocument(path: string, options: BundleEndpointOptions): string | undefined {
+  const [bundle, { issuer }] = [options.bundle.get(), options]
   if (path === '/' || path === '/bundle') return formatBundle(bundle)
   if (path === '/keys') return jwks(bundle)
   if (path === '/.well-known/openid-configuration' && issuer) return discovery(issuer)
   return undefined
+}
+
+/** Where the JWK Set of the client at `server` is; one segment, whatever the name holds. */
+export function clientJwksPath(server: string): string {
+  return `/clients/${encodeURIComponent(server)}/jwks.json`
+}
+
+function serverIn(path: string): string | undefined {
+  const [, segment] = /^\/clients\/([^/]{1,512})\/jwks\.json$/.exec(path) ?? []
+  try {
+    return segment === undefined ? undefined : decodeURIComponent(segment)
+  } catch {
+    return undefined
+  }
 }
 
 /** OpenID Connect Discovery s.3, as far as it says anything about a token issuer that logs nobody in. */

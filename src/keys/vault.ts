@@ -3,7 +3,7 @@
  * There is no way to export one (RFC 9449 s.11.4: others may use a key only through its holder).
  */
 import { randomUUID, secureHeapUsed } from 'node:crypto'
-import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
+import { type Clock, type Millis, nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Alg, Jkt, Signer } from '../proof/signer.ts'
 import { generateKey, type HeldKey } from './signer.ts'
@@ -22,6 +22,14 @@ export interface KeyFacts {
   readonly created: Seconds
   /** When it was replaced; it still signs for tokens bound to it until its ceiling has passed. */
   readonly retired?: Seconds
+}
+
+/** How a key is used that others must know before it signs. */
+export interface PublishedTerms {
+  /** How long a replaced key stays published: as long as anything it signed may be checked. */
+  readonly ceiling: Seconds
+  /** How long a key is published before it signs. */
+  readonly lead: Seconds
 }
 
 /** What happened to a key of an owner. */
@@ -44,12 +52,20 @@ interface Held {
   readonly created: Seconds
   retired: Seconds | undefined
   until: Seconds
+  /** Zero for a key that signs as soon as it is made. */
+  readonly lead: Seconds
+  /** When it has been published for its lead; by the clock that nobody sets. */
+  readonly signsFrom: Millis
 }
 
 interface Ring {
   readonly spiffeId: string
   readonly instance: string
   readonly current: Map<string, Held>
+  /** Published, and waiting for the end of their lead. */
+  readonly next: Map<string, Held>
+  /** Until when others may know only keys that are gone. */
+  readonly stale: Map<string, Millis>
   readonly byJkt: Map<string, Held>
   readonly watchers: Set<(change: KeyChange) => void>
 }
@@ -66,6 +82,7 @@ export interface VaultOptions {
 const KEYS_PER_RING = 64
 const HEAP_FULL = 0.9
 const SWEEP_MS = 1_000
+const MILLIS = 1_000
 
 /** All proof keys of the agent. */
 export class Vault {
@@ -106,6 +123,29 @@ export class Vault {
     if (held.until < ceiling) held.until = ceiling
     const isDue = this.#isDue(held, nowSeconds(this.#clock))
     return isDue && !this.#isFull(ring) ? this.#replace(ring, purpose, ceiling).key : held.key
+  }
+
+  /**
+   * The key of `owner` for `purpose` that others have known for its lead. The first one signs at once, as nobody knows
+   * an older one. Throws keys_exhausted, and not_ready while the successor of a lost key waits for its lead.
+   */
+  publishedSigner(owner: KeyOwner, purpose: string, terms: PublishedTerms): Signer {
+    const { key, signsFrom } = this.#publish(owner, purpose, terms)
+    const wait = signsFrom - this.#clock.monotonic()
+    if (wait <= 0) return key
+    throw new Fault('not_ready', 'the key was lost, and its successor is published before it signs', {
+      action: 'Try again when its lead is over: those who check its signatures may know the lost key only.',
+      retryAfterSeconds: Math.ceil(wait / MILLIS),
+    })
+  }
+
+  /** What others must know of `purpose`: the key that signs, the one before it, the next one. Throws keys_exhausted. */
+  published(owner: KeyOwner, purpose: string, terms: PublishedTerms): readonly Signer[] {
+    this.#publish(owner, purpose, terms)
+    const now = nowSeconds(this.#clock)
+    return [...this.#ringOf(owner).byJkt.values()]
+      .filter((held) => held.purpose === purpose && !isOver(held, now))
+      .map(({ key }) => key)
   }
 
   /** The owner's key of that thumbprint, current or retired; nobody else's key is ever found. */
@@ -174,6 +214,8 @@ export class Vault {
       spiffeId: owner.spiffeId,
       instance: owner.instance.key,
       current: new Map(),
+      next: new Map(),
+      stale: new Map(),
       byJkt: new Map(),
       watchers: new Set<(change: KeyChange) => void>(),
     }
@@ -188,16 +230,53 @@ export class Vault {
   }
 
   #replace(ring: Ring, purpose: string, ceiling: Seconds): Held {
+    const held = this.#make(ring, purpose, { ceiling, lead: 0 }, 0)
+    this.#instate(ring, held)
+    return held
+  }
+
+  #make(ring: Ring, purpose: string, { ceiling, lead }: PublishedTerms, wait: Millis): Held {
     if (this.#isFull(ring)) throw new Fault('keys_exhausted')
-    const now = nowSeconds(this.#clock)
-    const old = ring.current.get(purpose)
+    const [created, signsFrom] = [nowSeconds(this.#clock), this.#clock.monotonic() + wait]
     const key = generateKey(this.#alg)
-    const held: Held = { key, purpose, created: now, retired: undefined, until: ceiling }
-    ring.current.set(purpose, held)
+    const held: Held = { key, purpose, created, retired: undefined, until: ceiling, lead, signsFrom }
     ring.byJkt.set(key.jkt, held)
     this.#count += 1
-    if (old) old.retired = now
+    return held
+  }
+
+  /** Makes `held` the key of its purpose. */
+  #instate(ring: Ring, held: Held): void {
+    const old = ring.current.get(held.purpose)
+    ring.current.set(held.purpose, held)
+    if (old) old.retired = nowSeconds(this.#clock)
     tell(ring, { change: old ? 'rotated' : 'created', key: factsOf(held) })
+  }
+
+  #publish(owner: KeyOwner, purpose: string, terms: PublishedTerms): Held {
+    const ring = this.#ringOf(owner)
+    const held = ring.current.get(purpose)
+    if (held) return this.#advance(ring, held)
+    const isKnown = (ring.stale.get(purpose) ?? 0) > this.#clock.monotonic()
+    const first = this.#make(ring, purpose, terms, isKnown ? terms.lead * MILLIS : 0)
+    ring.stale.delete(purpose)
+    this.#instate(ring, first)
+    return first
+  }
+
+  /** Publishes the successor a lead before the key is due, and lets it sign when the lead is over. */
+  #advance(ring: Ring, held: Held): Held {
+    const { purpose, until: ceiling, lead, signsFrom } = held
+    const next = ring.next.get(purpose)
+    const now = this.#clock.monotonic()
+    if (next && next.signsFrom <= now) {
+      ring.next.delete(purpose)
+      this.#instate(ring, next)
+      return next
+    }
+    const isDue = now - signsFrom >= (this.#rotation - lead) * MILLIS && now >= signsFrom
+    if (!next && isDue && !this.#isFull(ring))
+      ring.next.set(purpose, this.#make(ring, purpose, { ceiling, lead }, lead * MILLIS))
     return held
   }
 
@@ -221,10 +300,22 @@ export class Vault {
     for (const { ring, held } of lost) {
       held.key.destroy()
       ring.byJkt.delete(held.key.jkt)
-      if (ring.current.get(held.purpose) === held) ring.current.delete(held.purpose)
+      this.#forget(ring, held)
       this.#count -= 1
     }
     for (const { ring, held } of lost) tell(ring, { change: 'lost', key: factsOf(held) })
+  }
+
+  /** A successor in its lead takes no lost key's place early: others may know neither. */
+  #forget({ current, next, stale }: Ring, held: Held): void {
+    const { purpose, lead, retired } = held
+    if (next.get(purpose) === held) next.delete(purpose)
+    if (current.get(purpose) !== held) return
+    current.delete(purpose)
+    if (lead > 0 && retired === undefined) stale.set(purpose, this.#clock.monotonic() + lead * MILLIS)
+    const successor = next.get(purpose)
+    next.delete(purpose)
+    if (successor) current.set(purpose, successor)
   }
 
   #arm(): void {
@@ -240,7 +331,8 @@ export class Vault {
     this.#dropAll((_ring, held) => isOver(held, now))
     for (const ring of this.#rings.values())
       for (const held of [...ring.current.values()])
-        if (this.#isDue(held, now) && !this.#isFull(ring)) this.#replace(ring, held.purpose, held.until)
+        if (held.lead > 0) this.#advance(ring, held)
+        else if (this.#isDue(held, now) && !this.#isFull(ring)) this.#replace(ring, held.purpose, held.until)
   }
 
   #isDue(held: Held, now: Seconds): boolean {

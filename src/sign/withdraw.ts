@@ -1,14 +1,14 @@
 /** What a change of policy takes away at once: keys of identities and purposes that no statement names any more. */
 import type { Vault } from '../keys/vault.ts'
 import type { RuleBook } from '../policy/book.ts'
-import type { Target } from '../policy/grant.ts'
+import type { Server, Target } from '../policy/grant.ts'
 import { purposeOf } from './sign.ts'
 
 /** Destroys the keys that `book` has no use for; how many there were. */
 export function withdrawKeys(vault: Vault, book: RuleBook): number {
   const ids = new Set<string>(book.entries.map((entry) => entry.spiffeId))
   const purposes = new Set([...book.targets.values()].flatMap(purposesOf))
-  const clients = new Set([...book.targets.values()].flatMap(clientsOf))
+  const clients = new Set([...book.servers.values()].flatMap(clientOf))
   return vault.retain((owner, purpose) =>
     purpose.startsWith('client:')
       ? clients.has(`${owner} ${purpose}`)
@@ -16,9 +16,8 @@ export function withdrawKeys(vault: Vault, book: RuleBook): number {
   )
 }
 
-/** The node's keys of OAuth clients: owner and purpose. */
-function clientsOf({ identity }: Target): readonly string[] {
-  const { client, issuer } = identity?.server ?? {}
+/** The node's key of an OAuth client: owner and purpose. */
+function clientOf({ client, issuer }: Server): readonly string[] {
   return client?.method === 'private_key_jwt' ? [`client:${client.clientId} client:${issuer}`] : []
 }
 

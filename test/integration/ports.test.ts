@@ -6,8 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createRemoteJWKSet, jwtVerify } from 'jose'
 import { describe, expect, it } from 'vitest'
+import { Fault } from '../../src/base/fault.ts'
 import { loadServices } from '../../src/client/grpc.ts'
-import { openBundleEndpoint } from '../../src/issue/bundle-endpoint.ts'
+import { clientJwksPath, openBundleEndpoint } from '../../src/issue/bundle-endpoint.ts'
 import { embeddedAuthority } from '../../src/issue/embedded.ts'
 import { parseBundle } from '../../src/spiffe/bundle.ts'
 import { parseTrustDomain } from '../../src/spiffe/id.ts'
@@ -75,7 +76,9 @@ describe('the bundle endpoint', () => {
     keyTtl: 86_400,
     wit: true,
   })
-  const plain = { bundle: authority.bundle, ...anyPort, certificateFile: undefined, keyFile: undefined }
+  const clients = { jwks: (name: string) => (name === 'as/one' ? '{"keys":[]}' : undefined), maxAge: 60 }
+  const files = { certificateFile: undefined, keyFile: undefined }
+  const plain = { bundle: authority.bundle, clients, ...anyPort, ...files }
 
   it('serves a bundle that SPIFFE consumers read, with all three kinds of key', async () => {
     const endpoint = await openBundleEndpoint({ ...plain, issuer: undefined })
@@ -123,6 +126,45 @@ describe('the bundle endpoint', () => {
     expect((await get(endpoint.port, '/.well-known/openid-configuration')).status).toBe(404)
     expect((await get(endpoint.port, '/', { method: 'POST' })).status).toBe(405)
     expect((await get(endpoint.port, '/../etc/passwd')).status).toBe(404)
+    endpoint.stop()
+  })
+
+  it('serves the JWK Set of a client by the name of its server, for a minute, to GET and HEAD only', async () => {
+    const endpoint = await openBundleEndpoint({ ...plain, issuer: undefined })
+    const path = clientJwksPath('as/one')
+    const answer = await get(endpoint.port, path)
+    expect([answer.status, await answer.text()]).toEqual([200, '{"keys":[]}'])
+    expect(answer.headers.get('content-type')).toBe('application/json')
+    expect(answer.headers.get('cache-control')).toBe('public, max-age=60')
+    const head = await get(endpoint.port, path, { method: 'HEAD' })
+    expect([head.status, await head.text()]).toEqual([200, ''])
+    for (const method of ['POST', 'PUT', 'DELETE', 'OPTIONS'])
+      expect((await get(endpoint.port, path, { method })).status).toBe(405)
+    endpoint.stop()
+  })
+
+  it.each([
+    '/clients/as/one/jwks.json',
+    '/clients/other/jwks.json',
+    '/clients//jwks.json',
+    '/clients/as%2Fone/jwks.json/',
+    '/clients/%zz/jwks.json',
+    '/clients/as%2Fone',
+    `/clients/${'a'.repeat(513)}/jwks.json`,
+  ])('has nothing at %s', async (path) => {
+    const endpoint = await openBundleEndpoint({ ...plain, issuer: undefined })
+    expect((await get(endpoint.port, path)).status).toBe(404)
+    endpoint.stop()
+  })
+
+  it('says try later, and nothing else, when a key cannot be had', async () => {
+    const jwks = () => {
+      throw new Fault('config_invalid', '/etc/holdfast/client.pem: no key')
+    }
+    const endpoint = await openBundleEndpoint({ ...plain, clients: { jwks, maxAge: 60 }, issuer: undefined })
+    const answer = await get(endpoint.port, '/clients/as/jwks.json')
+    expect([answer.status, answer.headers.get('retry-after'), await answer.text()]).toEqual([503, '10', ''])
+    expect((await get(endpoint.port, '/keys')).status).toBe(200)
     endpoint.stop()
   })
 

@@ -7,7 +7,7 @@ import type { Workload } from '../../src/attest/workload.ts'
 import { type Clock, systemClock } from '../../src/base/clock.ts'
 import { Fault } from '../../src/base/fault.ts'
 import { Live } from '../../src/base/live.ts'
-import type { KeyClient } from '../../src/egress/client-key.ts'
+import { ClientKeys, type KeyClient } from '../../src/egress/client-key.ts'
 import { Dialer } from '../../src/egress/dial.ts'
 import { Resolver } from '../../src/egress/resolve.ts'
 import { openTokenClient, type TokenClient } from '../../src/egress/token-client.ts'
@@ -52,6 +52,7 @@ export interface RigWorkload {
 
 export interface TokenRig extends TokenClient {
   readonly vault: Vault
+  readonly clientKeys: ClientKeys
   readonly book: Live<RuleBook>
   /** What `onToken` heard: kind, or kind and reason. */
   readonly events: readonly string[]
@@ -97,6 +98,8 @@ export function openTokenRig(options: RigOptions): TokenRig {
     wit: options.attest !== undefined,
   })
   const vault = new Vault({ clock, rotation: options.rotation ?? 3_600 })
+  const ending = new AbortController()
+  const clientKeys = new ClientKeys({ vault, signal: ending.signal })
   const events: string[] = []
   const svids = new Svids({ authority, clock })
   const attest = options.attest === 'wit' ? svids.heldWit.bind(svids) : options.attest
@@ -104,6 +107,7 @@ export function openTokenRig(options: RigOptions): TokenRig {
   const client = openTokenClient({
     dialer: new Dialer({ clock, resolver: new Resolver({ clock }), trust }),
     vault,
+    clientKeys,
     book,
     authority,
     clock,
@@ -119,6 +123,7 @@ export function openTokenRig(options: RigOptions): TokenRig {
   return {
     ...client,
     vault,
+    clientKeys,
     book,
     events,
     bundle: () => authority.bundle.get(),
@@ -133,6 +138,7 @@ export function openTokenRig(options: RigOptions): TokenRig {
     get: (ask, signal = new AbortController().signal) => client.tokens.get(ask, signal),
     close: () => {
       client.stop()
+      ending.abort()
       vault.stop()
       authority.stop()
       rmSync(dir, { recursive: true })
