@@ -5,6 +5,7 @@ import type { Millis } from './base/clock.ts'
 import type { Fault } from './base/fault.ts'
 import type { Core, CoreOptions } from './core.ts'
 import { releaseHandlers, releaseRoutes } from './egress/release-api.ts'
+import { subjectHandlers, subjectRoutes } from './egress/subject-api.ts'
 import { targetRoutes } from './egress/target-facts.ts'
 import { workloadApi } from './issue/workload-api.ts'
 import { type AdminApiOptions, adminApi } from './operate/admin-api.ts'
@@ -185,6 +186,7 @@ function workloadSides(
     watch: (changed: () => void) => rotator.watch(changed),
   }
   const releases = async () => (await load()).releases
+  const intake = async () => (await load()).intake
   // Labels are words: `SignProof` of an RPC's full name, `dpop` of a route.
   const onCall = (name: string, fault: Fault | undefined) =>
     metrics.count('holdfast_requests_total', {
@@ -204,7 +206,11 @@ function workloadSides(
         wit,
         jwt,
       }),
-      'holdfast.v1.ProofService': { ...proofApi(proofs), ...releaseHandlers(releases) },
+      'holdfast.v1.ProofService': {
+        ...proofApi(proofs),
+        ...releaseHandlers(releases),
+        ...subjectHandlers(intake),
+      },
     },
     {
       admit,
@@ -215,7 +221,12 @@ function workloadSides(
   )
   const own = jsonApi({ ...proofs, book, trustDomain: config.trustDomain, contacts: config.owners })
   const facts = async () => (await load()).facts
-  const routes = { ...own, ...releaseRoutes(releases), ...targetRoutes(facts) }
+  const routes = {
+    ...own,
+    ...releaseRoutes(releases),
+    ...targetRoutes(facts),
+    ...subjectRoutes(intake),
+  }
   const http = openHttp({ routes, admit, onCall, securityHeader: true, headerTimeout })
   return { grpc, http }
 }

@@ -7,8 +7,11 @@ import { dialWith, type EgressDoor, openEgressDoor } from './egress/door.ts'
 import { Nonces } from './egress/nonces.ts'
 import { Releases } from './egress/release.ts'
 import { Resolver } from './egress/resolve.ts'
+import { Intake } from './egress/subject-api.ts'
+import { Subjects } from './egress/subjects.ts'
 import type { TargetFactsOptions } from './egress/target-facts.ts'
 import { openTokenClient } from './egress/token-client.ts'
+import type { Tokens } from './egress/tokens.ts'
 import { Trust } from './egress/trust.ts'
 import type { RevokeAsk } from './operate/revoke.ts'
 import { Rates } from './sign/rate.ts'
@@ -23,6 +26,10 @@ export interface Outgoing {
   readonly releases: Releases
   /** Tells sidecars of targets. */
   readonly facts: TargetFactsOptions
+  /** Takes in the tokens that workloads were called with. */
+  readonly intake: Intake
+  /** What was taken in. */
+  readonly subjects: Subjects
   stop(): void
 }
 
@@ -52,20 +59,26 @@ export function openOutgoing(
   const client = openTokenClient({ ...settings, ...held, dialer })
   const { tokens } = client
   const rates = new Rates(config.limits.proofsPerSecond, clock)
-  const parts = { book, vault, revocations, audit, metrics, clock, tokens, heldWit, rates }
+  const { subjects: most, subjectsPerInstance: perInstance } = config.tokens
+  const subjects = new Subjects({ clock, perInstance, limit: most })
+  metrics.gauge('holdfast_subjects', 'Subject tokens held.', () => subjects.count)
+  const parts = { book, vault, revocations, audit, metrics, clock, tokens, heldWit, rates, subjects }
   const door =
     config.egress.socket === 'on'
       ? openEgressDoor({ ...parts, admit, headerTimeout, dial: dialWith(dialer), settings: config.egress })
       : undefined
   const { nonces } = door?.binding ?? { nonces: new Nonces() }
   const releases = new Releases({ ...parts, nonces, timeout: config.egress.responseTimeout * MILLIS })
-  const unwatch = revoked.watch((ask) => endRevoked(ask, door, tokens))
+  const unwatch = revoked.watch((ask) => endRevoked(ask, { door, tokens, subjects }))
   return {
     door,
     releases,
     facts: { book, revocations, rates, trust },
+    intake: new Intake(parts),
+    subjects,
     stop: () => {
       unwatch()
+      subjects.end({})
       door?.stop()
       client.stop()
     },
@@ -75,8 +88,7 @@ export function openOutgoing(
 /** Leases, and with them connections and tokens, end by themselves; a revoked target or key has no lease of its own. */
 function endRevoked(
   ask: RevokeAsk | undefined,
-  door: EgressDoor | undefined,
-  tokens: { drop(filter: { target?: string; jkt?: string; spiffeId?: string }): number },
+  { door, tokens, subjects }: Pick<Outgoing, 'door' | 'subjects'> & { readonly tokens: Pick<Tokens, 'drop'> },
 ): void {
   if (ask?.kind === 'target') {
     door?.close({ target: ask.value })
@@ -84,6 +96,7 @@ function endRevoked(
   } else if (ask?.kind === 'spiffe_id') {
     door?.close({ spiffeId: ask.value })
     tokens.drop({ spiffeId: ask.value })
+    subjects.end({ spiffeId: ask.value })
   } else if (ask?.kind === 'jkt') {
     door?.close({ jkt: ask.value })
     tokens.drop({ jkt: ask.value })

@@ -234,6 +234,13 @@ export const SETTINGS = {
       'off',
       'Whether clients may show a WIT-SVID over the key of their DPoP proofs (attest_jwt_client_auth_dpop, a draft); it needs wit: on.',
     ),
+    subjects_per_instance: count(
+      1024,
+      1,
+      100_000,
+      'Subject tokens that one identity of one instance may have handed in at a time.',
+    ),
+    subjects: count(16_384, 1, 1_000_000, 'Subject tokens that are kept in memory at a time.'),
   },
   audit: {
     sink: choice(

@@ -10,12 +10,16 @@ import { bindDpop } from './bind-dpop.ts'
 import { bindWpt, witOff } from './bind-wpt.ts'
 import { type BindAsk, type BindOptions, type Bound, type Carried, type Part, tokenSigner } from './bound.ts'
 import type { Injected } from './headers.ts'
+import { exchangedFor } from './subject-rule.ts'
 import type { BoundToken } from './tokens.ts'
 
 /** How a token is shown; a kind that is not here binds no token. */
 const SCHEMES: Partial<Record<Binding, string>> = { dpop: 'DPoP', bearer: 'Bearer' }
 
-/** Headers for one try of `ask`. Throws revoked, keys_exhausted, unimplemented, and what the token client throws. */
+/**
+ * Headers for one try of `ask`. Throws revoked, keys_exhausted, unimplemented, subject_required, subject_refused, and
+ * what the token client throws.
+ */
 export async function bindRequest(options: BindOptions, ask: BindAsk, signal: AbortSignal): Promise<Bound> {
   const kinds = kindsOf(options, ask)
   const scheme = kinds.map((kind) => SCHEMES[kind]).find((each) => each !== undefined)
@@ -111,7 +115,8 @@ async function tokenFor(
         action: `Add dpop to the binding of ${target.name}, or set server: none.`,
       },
     )
-  const token = await tokens.get({ workload, entry, target, server, signer }, signal)
+  const subject = exchangedFor(ask, server)
+  const token = await tokens.get({ workload, entry, target, server, signer, subject }, signal)
   if (kinds.includes('dpop') && token.jkt !== signer.jkt) throw new Fault('issued_unbound')
   return token
 }

@@ -10,6 +10,7 @@ import type { CanonicalUrl } from '../proof/target.ts'
 import { purposeOf } from '../sign/sign.ts'
 import type { Injected, RawHeaders } from './headers.ts'
 import type { Nonces } from './nonces.ts'
+import type { Subject } from './subjects.ts'
 import type { Tokens } from './tokens.ts'
 
 export interface BindOptions {
@@ -35,6 +36,8 @@ export interface BindAsk {
   readonly url: CanonicalUrl
   /** The caller's fields that go along; empty where the agent does not send the request. */
   readonly passed: RawHeaders
+  /** On whose behalf the request is made. */
+  readonly subject: Subject | undefined
 }
 
 /** The headers of one request and public facts of them. */

@@ -130,8 +130,14 @@ function giveUpToken(
 ): void {
   if (ath === undefined || !refusesToken(status, headers)) return
   if (!poolFor(options, exchange).mayRenew()) return
-  const { entry, instance, target } = exchange.permit
-  options.tokens.drop({ spiffeId: entry.spiffeId, instance: instance.key, target: target.name, jkt })
+  const { entry, instance, subject, target } = exchange.permit
+  options.tokens.drop({
+    spiffeId: entry.spiffeId,
+    instance: instance.key,
+    target: target.name,
+    jkt,
+    subject: subject?.hash ?? '',
+  })
 }
 
 function learnNonce({ nonces }: ExchangeOptions, { kinds, url }: Permit, bound: Bound, headers: RawHeaders) {

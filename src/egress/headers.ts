@@ -38,9 +38,12 @@ const ONCE: ReadonlySet<string> = new Set([
   'content-range',
   'upgrade',
   'holdfast-spiffe-id',
+  'holdfast-subject',
   'sec-websocket-key',
   'sec-websocket-version',
   'sec-websocket-accept',
+  // draft-ietf-oauth-transaction-tokens s.9: exactly one.
+  'txn-token',
 ])
 
 const DENIED: ReadonlySet<string> = new Set([
@@ -72,9 +75,9 @@ export function checkHeaders(raw: RawHeaders): void {
   const seen = new Set<string>()
   for (const [name, value] of pairsOf(raw)) {
     checkField(name, value)
-    const lower = name.toLowerCase()
-    if (ONCE.has(lower) && seen.has(lower)) throw duplicate(name)
-    seen.add(lower)
+    const plain = plainName(name)
+    if (ONCE.has(plain) && seen.has(plain)) throw duplicate(name)
+    seen.add(plain)
   }
   checkBrowser(seen)
   checkFraming(raw)
@@ -121,6 +124,10 @@ export function passRequest(raw: RawHeaders, options: PassOptions): RawHeaders {
 }
 
 /** Servers that build variables of names read `_` as `-` (RFC 3875 s.4.1.18): both spellings are one name. */
+function plainName(name: string): string {
+  return name.toLowerCase().replaceAll('_', '-')
+}
+
 function isDenied(name: string): boolean {
   return DENIED.has(name) || DENIED_PREFIXES.some((prefix) => name.startsWith(prefix))
 }
@@ -194,9 +201,7 @@ export function lists(raw: RawHeaders, name: string, token: string): boolean {
 }
 
 function filter(raw: RawHeaders, keep: (name: string, value: string) => boolean): RawHeaders {
-  return pairsOf(raw).flatMap(([name, value]) =>
-    keep(name.toLowerCase().replaceAll('_', '-'), value) ? [name, value] : [],
-  )
+  return pairsOf(raw).flatMap(([name, value]) => (keep(plainName(name), value) ? [name, value] : []))
 }
 
 export function pairsOf(raw: RawHeaders): readonly [string, string][] {

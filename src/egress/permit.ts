@@ -3,6 +3,7 @@ import { chooseEntry, entitled } from '../attest/entitled.ts'
 import type { Instance, Workload } from '../attest/workload.ts'
 import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
+import type { KeyOwner } from '../keys/vault.ts'
 import type { RuleBook } from '../policy/book.ts'
 import { type Decision, type Denied, decideTarget, NEVER_GRANTED, type Question } from '../policy/decide.ts'
 import type { Entry } from '../policy/entry.ts'
@@ -11,11 +12,13 @@ import type { Revocations } from '../policy/revocations.ts'
 import { type CanonicalUrl, canonicalUrl } from '../proof/target.ts'
 import type { Rates } from '../sign/rate.ts'
 import type { Route } from './route.ts'
+import type { Subject, Subjects } from './subjects.ts'
 
 export interface PermitOptions {
   readonly book: Live<RuleBook>
   readonly revocations: Revocations
   readonly rates: Rates
+  readonly subjects: Subjects
 }
 
 /** A request that may leave, and for whom. */
@@ -31,6 +34,8 @@ export interface Permit {
   readonly kinds: readonly Binding[]
   readonly method: string
   readonly url: CanonicalUrl
+  /** On whose behalf the request is made. */
+  readonly subject: Subject | undefined
 }
 
 /** What is known of a request as far as it got: for its audit record. */
@@ -41,11 +46,12 @@ export interface Draft {
   target?: Target
   url?: CanonicalUrl
   decision?: Decision
+  subject?: Subject | undefined
 }
 
 /** The permit of one request; throws what identity, revocations, rate and policy say, having noted in `draft` what it saw. */
 export function permit(options: PermitOptions, workload: Workload, route: Route, draft: Draft): Permit {
-  const { rates, revocations } = options
+  const { rates, revocations, subjects } = options
   draft.workload = workload
   const entry = chooseEntry(entitled(workload, revocations), route.spiffeId)
   draft.entry = entry
@@ -56,6 +62,8 @@ export function permit(options: PermitOptions, workload: Workload, route: Route,
   draft.target = target
   rates.take(`${instance.key} ${entry.spiffeId} ${target.name}`, instance.signal)
   revocations.check([['target', target.name]])
+  const subject = subjectOf(subjects, { spiffeId: entry.spiffeId, instance }, route.subject)
+  draft.subject = subject
   const { identity, platform } = statementsOf(target)
   const url = canonicalUrl(originOf(target, platform) + route.path + route.query)
   draft.url = url
@@ -75,7 +83,16 @@ export function permit(options: PermitOptions, workload: Workload, route: Route,
   draft.decision = decideTarget(book, target, question)
   if (!draft.decision.allowed && !(book.observe && isObservable(draft.decision, draft.method)))
     throw refusal(draft.decision)
-  return { workload, entry, instance, target, identity, platform, kinds, method: draft.method, url }
+  return { workload, entry, instance, target, identity, platform, kinds, method: draft.method, url, subject }
+}
+
+/** The subject behind the handle of a request, when it has one; throws subject_unknown. */
+export function subjectOf(
+  subjects: Subjects,
+  owner: KeyOwner,
+  handle: string | undefined,
+): Subject | undefined {
+  return handle === undefined ? undefined : subjects.find(owner, handle)
 }
 
 /** What requests to the target carry, each of which has to be allowed; of an empty list DPoP, which it then refuses. */

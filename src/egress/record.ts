@@ -72,7 +72,7 @@ export class Record {
 
 /** What the records of a request say of it, as far as it got. */
 export function factsOf(event: AuditFacts['event'], draft: Draft, policy: string): AuditFacts {
-  const { workload, entry, target, decision, method, url } = draft
+  const { workload, entry, target, decision, method, url, subject } = draft
   const place = decision && (decision.allowed ? decision.rule : decision.nearest)
   return {
     event,
@@ -86,6 +86,7 @@ export function factsOf(event: AuditFacts['event'], draft: Draft, policy: string
     method: methodName(method),
     origin: url?.origin,
     path: decision?.allowed ? decision.path : undefined,
+    subject: subject?.id,
     policy,
   }
 }

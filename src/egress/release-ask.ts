@@ -9,6 +9,8 @@ export interface HeadersAsk {
   readonly method: string
   readonly url: CanonicalUrl
   readonly spiffeId: SpiffeId | undefined
+  /** On whose behalf: a handle. */
+  readonly subject: string | undefined
 }
 
 /** What the target answered to a request with such headers. */
@@ -25,11 +27,14 @@ export interface ReportAsk {
 export interface ReleaseAsk {
   readonly place: { readonly url: CanonicalUrl } | { readonly target: string }
   readonly spiffeId: SpiffeId | undefined
+  readonly subject: string | undefined
 }
 
-const HEADERS_MEMBERS = new Set(['method', 'url', 'spiffe_id'])
+const HEADERS_MEMBERS = new Set(['method', 'url', 'spiffe_id', 'subject'])
 const REPORT_MEMBERS = new Set(['url', 'status', 'dpop_nonce', 'www_authenticate', 'spiffe_id'])
-const RELEASE_MEMBERS = new Set(['url', 'target', 'spiffe_id'])
+const RELEASE_MEMBERS = new Set(['url', 'target', 'spiffe_id', 'subject'])
+// What is no handle is an unknown one.
+const HANDLE = /^[\x20-\x7e]{1,256}$/
 const TARGET = /^[A-Za-z0-9._-]{1,253}$/
 // RFC 9110 s.5.5: a field value as it may stand in one line.
 const FIELD = /^[\t\x20-\x7e\x80-\xff]{0,4096}$/
@@ -41,6 +46,7 @@ export function parseHeadersAsk(members: Members): HeadersAsk {
     method: required(members, 'method', METHOD),
     url: urlOf(members['url']),
     spiffeId: idOf(members['spiffe_id']),
+    subject: optional(members, 'subject', HANDLE),
   }
 }
 
@@ -64,6 +70,7 @@ export function parseReleaseAsk(members: Members): ReleaseAsk {
   return {
     place: target === undefined ? { url: urlOf(url) } : { target },
     spiffeId: idOf(members['spiffe_id']),
+    subject: optional(members, 'subject', HANDLE),
   }
 }
 
@@ -72,7 +79,8 @@ function urlOf(url: unknown): CanonicalUrl {
   return canonicalUrl(url)
 }
 
-function idOf(id: unknown): SpiffeId | undefined {
+/** The SPIFFE ID of a member that may be missing or empty; throws invalid_request, spiffe_id_invalid. */
+export function idOf(id: unknown): SpiffeId | undefined {
   if (id === undefined || id === '') return undefined
   if (typeof id !== 'string') throw new Fault('invalid_request', 'spiffe_id is not a string')
   return parseSpiffeId(id)

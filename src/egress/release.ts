@@ -17,11 +17,12 @@ import { bindRequest, bindToken } from './bind.ts'
 import type { BindAsk, BindOptions, Bound } from './bound.ts'
 import { refusesToken, wantsNonce } from './challenge.ts'
 import { orAborted } from './lifeline.ts'
-import { type Draft, isObservable, kindsOf, type PermitOptions, refusal } from './permit.ts'
+import { type Draft, isObservable, kindsOf, type PermitOptions, refusal, subjectOf } from './permit.ts'
 import { factsOf, type RecordOptions } from './record.ts'
 import type { HeadersAsk, ReleaseAsk, ReportAsk } from './release-ask.ts'
 import { decideToken } from './release-token.ts'
 import { Signed } from './signed.ts'
+import type { Subject } from './subjects.ts'
 
 export interface ReleaseOptions extends BindOptions, PermitOptions, RecordOptions {
   /** How long a caller waits for a token. */
@@ -68,7 +69,7 @@ export class Releases {
   headers(workload: Workload, ask: HeadersAsk, gone?: AbortSignal): Promise<ReleasedHeaders> {
     const draft: Draft = { method: ask.method, workload, url: ask.url }
     return this.#release('sign.headers', draft, async () => {
-      const who = this.#identify(workload, ask.spiffeId, draft)
+      const who = this.#identify(workload, ask, draft)
       const { url, method } = ask
       const book = this.#options.book.get()
       const decision = decideBy(book, url, (target) => headersQuestion(who, ask, target))
@@ -89,9 +90,7 @@ export class Releases {
 
   /** Learns from the answer to a request just signed; whether the same request is to be tried once more, anew signed. */
   report(workload: Workload, ask: ReportAsk): boolean {
-    const { entry, instance } = this.#identify(workload, ask.spiffeId, {
-      method: '',
-    })
+    const { entry, instance } = this.#identify(workload, ask, { method: '' })
     const owner = { spiffeId: entry.spiffeId, instance }
     const signed = this.#signed.find(owner, ask.url.htu)
     if (!signed) return false
@@ -109,7 +108,7 @@ export class Releases {
   token(workload: Workload, ask: ReleaseAsk, gone?: AbortSignal): Promise<ReleasedToken> {
     const draft: Draft = { method: '', workload }
     return this.#release('token.release', draft, async () => {
-      const who = this.#identify(workload, ask.spiffeId, draft)
+      const who = this.#identify(workload, ask, draft)
       const { decision, url } = decideToken(this.#options.book.get(), { ...who, place: ask.place })
       draft.url = url
       const permitted = this.#permit(decision, 'token', draft)
@@ -124,13 +123,15 @@ export class Releases {
     })
   }
 
-  #identify(workload: Workload, id: SpiffeId | undefined, draft: Draft): Who {
-    const { rates, revocations } = this.#options
-    const entry = chooseEntry(entitled(workload, revocations), id)
+  #identify(workload: Workload, ask: WhoAsk, draft: Draft): Who {
+    const { rates, revocations, subjects } = this.#options
+    const entry = chooseEntry(entitled(workload, revocations), ask.spiffeId)
     draft.entry = entry
     const instance = workload.instanceOf(entry)
     rates.take(instance.key, instance.signal)
-    return { workload, entry, instance }
+    const subject = subjectOf(subjects, { spiffeId: entry.spiffeId, instance }, ask.subject)
+    draft.subject = subject
+    return { workload, entry, instance, subject }
   }
 
   /** The target of `decision` with its statements; throws the refusal. Custody is never only observed. */
@@ -219,11 +220,18 @@ function tokenEnd({ tokenExpires }: Bound): Pick<ReleasedHeaders, 'token_expires
   return tokenExpires === undefined ? {} : { token_expires: tokenExpires }
 }
 
+/** As whom the caller asks, and on whose behalf. */
+interface WhoAsk {
+  readonly spiffeId: SpiffeId | undefined
+  readonly subject?: string | undefined
+}
+
 /** Who asks. */
 interface Who {
   readonly workload: Workload
   readonly entry: Entry
   readonly instance: Instance
+  readonly subject: Subject | undefined
 }
 
 function headersQuestion(

@@ -17,6 +17,8 @@ export interface Route {
   readonly query: string
   /** Which of its identities the caller chose. */
   readonly spiffeId: SpiffeId | undefined
+  /** On whose behalf: a handle as the caller got it. */
+  readonly subject: string | undefined
 }
 
 /** The head of a request as Node read it. */
@@ -38,6 +40,7 @@ export function parseRoute(head: Head): Route {
     path: at < 0 ? local : local.slice(0, at),
     query: at < 0 ? '' : local.slice(at),
     spiffeId: id === undefined ? undefined : parseWorkloadId(id),
+    subject: firstOf(head.raw, 'holdfast-subject'),
   }
 }
 

@@ -5,6 +5,7 @@ import type { Secret } from '../base/secret.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { Server, Target } from '../policy/grant.ts'
 import type { Jkt, Signer } from '../proof/signer.ts'
+import type { Subject } from './subjects.ts'
 
 /** For whom and for what a token is wanted. */
 export interface TokenAsk {
@@ -14,6 +15,8 @@ export interface TokenAsk {
   readonly server: Server
   /** The key that the token is to be bound to. */
   readonly signer: Signer
+  /** Absent: the workload's own token; else one that is exchanged for the subject's. */
+  readonly subject?: Subject | undefined
 }
 
 /** An access token that only its key makes useful. */
@@ -34,6 +37,8 @@ export interface Tokens {
     readonly instance?: string
     readonly jkt?: string
     readonly target?: string
+    /** The hash of the subject's token; empty for the workload's own. */
+    readonly subject?: string
   }): number
   stop(): void
 }

@@ -62,13 +62,18 @@ export interface TlsTrust {
 export interface ExchangeRule {
   /** Issuers whose tokens may stand for the subject. */
   readonly subjects: readonly string[]
+  /** What such tokens may call this workload, beside its SPIFFE ID, its client id and the issuer of the server. */
+  readonly audiences: readonly string[]
   /** Whether a request without a subject is refused; else it gets the workload's own token. */
   readonly isRequired: boolean
   /** What the subject token is called in the request. */
   readonly subjectType: 'access_token' | 'jwt'
   /** Whether a JWT-SVID of the workload goes along as actor token. */
   readonly hasActor: boolean
-  /** The server that exchanges first, where its grant is then shown to the target's own (identity chaining). */
+  /**
+   * The server that exchanges first, where its grant is then shown to the target's own. This follows a draft
+   * (draft-ietf-oauth-identity-chaining) and may change with it.
+   */
   readonly via: Server | undefined
 }
 

@@ -91,12 +91,18 @@ function targetOf(target: FileTarget, yaml: YamlFile, index: number): IdentitySt
 }
 
 function exchangeOf(stated: NonNullable<FileTarget['exchange']>): ExchangeRule {
-  const { subjects, subject = 'required', subject_type: subjectType = 'access_token', actor } = stated
+  const {
+    subjects,
+    audiences = [],
+    subject = 'required',
+    subject_type: subjectType = 'access_token',
+  } = stated
   return {
     subjects,
+    audiences,
     isRequired: subject === 'required',
     subjectType,
-    hasActor: actor === 'jwt_svid',
+    hasActor: stated.actor === 'jwt_svid',
     via: undefined,
   }
 }

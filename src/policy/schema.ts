@@ -116,14 +116,15 @@ const server = z.strictObject({
 
 const exchange = z
   .strictObject({
-    subjects: z.array(serverUrl).max(LIST_LIMIT),
+    subjects: z.array(serverUrl).min(1).max(LIST_LIMIT),
+    audiences: z.array(z.string().min(1).max(2048)).max(LIST_LIMIT).optional(),
     subject: z.enum(['required', 'optional']).optional(),
     subject_type: z.enum(['access_token', 'jwt']).optional(),
     actor: z.enum(['none', 'jwt_svid']).optional(),
     via: name.optional(),
   })
   .describe(
-    'How the token of whoever called the workload becomes one for this target (RFC 8693). subjects: the issuers of such tokens. subject: required (default) or optional. subject_type: access_token (default) or jwt. actor: whether a JWT-SVID of the workload goes along; default none. via: the server that exchanges first, whose grant is then shown to the server of the target (identity chaining, a draft).',
+    'How the token of whoever called the workload becomes one for this target (RFC 8693). subjects: the issuers of such tokens; an opaque token is taken where the server that exchanges it is one of them. audiences: what such a token may call this workload in aud, beside its SPIFFE ID, its client id and the issuer of the server; one that is meant for others is refused. subject: required (default) or optional. subject_type: access_token (default) or jwt. actor: whether a JWT-SVID of the workload goes along; default none. via: the server that exchanges first, whose grant is then shown to the server of the target (identity chaining: draft-ietf-oauth-identity-chaining, which may still change).',
   )
 
 const identityTarget = z.strictObject({

@@ -39,7 +39,7 @@ const HASH = /^[A-Za-z0-9_-]{43}$/
 // RFC 9449 s.8.1: a nonce is NQCHAR.
 export const NONCE = /^[\x21\x23-\x5b\x5d-\x7e]{1,256}$/
 // RFC 6750 s.2.1 b64token, long enough for JWTs with many claims.
-const TOKEN = /^[A-Za-z0-9._~+/-]{1,16384}=*$/
+export const TOKEN = /^[A-Za-z0-9._~+/-]{1,16384}=*$/
 
 const DPOP_MEMBERS = new Set(['method', 'url', 'access_token', 'ath', 'nonce', 'jkt', 'spiffe_id'])
 const WPT_MEMBERS = new Set(['url', 'access_token', 'ath', 'txn_token', 'tth', 'spiffe_id'])

@@ -54,6 +54,7 @@ const FIELDS: ReadonlyMap<string, Field> = new Map(
     jkt: 'string',
     jti: 'string',
     token: 'string',
+    subject: 'string',
     policy: 'string',
     count: 'number',
     detail: 'string',

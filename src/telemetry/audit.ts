@@ -26,6 +26,7 @@ export type AuditEvent =
   | 'sign.wpt'
   | 'sign.headers'
   | 'token.release'
+  | 'subject.take'
   | 'egress'
   | 'egress.done'
   | 'key.list'
@@ -61,6 +62,8 @@ export interface AuditFacts {
   readonly jti?: string | undefined
   /** The first 16 characters of the token's `ath`. */
   readonly token?: string | undefined
+  /** The first 16 characters of the hash of the subject's handle: on whose behalf. */
+  readonly subject?: string | undefined
   readonly policy?: string | undefined
   readonly count?: number | undefined
   readonly detail?: string | undefined

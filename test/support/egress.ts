@@ -12,6 +12,7 @@ import type { BindOptions } from '../../src/egress/bound.ts'
 import { Dialer } from '../../src/egress/dial.ts'
 import { dialWith, type EgressDoor, type EgressSettings, openEgressDoor } from '../../src/egress/door.ts'
 import { Resolver } from '../../src/egress/resolve.ts'
+import { Subjects } from '../../src/egress/subjects.ts'
 import type { TokenAsk, Tokens } from '../../src/egress/tokens.ts'
 import { Trust } from '../../src/egress/trust.ts'
 import { Vault } from '../../src/keys/vault.ts'
@@ -94,6 +95,7 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
   const vault = new Vault({ clock, rotation: 3600 })
   const revocations = new Revocations(undefined, clock)
   const asked: TokenAsk[] = []
+  const subjects = new Subjects({ clock, perInstance: 100, limit: 1_000 })
   const dropped: string[] = []
   const trust = new Trust({ clock, bundleOf: () => undefined })
   const dialer = new Dialer({ clock, resolver: new Resolver({ clock, own: () => [] }), trust })
@@ -115,6 +117,7 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
     metrics,
     clock,
     rates: new Rates(10_000, clock),
+    subjects,
     tokens: fakeTokens(asked, dropped, options.tokenSeconds ?? 300, clock),
     heldWit: options.wit === 'off' ? undefined : (options.wit ?? (() => 'wit')),
     dial: dialWith(dialer),

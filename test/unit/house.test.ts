@@ -56,6 +56,8 @@ const REVEALING: ReadonlySet<string> = new Set([
   'egress/bind.ts',
   'egress/release.ts',
   'egress/revoke.ts',
+  'egress/subjects.ts',
+  'egress/token-grant.ts',
 ])
 
 const folderOf = (name: string) => (name.includes('/') ? (name.split('/')[0] ?? '') : '')
