@@ -87,6 +87,11 @@ export class ClientAuths {
     }
   }
 
+  /** A JWT-SVID as actor token (RFC 8693 s.2.1): for the server alone, anew for each request. Throws authority_not_shared. */
+  actorToken(ask: ClientAsk): string {
+    return this.#svid('fresh', ask)
+  }
+
   /** RFC 7523 s.3 with `aud` as draft-ietf-oauth-rfc7523bis s.4 wants it: the issuer alone. */
   #signed(client: KeyClient, { server }: ClientAsk): string {
     const signer = this.#options.keys.signerFor(client, server)

@@ -14,6 +14,8 @@ export interface Issued {
   readonly tokenType: string
   readonly expiresIn: number | undefined
   readonly scope: string | undefined
+  /** RFC 8693 s.2.2.1; absent where nothing was exchanged. */
+  readonly issuedTokenType?: unknown
 }
 
 /** What the token has to be. */
@@ -91,13 +93,17 @@ function checkScope({ scope }: Issued, claims: Claims | undefined, wanted: Wante
 /** RFC 8707 s.2, RFC 9068 s.3: a token for a resource is for that one only. */
 function checkAudience(claims: Claims | undefined, { resource }: Wanted): void {
   if (claims === undefined || resource === undefined) return
-  const aud = claims['aud']
-  const list: readonly unknown[] = Array.isArray(aud) ? aud : [aud]
+  const list = listOf(claims['aud'])
   if (list.length === 0 || list.some((one) => one !== resource))
     throw new Fault(
       'issued_too_wide',
       'the issued token is for another audience than the resource of the target',
     )
+}
+
+/** RFC 7519 s.4.1.3: one audience may stand without a list. */
+export function listOf(aud: unknown): readonly unknown[] {
+  return Array.isArray(aud) ? aud : [aud]
 }
 
 /** `expires_in` counts from now; `exp` is by the server's clock, so its distance from `iat` counts too. */

@@ -13,6 +13,7 @@ import { Flight } from './flight.ts'
 import { Gate, type Urgency } from './gate.ts'
 import type { Revoker } from './revoke.ts'
 import { Setbacks } from './setbacks.ts'
+import type { Subject } from './subjects.ts'
 import type { TokenNeed, TokenRequests } from './token-request.ts'
 import type { BoundToken, TokenAsk, Tokens } from './tokens.ts'
 
@@ -68,6 +69,7 @@ export class TokenCache implements Tokens {
   readonly #servers: Setbacks
   readonly #refusals: Setbacks
   readonly #watched = new Set<string>()
+  readonly #subjects = new WeakSet<Subject>()
   readonly #unwatch: () => void
 
   constructor(options: TokenCacheOptions) {
@@ -90,7 +92,7 @@ export class TokenCache implements Tokens {
     const slot = this.#slotOf(need)
     const now = nowSeconds(this.#options.clock)
     slot.lastUsed = now
-    if (slot.held && slot.held.token.expires - now >= LEFT) {
+    if (slot.held && slot.held.token.expires - now >= leastLife(slot)) {
       this.#options.onToken('reused', undefined)
       return slot.held.token
     }
@@ -100,11 +102,12 @@ export class TokenCache implements Tokens {
   }
 
   drop(filter: Parameters<Tokens['drop']>[0]): number {
-    const { spiffeId, instance, jkt, target } = filter
+    const { spiffeId, instance, jkt, subject, target } = filter
     const isWanted = ({ need }: Slot) =>
       (spiffeId === undefined || spiffeId === need.entry.spiffeId) &&
       (instance === undefined || instance === need.instance.key) &&
       (jkt === undefined || jkt === need.signer.jkt) &&
+      (subject === undefined || subject === (need.subject?.hash ?? '')) &&
       (target === undefined || target === need.target.name)
     return this.#forget(isWanted, { fault: new Fault('revoked'), giveBack: true })
   }
@@ -117,6 +120,7 @@ export class TokenCache implements Tokens {
 
   #slotOf(need: TokenNeed): Slot {
     if (need.instance.signal.aborted) throw new Fault('lease_ended')
+    if (need.subject?.signal.aborted) throw new Fault('subject_unknown')
     const key = this.#keyOf(need)
     const known = this.#slots.get(key)
     this.#slots.delete(key)
@@ -131,11 +135,12 @@ export class TokenCache implements Tokens {
     if (!known) this.#makeRoom()
     this.#slots.set(key, slot)
     this.#watch(need)
+    if (need.subject) this.#watchSubject(need.subject)
     return slot
   }
 
   /** Everything that may make two tokens differ. */
-  #keyOf({ entry, instance, target, server, signer }: TokenNeed): string {
+  #keyOf({ entry, instance, target, server, signer, subject }: TokenNeed): string {
     const { identity } = target
     return JSON.stringify([
       entry.spiffeId,
@@ -148,6 +153,8 @@ export class TokenCache implements Tokens {
       identity?.scopes,
       identity?.resource,
       identity?.maxTtl,
+      // The actor token is of this identity, anew for each request: the identity stands for it.
+      subject ? [subject.hash, subject.id, identity?.exchange] : null,
       this.#options.book.get().hash,
     ])
   }
@@ -165,7 +172,7 @@ export class TokenCache implements Tokens {
 
   #checkSetbacks({ key, need }: Slot): void {
     try {
-      this.#servers.check(need.server.issuer)
+      this.#servers.check(placeOf(need))
       this.#refusals.check(key)
     } catch (error) {
       this.#options.onToken('issued', Fault.from(error))
@@ -177,7 +184,7 @@ export class TokenCache implements Tokens {
     const kind = urgency === 'caller' ? 'issued' : 'renewed'
     const flight: Flight<BoundToken> = new Flight(async (signal) => {
       try {
-        const token = await this.#gateOf(slot.need.server.issuer).run(urgency, signal, () =>
+        const token = await this.#gateOf(placeOf(slot.need)).run(urgency, signal, () =>
           this.#request(slot, signal),
         )
         this.#land(slot, flight, token)
@@ -192,7 +199,7 @@ export class TokenCache implements Tokens {
 
   /** Inside the gate: those who wait there are to know of a failure before they are let in. */
   async #request({ need }: Slot, signal: AbortSignal): Promise<BoundToken> {
-    const { issuer } = need.server
+    const issuer = placeOf(need)
     this.#servers.check(issuer)
     try {
       const token = await this.#options.requests.request(need, signal)
@@ -239,16 +246,12 @@ export class TokenCache implements Tokens {
     slot.held = { token, life }
     // A third of its life before its end or earlier, and each token at a moment of its own.
     const lead = Math.min(this.#options.renewBefore, life / 3) * (1 + 0.5 * this.#random())
-    this.#schedule(slot, life - lead)
+    if (!endsWithSubject(slot.need, token)) this.#schedule(slot, life - lead)
   }
 
   /** After a failure: when the server may be asked again, while the token has life left. */
   #scheduleAgain(slot: Slot): void {
-    const wait = Math.max(
-      this.#servers.waitOf(slot.need.server.issuer),
-      this.#refusals.waitOf(slot.key),
-      1_000,
-    )
+    const wait = Math.max(this.#servers.waitOf(placeOf(slot.need)), this.#refusals.waitOf(slot.key), 1_000)
     this.#schedule(slot, (wait / 1_000) * (1 + this.#random()))
   }
 
@@ -302,6 +305,18 @@ export class TokenCache implements Tokens {
     instance.signal.addEventListener('abort', end, { once: true })
   }
 
+  /** What was got for a handle goes with it. */
+  #watchSubject(subject: Subject): void {
+    if (this.#subjects.has(subject)) return
+    this.#subjects.add(subject)
+    const end = () =>
+      this.#forget(({ need }) => need.subject === subject, {
+        fault: new Fault('subject_unknown'),
+        giveBack: true,
+      })
+    subject.signal.addEventListener('abort', end, { once: true })
+  }
+
   #forget(isWanted: (slot: Slot) => boolean, { fault, giveBack }: Going): number {
     const going = [...this.#slots.values()].filter(isWanted)
     for (const slot of going) {
@@ -325,6 +340,22 @@ export class TokenCache implements Tokens {
   }
 }
 
-function needOf({ workload, entry, target, server, signer }: TokenAsk): TokenNeed {
-  return { entry, target, server, signer, instance: workload.instanceOf(entry) }
+function needOf({ workload, ...ask }: TokenAsk): TokenNeed {
+  return { ...ask, instance: workload.instanceOf(ask.entry) }
+}
+
+/** No later token of this subject would live longer. */
+function endsWithSubject({ subject }: TokenNeed, { expires }: BoundToken): boolean {
+  return subject !== undefined && expires >= subject.expires
+}
+
+/** A token that ends with its subject is handed out to its last second. */
+function leastLife({ need, held }: Slot): Seconds {
+  return held && endsWithSubject(need, held.token) ? 1 : LEFT
+}
+
+/** Servers that are asked one after the other fail together. */
+function placeOf({ server, subject, target }: TokenNeed): string {
+  const via = subject && target.identity?.exchange?.via
+  return via ? `${via.issuer} ${server.issuer}` : server.issuer
 }

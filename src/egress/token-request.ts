@@ -1,13 +1,14 @@
 /**
- * One token from an authorization server: client_credentials (RFC 6749 s.4.4) with a DPoP proof (RFC 9449 s.5) and a
- * resource (RFC 8707). Each try has a proof and an assertion of its own; a nonce challenge is answered once.
+ * One token from an authorization server: with a DPoP proof (RFC 9449 s.5) and a resource (RFC 8707), as client or in
+ * exchange for a subject's, where that is chained over two servers. Each try has a proof and an assertion of its own; a nonce challenge is answered once.
  */
 import {
   type AuthorizationServer,
   type Client,
-  clientCredentialsGrantRequest,
   customFetch,
-  processClientCredentialsResponse,
+  genericTokenEndpointRequest,
+  processGenericTokenEndpointResponse,
+  type RecognizedTokenTypes,
 } from 'oauth4webapi'
 import type { Instance } from '../attest/workload.ts'
 import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
@@ -16,15 +17,26 @@ import { parseJsonObject } from '../base/json.ts'
 import type { Live } from '../base/live.ts'
 import { Secret } from '../base/secret.ts'
 import type { RuleBook } from '../policy/book.ts'
-import type { TargetIdentity } from '../policy/grant.ts'
+import type { Server, TargetIdentity } from '../policy/grant.ts'
 import { makeDpop } from '../proof/dpop.ts'
 import { canonicalUrl } from '../proof/target.ts'
 import type { ClientAuths } from './client-auth.ts'
+import { checkExchanged, checkGrant, checkIssuedType, type ExchangeWanted } from './exchanged.ts'
 import { checkIssued, type Issued } from './issued.ts'
 import { refusalOf } from './issuer-error.ts'
 import { type IssuerAnswer, type IssuerHttp, type IssuerRoute, unavailable } from './issuer-http.ts'
 import type { IssuerNonces } from './issuer-nonces.ts'
 import type { Metadata } from './metadata.ts'
+import {
+  ACCESS_TOKEN,
+  clientCredentials,
+  type Delegation,
+  exchangeForGrant,
+  exchangeForToken,
+  JWT,
+  jwtBearer,
+  type TokenGrant,
+} from './token-grant.ts'
 import type { BoundToken, TokenAsk } from './tokens.ts'
 
 /** What a request needs; it outlives the connection that the caller asked over. */
@@ -52,6 +64,8 @@ interface Plan {
   readonly route: IssuerRoute
   readonly endpoint: string
   readonly isBearer: boolean
+  /** What is asked for; each try asks anew. */
+  readonly grant: () => Promise<TokenGrant>
 }
 
 const BODY = { maxBytes: 64 * 1024, maxDepth: 8 }
@@ -66,36 +80,76 @@ export class TokenRequests {
 
   /** A token for `need`. Throws issuer_unavailable, issuer_refused, issued_*, and what client authentication throws. */
   async request(need: TokenNeed, signal: AbortSignal): Promise<BoundToken> {
-    const plan = await this.#plan(need, signal)
+    const identity = identityOf(need)
+    const plan = await this.#plan(need, signal, () => this.#grantFor(need, identity, signal))
+    return this.#accept(plan, await issuedIn(await this.#ask(plan), need))
+  }
+
+  /** The first answer that is a token response; throws what the others say. */
+  async #ask(plan: Plan): Promise<IssuerAnswer> {
     const first = await this.#try(plan)
     const answer = this.#asksForMore(plan, first) ? await this.#try(plan) : first
     if (answer.status !== 200) throw refusalOf(answer, nowSeconds(this.#options.clock))
-    return this.#accept(plan, await issuedIn(answer, plan.need))
+    return answer
   }
 
-  async #plan(need: TokenNeed, signal: AbortSignal): Promise<Plan> {
-    const { server, target } = need
-    const { identity } = target
-    if (!identity)
-      throw new Fault('policy_denied', `identity states nothing for ${target.name}`, { owner: 'identity' })
+  async #grantFor(need: TokenNeed, identity: TargetIdentity, signal: AbortSignal): Promise<TokenGrant> {
+    const delegation = this.#delegationOf(need, identity)
+    if (!delegation) return clientCredentials(identity)
+    const { via } = delegation.rule
+    if (!via) return exchangeForToken(identity, delegation)
+    return jwtBearer(identity, await this.#chained(need, { via, identity, delegation }, signal))
+  }
+
+  /** Whose token is exchanged, and with which actor; absent for the workload's own token. */
+  #delegationOf(need: TokenNeed, { exchange: rule }: TargetIdentity) {
+    const { subject, server } = need
+    if (!subject) return undefined
+    if (!rule) throw new Fault('bug')
+    const at = { ...need, server: rule.via ?? server }
+    const actor = rule.hasActor ? this.#options.clients.actorToken(at) : undefined
+    return { subject, rule, actor } satisfies Delegation
+  }
+
+  /**
+   * The grant of the first server for the target's own: short-lived, for one try, and known to these two servers and the
+   * agent only. It follows draft-ietf-oauth-identity-chaining, which may still change.
+   */
+  async #chained(need: TokenNeed, chain: Chain, signal: AbortSignal): Promise<Secret<string>> {
+    const { via, identity, delegation } = chain
+    const audience = need.server.issuer
+    const first = { ...need, server: via }
+    const plan = await this.#plan(first, signal, async () => exchangeForGrant(audience, identity, delegation))
+    const issued = await issuedIn(await this.#ask(plan), first, NO_ACCESS_TOKEN)
+    checkIssuedType(issued, JWT)
+    checkGrant(issued, { issuer: via.issuer, audience }, this.#wantedFor(first, delegation))
+    return new Secret(issued.accessToken)
+  }
+
+  #wantedFor({ entry }: TokenNeed, { subject, rule }: Pick<Delegation, 'subject' | 'rule'>): ExchangeWanted {
+    const { clock, skew } = this.#options
+    return { subject, rule, spiffeId: entry.spiffeId, now: nowSeconds(clock), skew }
+  }
+
+  async #plan(need: TokenNeed, signal: AbortSignal, grant: Plan['grant']): Promise<Plan> {
+    const { server } = need
+    const identity = identityOf(need)
     const { clients, metadata, book } = this.#options
     const { tls } = clients.authenticate(need)
     const route = { platform: book.get().serverTls(server.issuer), client: tls, signal }
     const endpoint = await metadata.tokenEndpoint(server, route)
-    return { need, identity, route, endpoint, isBearer: identity.binding.includes('bearer') }
+    return { need, identity, route, endpoint, isBearer: identity.binding.includes('bearer'), grant }
   }
 
   async #try(plan: Plan): Promise<IssuerAnswer> {
-    const { need, identity, route, endpoint } = plan
+    const { need, route, endpoint } = plan
     const { http, clients, nonces } = this.#options
+    const { type, parameters } = await plan.grant()
     const { clientId, auth, headers } = clients.authenticate(need)
-    const parameters = new URLSearchParams()
-    if (identity.scopes.length > 0) parameters.set('scope', identity.scopes.join(' '))
-    if (identity.resource !== undefined) parameters.set('resource', identity.resource)
     let answer: IssuerAnswer | undefined
     const as: AuthorizationServer = { issuer: need.server.issuer, token_endpoint: endpoint }
     const client: Client = { client_id: clientId }
-    await clientCredentialsGrantRequest(as, client, auth, parameters, {
+    await genericTokenEndpointRequest(as, client, auth, type, parameters, {
       headers: { ...headers, ...this.#proofFor(plan) },
       [customFetch]: http.fetchBy(route, (seen) => {
         answer = seen
@@ -138,29 +192,58 @@ export class TokenRequests {
         now: nowSeconds(clock),
         skew,
       })
-      return { token, jkt: need.signer.jkt, expires }
+      return { token, jkt: need.signer.jkt, expires: this.#checkExchange(plan, issued, expires) }
     } catch (error) {
       discard(need, token, Number.POSITIVE_INFINITY)
       throw error
     }
   }
+
+  /** When it ends, where it was had for a subject's token. */
+  #checkExchange({ need, identity }: Plan, issued: Issued, expires: Seconds): Seconds {
+    const { subject } = need
+    const { exchange: rule } = identity
+    if (!subject || !rule) return expires
+    if (!rule.via) checkIssuedType(issued, ACCESS_TOKEN)
+    return checkExchanged(issued, expires, this.#wantedFor(need, { subject, rule }))
+  }
+}
+
+/** Two servers, and whose token is exchanged at the first. */
+interface Chain {
+  readonly via: Server
+  readonly identity: TargetIdentity
+  readonly delegation: Delegation
+}
+
+/** RFC 8693 s.2.2.1: the `token_type` of what is no access token. */
+const NO_ACCESS_TOKEN = { n_a: () => {} }
+
+function identityOf({ target }: TokenNeed): TargetIdentity {
+  if (target.identity) return target.identity
+  throw new Fault('policy_denied', `identity states nothing for ${target.name}`, { owner: 'identity' })
 }
 
 /** The answer as RFC 6749 s.5.1 has it; throws issued_unbound, issuer_unavailable. */
-async function issuedIn(answer: IssuerAnswer, { server, entry }: TokenNeed): Promise<Issued> {
+async function issuedIn(
+  answer: IssuerAnswer,
+  { server, entry }: TokenNeed,
+  recognizedTokenTypes: RecognizedTokenTypes = {},
+): Promise<Issued> {
   try {
     // Stricter than the library: no member twice, a bounded depth. An ID token has no business here and is not read.
     const { id_token: _unused, ...members } = parseJsonObject(answer.body, BODY)
     const response = new Response(JSON.stringify(members), {
       headers: { 'content-type': 'application/json' },
     })
-    const read = await processClientCredentialsResponse(
+    const read = await processGenericTokenEndpointResponse(
       { issuer: server.issuer },
       { client_id: entry.spiffeId },
       response,
+      { recognizedTokenTypes },
     )
     const { access_token: accessToken, token_type: tokenType, expires_in: expiresIn, scope } = read
-    return { accessToken, tokenType, expiresIn, scope }
+    return { accessToken, tokenType, expiresIn, scope, issuedTokenType: members['issued_token_type'] }
   } catch (error) {
     // The library's errors hold the answer, token included: nothing of them goes on.
     if (isOtherType(error)) throw new Fault('issued_unbound', 'the issued token has an unknown token_type')

@@ -53,7 +53,10 @@ interface Use {
 function usesOf({ identity, application }: Statements): readonly Use[] {
   const grants = new Map(application.map((target) => [target.name, target.grants]))
   const uses = new Map<string, Use>()
-  for (const { name, server } of identity) {
+  const named = identity.flatMap(({ name, server, exchange }) =>
+    [server, exchange?.via].map((each) => ({ name, server: each })),
+  )
+  for (const { name, server } of named) {
     if (!server?.client || server.client.method === 'private_key_jwt') continue
     const { issuer, client } = server
     const use = uses.get(issuer) ?? { server, client, exact: new Map(), prefixes: new Map() }

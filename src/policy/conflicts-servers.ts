@@ -2,6 +2,7 @@
 import { meant } from '../base/nearest.ts'
 import type { Problem } from '../base/problem.ts'
 import { idOfTrustDomain } from '../spiffe/id.ts'
+import { exchangeProblems } from './conflicts-exchange.ts'
 import type { Place } from './entry.ts'
 import type { Binding, Exception } from './grant.ts'
 import { isHostName } from './parse.ts'
@@ -31,6 +32,7 @@ export function serverConflicts(statements: Statements, context: PolicyContext):
       ...proofProblems(target),
       ...bearerProblems(target, excepted.get(target.name)),
       ...bindingProblems(target),
+      ...exchangeProblems(target, servers, context.nodes),
     ]),
     ...[...platform, ...serverPlatforms].flatMap(({ tls, place }) =>
       peerProblems(tls.peerId, place, `${idOfTrustDomain(context.trustDomain)}/`),

@@ -82,6 +82,10 @@ const SAMPLES: Readonly<Record<string, Readonly<Record<string, readonly [Message
       },
     ],
     ListKeys: [{}, { epoch: 'e', keys: [KEY, {}] }],
+    AddSubject: [
+      { token: 'a.b.c', spiffe_id: 's' },
+      { handle: 'h', expires: 2 ** 40 },
+    ],
     RequestHeaders: [
       { method: 'GET', url: 'u', spiffe_id: 's' },
       { headers: { authorization: 'DPoP t', dpop: 'a.b.c' }, jkt: 'k', expires: 1_800_000_000 },
