@@ -82,15 +82,15 @@ const SAMPLES: Readonly<Record<string, Readonly<Record<string, readonly [Message
       },
     ],
     ListKeys: [{}, { epoch: 'e', keys: [KEY, {}] }],
+    RequestHeaders: [
+      { method: 'GET', url: 'u', spiffe_id: 's', subject: 'h' },
+      { headers: { authorization: 'DPoP t', dpop: 'a.b.c' }, jkt: 'k', expires: 1_800_000_000 },
+    ],
+    ReportResponse: [{ url: 'u', status: 401, dpop_nonce: 'n', www_authenticate: 'DPoP' }, { retry: true }],
     AddSubject: [
       { token: 'a.b.c', spiffe_id: 's' },
       { handle: 'h', expires: 2 ** 40 },
     ],
-    RequestHeaders: [
-      { method: 'GET', url: 'u', spiffe_id: 's' },
-      { headers: { authorization: 'DPoP t', dpop: 'a.b.c' }, jkt: 'k', expires: 1_800_000_000 },
-    ],
-    ReportResponse: [{ url: 'u', status: 401, dpop_nonce: 'n', www_authenticate: 'DPoP' }, { retry: true }],
   },
 }
 
