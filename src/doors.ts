@@ -9,7 +9,7 @@ import { subjectHandlers, subjectRoutes } from './egress/subject-api.ts'
 import { targetRoutes } from './egress/target-facts.ts'
 import { workloadApi } from './issue/workload-api.ts'
 import { type AdminApiOptions, adminApi } from './operate/admin-api.ts'
-import type { Outgoing } from './outgoing.ts'
+import type { Outgoing, OutgoingLimits } from './outgoing.ts'
 import { adminDoor } from './serve/admin-door.ts'
 import type { Directories } from './serve/directories.ts'
 import { type DoorOptions, openDoor } from './serve/door.ts'
@@ -52,14 +52,15 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
   const { connectionsPerUid, connections } = config.limits
   const limits = new UidLimits('connections', 'too_many_connections', connectionsPerUid, connections)
   const headerTimeout = config.limits.headerTimeout * MILLIS
-  const sending = lazyOutgoing(options, core, headerTimeout)
-  const { grpc, http } = workloadSides(options, core, sending.load, headerTimeout)
+  const calls = new UidLimits('calls', 'too_many_calls', config.limits.callsPerUid, config.limits.calls)
+  const sending = lazyOutgoing(options, core, { headerTimeout, calls })
+  const { grpc, http } = workloadSides(options, core, sending.load, { headerTimeout, calls })
   const admin = adminHttp(options, core, headerTimeout)
   const egress = config.egress.socket === 'on' ? (await sending.load()).door : undefined
-  const accept = (sides: Pick<DoorOptions, 'grpc' | 'http'>) => acceptInto(options, core, limits, sides)
+  const accept = (sides: Sides) => acceptInto(options, core, limits, sides)
   const sockets = await openSockets(options, {
     workload: accept({ grpc, http }),
-    egress: egress && accept({ http: egress }),
+    egress: egress && accept({ http: egress, http2: egress.http2 }),
     admin: adminDoor(admin, adminLimits()),
   })
   const closeSockets = () => {
@@ -88,12 +89,12 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
 }
 
 /** Loaded when it is first needed: an agent that only signs starts a third sooner, and 3 MB smaller, without. */
-function lazyOutgoing(options: DoorsOptions, core: Core, headerTimeout: Millis) {
+function lazyOutgoing(options: DoorsOptions, core: Core, limits: OutgoingLimits) {
   let loading: Promise<Outgoing> | undefined
   let loaded: Outgoing | undefined
   const open = async () => {
     const { openOutgoing } = await import('./outgoing.ts')
-    loaded = openOutgoing(options, core, options.admit, headerTimeout)
+    loaded = openOutgoing(options, core, options.admit, limits)
     return loaded
   }
   const load = () => {
@@ -104,14 +105,10 @@ function lazyOutgoing(options: DoorsOptions, core: Core, headerTimeout: Millis) 
 }
 
 type Accept = (socket: Socket) => void
+type Sides = Pick<DoorOptions, 'grpc' | 'http' | 'http2'>
 
 /** Every public socket attests alike and counts into the same limits. */
-function acceptInto(
-  options: DoorsOptions,
-  core: Core,
-  limits: UidLimits,
-  sides: Pick<DoorOptions, 'grpc' | 'http'>,
-): Accept {
+function acceptInto(options: DoorsOptions, core: Core, limits: UidLimits, sides: Sides): Accept {
   return openDoor({
     ...sides,
     limits,
@@ -174,7 +171,7 @@ function workloadSides(
   options: DoorsOptions,
   core: Core,
   load: () => Promise<Outgoing>,
-  headerTimeout: Millis,
+  { headerTimeout, calls }: OutgoingLimits,
 ) {
   const { config, audit, authority, clock, metrics, admit } = options
   const { book, revocations, rotator, signing, svids, vault, jwt, wit } = core
@@ -216,7 +213,7 @@ function workloadSides(
       admit,
       onCall,
       streamsPerConnection: config.limits.streamsPerConnection,
-      calls: new UidLimits('calls', 'too_many_calls', config.limits.callsPerUid, config.limits.calls),
+      calls,
     },
   )
   const own = jsonApi({ ...proofs, book, trustDomain: config.trustDomain, contacts: config.owners })

@@ -14,6 +14,7 @@ import { openTokenClient } from './egress/token-client.ts'
 import type { Tokens } from './egress/tokens.ts'
 import { Trust } from './egress/trust.ts'
 import type { RevokeAsk } from './operate/revoke.ts'
+import type { UidLimits } from './serve/limits.ts'
 import { Rates } from './sign/rate.ts'
 
 const MILLIS = 1000
@@ -33,12 +34,18 @@ export interface Outgoing {
   stop(): void
 }
 
+/** What callers are held to. */
+export interface OutgoingLimits {
+  readonly headerTimeout: Millis
+  readonly calls: UidLimits
+}
+
 /** Opens it over the core's parts; nothing is fetched until a caller asks. It ends with what `stop` ends. */
 export function openOutgoing(
   options: CoreOptions,
   core: Core,
   admit: () => void,
-  headerTimeout: Millis,
+  { headerTimeout, calls }: OutgoingLimits,
 ): Outgoing {
   const { audit, authority, clock, config, metrics } = options
   const { book, clientKeys, heldWit, jwt, revocations, revoked, vault } = core
@@ -65,7 +72,15 @@ export function openOutgoing(
   const parts = { book, vault, revocations, audit, metrics, clock, tokens, heldWit, rates, subjects }
   const door =
     config.egress.socket === 'on'
-      ? openEgressDoor({ ...parts, admit, headerTimeout, dial: dialWith(dialer), settings: config.egress })
+      ? openEgressDoor({
+          ...parts,
+          admit,
+          headerTimeout,
+          calls,
+          streamsPerConnection: config.limits.streamsPerConnection,
+          dial: dialWith(dialer),
+          settings: config.egress,
+        })
       : undefined
   const { nonces } = door?.binding ?? { nonces: new Nonces() }
   const releases = new Releases({ ...parts, nonces, timeout: config.egress.responseTimeout * MILLIS })

@@ -1,10 +1,16 @@
 /** What a caller of the egress door gets: the target's answer as it comes, or the agent's own refusal. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Fault } from '../base/fault.ts'
-import { rawFault as rawAnswer, sendFault as sendAnswer } from '../serve/fault-answer.ts'
+import {
+  type FaultAnswer,
+  faultAnswer,
+  rawFault as rawAnswer,
+  sendFault as sendAnswer,
+} from '../serve/fault-answer.ts'
 import { type Answer, upstreamFault } from './attempt.ts'
 import { pairsOf, passResponse, passTrailers, type RawHeaders } from './headers.ts'
 import type { Lifeline } from './lifeline.ts'
+import type { CallerResponse } from './sides.ts'
 
 /**
  * Streams `answer` to the caller, with the fields that `pass` leaves; throws upstream_malformed, upstream_unavailable,
@@ -12,21 +18,22 @@ import type { Lifeline } from './lifeline.ts'
  */
 export async function relay(
   answer: Answer,
-  response: ServerResponse,
+  response: CallerResponse,
   line: Lifeline,
   pass: (raw: RawHeaders) => RawHeaders = passResponse,
 ): Promise<void> {
   try {
     response.writeHead(answer.status, pass(answer.headers) as string[])
-    // An event stream may say nothing for long after its head.
-    response.flushHeaders()
+    // An event stream may say nothing for long after its head; to gRPC a head alone is another thing than one with an
+    // empty body.
+    if (!answer.isBare) response.flushHeaders()
     await pour(answer, response, line)
   } catch (caught) {
     throw upstreamFault(caught)
   }
 }
 
-function pour(answer: Answer, response: ServerResponse, line: Lifeline): Promise<void> {
+function pour(answer: Answer, response: CallerResponse, line: Lifeline): Promise<void> {
   const { body } = answer
   return new Promise((resolve, reject) => {
     let hasEnded = false
@@ -45,6 +52,7 @@ function pour(answer: Answer, response: ServerResponse, line: Lifeline): Promise
       body.resume()
     })
     body.once('end', () => {
+      if (answer.isCut()) return cutOff()
       hasEnded = true
       finish(answer, response)
     })
@@ -57,7 +65,7 @@ function pour(answer: Answer, response: ServerResponse, line: Lifeline): Promise
   })
 }
 
-function finish(answer: Answer, response: ServerResponse): void {
+function finish(answer: Answer, response: CallerResponse): void {
   const trailers = passTrailers(answer.trailers())
   if (trailers.length > 0) response.addTrailers(pairsOf(trailers))
   response.end()
@@ -65,10 +73,19 @@ function finish(answer: Answer, response: ServerResponse): void {
 
 /** The agent's own answer, marked as such: the target's never carries this header. */
 export function sendFault(request: IncomingMessage, response: ServerResponse, fault: Fault): void {
-  sendAnswer(request, response, fault, { 'Holdfast-Reason': fault.reason })
+  sendAnswer(request, response, fault, markOf(fault))
 }
 
 /** The same answer for what never became a request. */
 export function rawFault(fault: Fault): string {
-  return rawAnswer(fault, { 'Holdfast-Reason': fault.reason })
+  return rawAnswer(fault, markOf(fault))
+}
+
+/** The same answer, to be sent by whoever asks. */
+export function markedFault(fault: Fault): FaultAnswer {
+  return faultAnswer(fault, markOf(fault))
+}
+
+export function markOf({ reason }: Fault) {
+  return { 'Holdfast-Reason': reason }
 }

@@ -21,6 +21,10 @@ export interface Answer {
   readonly status: number
   readonly headers: RawHeaders
   readonly body: Readable
+  /** Whether the head is known to be all, as a gRPC status without messages is. */
+  readonly isBare: boolean
+  /** Whether `body` has ended before its end: HTTP/2 streams of a lost connection end like whole ones. */
+  isCut(): boolean
   /** The trailer fields, once `body` has ended. */
   trailers(): RawHeaders
 }

@@ -1,7 +1,7 @@
 /** The body of a caller's request on its way to a target: streamed, and its beginning kept for a second try. */
-import type { IncomingMessage } from 'node:http'
 import type { Attempt } from './attempt.ts'
 import { passTrailers } from './headers.ts'
+import type { CallerRequest } from './sides.ts'
 
 export interface BodyOptions {
   /** How much is kept, in bytes. */
@@ -12,7 +12,7 @@ export interface BodyOptions {
 
 /** Reads only as fast as the target takes. */
 export class Body {
-  readonly #source: IncomingMessage
+  readonly #source: CallerRequest
   readonly #options: BodyOptions
   #kept: Buffer[] | undefined = []
   #size = 0
@@ -20,7 +20,7 @@ export class Body {
   #attempt: Attempt | undefined
   #isListening = false
 
-  constructor(source: IncomingMessage, options: BodyOptions) {
+  constructor(source: CallerRequest, options: BodyOptions) {
     this.#source = source
     this.#options = options
   }

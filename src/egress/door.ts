@@ -1,12 +1,14 @@
 /** The egress door put together: what `public/egress.sock` serves, and how it hears of policy and revocation. */
 import type { Clock, Millis } from '../base/clock.ts'
 import type { HttpSide } from '../serve/http.ts'
+import type { UidLimits } from '../serve/limits.ts'
 import type { BindOptions } from './bound.ts'
 import { type Dialer, placeOf } from './dial.ts'
+import { openHttp1Side } from './http1-side.ts'
+import { openHttp2Side } from './http2-side.ts'
 import { Nonces } from './nonces.ts'
 import type { PermitOptions } from './permit.ts'
 import type { Dial } from './pool.ts'
-import { openProxy } from './proxy.ts'
 import type { RecordOptions } from './record.ts'
 import { type PoolFilter, Upstreams } from './upstreams.ts'
 
@@ -26,10 +28,15 @@ export interface EgressDoorOptions extends Omit<BindOptions, 'nonces'>, PermitOp
   /** Throws not_ready or draining. */
   readonly admit: () => void
   readonly headerTimeout: Millis
+  /** HTTP/2 requests at a time on one connection. */
+  readonly streamsPerConnection: number
+  /** Open HTTP/2 requests by uid; an HTTP/1.1 request has a connection of its own, which is counted. */
+  readonly calls: UidLimits
 }
 
-/** The HTTP side of the egress socket. */
+/** What the egress socket serves: HTTP/1.1, and `http2` beside it. `drain` and `stop` are both sides'. */
 export interface EgressDoor extends HttpSide {
+  readonly http2: Pick<HttpSide, 'inject'>
   /** Makes headers of one request for those who send it themselves; shares the door's nonces. */
   readonly binding: BindOptions
   /** Open connections to targets. */
@@ -56,17 +63,23 @@ export function openEgressDoor(options: EgressDoorOptions): EgressDoor {
     answerTimeout: settings.responseTimeout * MILLIS,
     idleTimeout: settings.idleTimeout * MILLIS,
   }
-  const proxy = openProxy({ ...binding, upstreams, limits })
+  const proxy = { ...binding, upstreams, limits }
+  const [http1, http2] = [openHttp1Side(proxy), openHttp2Side(proxy)]
   const unwatch = book.watch((next) => upstreams.applyBook(next))
   return {
-    inject: proxy.inject,
-    drain: proxy.drain,
+    inject: http1.inject,
+    http2,
+    drain: () => {
+      http1.drain()
+      http2.drain()
+    },
     binding,
     connections: () => upstreams.connections,
     close: (filter) => upstreams.close(filter),
     stop: () => {
       unwatch()
-      proxy.stop()
+      http1.stop()
+      http2.stop()
       upstreams.stop()
     },
   }

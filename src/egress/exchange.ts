@@ -1,5 +1,4 @@
 /** One permitted request: bound, recorded, sent, tried again where a nonce or a stale connection asks for it. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { relay } from './answer.ts'
@@ -14,6 +13,7 @@ import type { Permit } from './permit.ts'
 import type { Pool } from './pool.ts'
 import type { Ending, Record } from './record.ts'
 import { discard, expects, mayResend, startBody } from './sending.ts'
+import type { CallerRequest, CallerResponse } from './sides.ts'
 import type { Upstreams } from './upstreams.ts'
 
 export interface ExchangeLimits {
@@ -36,8 +36,8 @@ export interface Exchange {
   readonly permit: Permit
   /** Empty, or `?` and what follows it; passes unsigned (RFC 9449 s.4.2). */
   readonly query: string
-  readonly request: IncomingMessage
-  readonly response: ServerResponse
+  readonly request: CallerRequest
+  readonly response: CallerResponse
   readonly line: Lifeline
   readonly record: Record
 }

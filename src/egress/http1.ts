@@ -105,6 +105,8 @@ function resolveAnswer(
       status: checkStatus(response.statusCode ?? 0),
       headers: response.rawHeaders,
       body: response,
+      isBare: false,
+      isCut: () => !response.complete,
       trailers: () => response.rawTrailers,
     })
   } catch (caught) {

@@ -65,10 +65,12 @@ function answerOf(stream: ClientHttp2Stream): Promise<Answer> {
       interim += 1
       if (interim > INTERIM_LIMIT) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM)
     })
-    stream.on('response', (headers) => {
+    stream.on('response', (headers, flags) => {
       try {
         const status = checkStatus(Number(headers[':status']))
-        resolve({ status, headers: rawOf(headers), body: stream, trailers: () => trailers })
+        const isBare = (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0
+        const isCut = () => (stream.rstCode ?? 0) !== constants.NGHTTP2_NO_ERROR
+        resolve({ status, headers: rawOf(headers), body: stream, isBare, isCut, trailers: () => trailers })
       } catch (caught) {
         reject(caught)
         stream.close(constants.NGHTTP2_PROTOCOL_ERROR)
@@ -97,7 +99,8 @@ function headersOf({ method, path, origin, headers, wantsTrailers }: Outgoing): 
   }
 }
 
-function objectOf(raw: RawHeaders): OutgoingHttpHeaders {
+/** As Node's HTTP/2 takes them. */
+export function objectOf(raw: RawHeaders): OutgoingHttpHeaders {
   const fields = new Map<string, string[]>()
   for (const [name, value] of pairsOf(raw)) {
     const lower = name.toLowerCase()
@@ -108,7 +111,8 @@ function objectOf(raw: RawHeaders): OutgoingHttpHeaders {
   )
 }
 
-function rawOf(headers: IncomingHttpHeaders): RawHeaders {
+/** As Node's HTTP/1.1 gives them; pseudo-headers are left out. */
+export function rawOf(headers: IncomingHttpHeaders): RawHeaders {
   return Object.entries(headers).flatMap(([name, value]) => {
     if (name.startsWith(':') || value === undefined) return []
     return (Array.isArray(value) ? value : [value]).flatMap((each) => [name, each])

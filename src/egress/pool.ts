@@ -124,7 +124,8 @@ export class Pool {
   close(): void {
     this.#state = 'closed'
     this.#ended.abort(new Fault('lease_ended'))
-    this.#session?.destroy()
+    // Without an error its streams would end like whole ones.
+    this.#session?.destroy(new Fault('lease_ended'))
     this.#agent.destroy()
     this.#single.destroy()
     for (const socket of this.#sockets) socket.destroy()

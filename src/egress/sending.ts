@@ -1,11 +1,11 @@
 /** How the body of a request follows its head, and when a request may go out a second time. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Answer, Attempt } from './attempt.ts'
 import type { Body } from './body.ts'
-import { hasBody } from './headers.ts'
+import { firstOf, hasBody } from './headers.ts'
 import { type Lifeline, orAborted } from './lifeline.ts'
+import type { CallerRequest, CallerResponse } from './sides.ts'
 
 const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
 
@@ -21,16 +21,16 @@ export function mayResend(
 }
 
 /** Whether the caller sends its body only once it hears 100 Continue. */
-export function expects({ headers, rawHeaders }: IncomingMessage): boolean {
-  return headers.expect?.toLowerCase() === '100-continue' && hasBody(rawHeaders)
+export function expects({ rawHeaders }: CallerRequest): boolean {
+  return firstOf(rawHeaders, 'expect')?.toLowerCase() === '100-continue' && hasBody(rawHeaders)
 }
 
 const CONTINUE_WAIT: Millis = 1_000
 
 /** The caller's side of a request. */
 interface Caller {
-  readonly request: IncomingMessage
-  readonly response: ServerResponse
+  readonly request: CallerRequest
+  readonly response: CallerResponse
 }
 
 interface Sending {

@@ -37,6 +37,8 @@ type Outcome = Answer | (Switched & { readonly status: 101 })
 export interface CallerSide {
   readonly socket: Duplex
   readonly head: Buffer
+  /** Takes the connection away from HTTP. */
+  leave(): void
 }
 
 /** Carries out a handshake and what follows; how it ended. The tunnel ends with the lease, the token or silence. */
@@ -61,7 +63,7 @@ export async function tunnel(
       return { status: outcome.status }
     }
     checkAnswer(outcome, firstOf(request.rawHeaders, 'sec-websocket-key') ?? '')
-    response.detachSocket(request.socket)
+    caller.leave()
     caller.socket.write(switchingHead(outcome.headers))
     const cancel = endWithToken(options.clock, permit, line, bound.tokenExpires)
     await join(caller, outcome, line).finally(cancel)

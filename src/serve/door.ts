@@ -1,5 +1,5 @@
 /**
- * The way of one connection: counted by uid, attested by the kernel's facts, then handed to gRPC or HTTP/1.1 by its
+ * The way of one connection: counted by uid, attested by the kernel's facts, then handed to HTTP/2 or HTTP/1.1 by its
  * first bytes. Nothing that a client sends is read before it is counted.
  */
 import type { Socket } from 'node:net'
@@ -19,8 +19,10 @@ export interface DoorOptions {
   readonly limits: UidLimits
   /** Attests the peer of a descriptor; throws the Fault that its calls will hear. */
   readonly attest: (fd: number) => AttestedWorkload
-  /** Absent: HTTP/2 is hung up on. */
+  /** The agent's own gRPC. */
   readonly grpc?: GrpcSide
+  /** Any other HTTP/2; without both it is hung up on. */
+  readonly http2?: Pick<HttpSide, 'inject'>
   readonly http: HttpSide
   readonly clock: Clock
   /** How long a client may take to say what it speaks. */
@@ -74,6 +76,8 @@ async function route(
   if (ready) await ready
   if (!first || socket.destroyed) socket.destroy()
   else if (first.speaks === 'http1') options.http.inject(socket, caller)
-  else if (!options.grpc) socket.destroy()
-  else options.grpc.inject(needsRepair(first.bytes) ? repairAuthority(socket) : socket, caller)
+  else if (options.grpc)
+    options.grpc.inject(needsRepair(first.bytes) ? repairAuthority(socket) : socket, caller)
+  else if (options.http2) options.http2.inject(socket, caller)
+  else socket.destroy()
 }

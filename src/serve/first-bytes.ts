@@ -1,4 +1,4 @@
-/** What a new connection speaks: the first 24 bytes decide between gRPC and HTTP/1.1, within a deadline. */
+/** What a new connection speaks: the first 24 bytes decide between HTTP/2 and HTTP/1.1, within a deadline. */
 import type { Socket } from 'node:net'
 import type { Clock, Millis } from '../base/clock.ts'
 

@@ -21,8 +21,9 @@ import {
 } from '@grpc/grpc-js'
 import { Fault } from '../base/fault.ts'
 import type { Caller } from './caller.ts'
+import { type EncodeFault, faultEncoder } from './fault-status.ts'
 import type { UidLimits } from './limits.ts'
-import { encoderOf, type Message, methodsOf } from './messages.ts'
+import { type Message, methodsOf } from './messages.ts'
 import { standardServices } from './standard-services.ts'
 import { STATUS } from './status.ts'
 
@@ -160,22 +161,6 @@ function streamOf(call: unknown): ServerHttp2Stream | undefined {
   return streamOf(Reflect.get(call, 'nextCall'))
 }
 
-type EncodeFault = (fault: Fault) => Metadata
-
-/** `google.rpc.Status` with `ErrorInfo`, as gRPC clients of every language read it. */
-function faultEncoder(): EncodeFault {
-  const [encodeStatus, encodeInfo] = [encoderOf('google.rpc.Status'), encoderOf('google.rpc.ErrorInfo')]
-  return (fault) => {
-    const { reason, action, owner, docs } = fault.toJSON()
-    const value = encodeInfo({ reason, domain: 'holdfast.dev', metadata: { action, owner, docs } })
-    const detail = { type_url: 'type.googleapis.com/google.rpc.ErrorInfo', value }
-    const metadata = new Metadata()
-    const message = { code: STATUS[reason].grpc, message: fault.message, details: [detail] }
-    metadata.set('grpc-status-details-bin', encodeStatus(message))
-    return metadata
-  }
-}
-
 interface AnyCall {
   readonly metadata: Metadata
   getPeer(): string
@@ -220,7 +205,9 @@ class Wrapper {
   #error(name: string, caught: unknown) {
     const fault = Fault.from(caught)
     this.#options.onCall(name, fault)
-    return { code: STATUS[fault.reason].grpc, details: fault.message, metadata: this.#encode(fault) }
+    const metadata = new Metadata()
+    metadata.set('grpc-status-details-bin', this.#encode(fault))
+    return { code: STATUS[fault.reason].grpc, details: fault.message, metadata }
   }
 
   #unary(name: string, handle: (caller: Caller, request: Message) => Message | Promise<Message>) {

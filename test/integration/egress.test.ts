@@ -501,15 +501,6 @@ describe('a request through the egress door', () => {
         expect(server.requests.filter(({ complete }) => complete).length).toBe(before)
     })
 
-    it('hangs up on HTTP/2', async () => {
-      using wire = await openWire(egress.socket)
-      await wire.write(
-        'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\u0000\u0000\u0000\u0004\u0000\u0000\u0000\u0000\u0000',
-      )
-      await wire.closed()
-      expect(wire.received).toHaveLength(0)
-    })
-
     it('answers pipelined requests in order, each for its own target', async () => {
       using wire = await openWire(egress.socket)
       await wire.write('GET /echo HTTP/1.1\r\nHost: orders\r\n\r\nGET /v2 HTTP/1.1\r\nHost: narrow\r\n\r\n')

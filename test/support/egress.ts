@@ -53,6 +53,9 @@ export interface EgressOptions {
   /** Makes WIT-SVIDs; `off` as an agent without them. */
   readonly wit?: BindOptions['heldWit'] | 'off'
   readonly clock?: Clock
+  /** HTTP/2 requests at a time, of a connection and of a uid. */
+  readonly streams?: number
+  readonly calls?: number
 }
 
 /** A running door. */
@@ -124,12 +127,15 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
     settings: { ...SETTINGS, ...options.settings },
     admit: () => {},
     headerTimeout: 2_000,
+    streamsPerConnection: options.streams ?? 100,
+    calls: new UidLimits('calls', 'too_many_calls', options.calls ?? 1024, 4096),
   })
   const socket = join(dir, 'egress.sock')
   const accept = openDoor({
     limits: new UidLimits('connections', 'too_many_connections', 4096, 4096),
     attest: (fd) => attestation.attest(fd),
     http: door,
+    http2: door.http2,
     clock,
     firstBytesTimeout: 2_000,
     onConnection: () => {},

@@ -112,8 +112,7 @@ export async function startResourceServer(options: ResourceOptions): Promise<Res
   }
 }
 
-/** RFC 9449 s.4.3, with the token's own binding; throws an error whose message is the OAuth error. */
-async function check(
+function check(
   request: IncomingMessage,
   place: string,
   nonce: string | undefined,
@@ -123,8 +122,25 @@ async function check(
     request.rawHeaders.filter(
       (_text, at) => at % 2 === 1 && request.rawHeaders[at - 1]?.toLowerCase() === name,
     )
-  const [authorization = '', ...others] = lines('authorization')
-  const [proof = '', ...proofs] = lines('dpop')
+  const [authorization, proofs] = [lines('authorization'), lines('dpop')]
+  return checkProof({ authorization, proofs, method: request.method ?? '', place, nonce }, seen)
+}
+
+/** What a request shows, and what it has to be for. */
+export interface Shown {
+  readonly authorization: readonly string[]
+  readonly proofs: readonly string[]
+  readonly method: string
+  /** The `htu` that is wanted. */
+  readonly place: string
+  readonly nonce: string | undefined
+}
+
+/** RFC 9449 s.4.3, with the token's own binding; throws an error whose message is the OAuth error. */
+export async function checkProof(shown: Shown, seen: Set<string>): Promise<Proved> {
+  const { authorization: lines, method, nonce, place } = shown
+  const [authorization = '', ...others] = lines
+  const [proof = '', ...proofs] = shown.proofs
   if (others.length + proofs.length > 0) throw new Error('invalid_request')
   const [scheme, token = ''] = authorization.split(' ')
   if (scheme !== 'DPoP') throw new Error('invalid_token')
@@ -136,7 +152,7 @@ async function check(
     throw new Error('invalid_dpop_proof')
   })
   const ath = createHash('sha256').update(token).digest('base64url')
-  const isRight = payload['htm'] === request.method && payload['htu'] === place && payload['ath'] === ath
+  const isRight = payload['htm'] === method && payload['htu'] === place && payload['ath'] === ath
   if (!isRight || seen.has(String(payload.jti))) throw new Error('invalid_dpop_proof')
   seen.add(String(payload.jti))
   if (nonce !== undefined && payload['nonce'] !== nonce) throw new Error('use_dpop_nonce')

@@ -1,0 +1,115 @@
+/**
+ * The egress door's HTTP/2 side, on connections that were attested before and that begin with HTTP/2 at once (RFC 9113
+ * s.3.3): `:authority` names the target, as Host does in HTTP/1.1.
+ */
+import {
+  constants,
+  type IncomingHttpHeaders,
+  performServerHandshake,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from 'node:http2'
+import type { Socket } from 'node:net'
+import type { Clock, Millis } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import type { Caller } from '../serve/caller.ts'
+import { faultEncoder } from '../serve/fault-status.ts'
+import type { HttpSide } from '../serve/http.ts'
+import type { UidLimits } from '../serve/limits.ts'
+import { type Head2, Request2, Response2, refusing } from './http2-stream.ts'
+import { type Asked, type ProxyOptions, serve } from './proxy.ts'
+
+export interface Http2SideOptions extends ProxyOptions {
+  readonly streamsPerConnection: number
+  /** Open requests by uid, over all its connections. */
+  readonly calls: UidLimits
+}
+
+const HEADER_BYTES = 32 * 1024
+/** What checkHeaders counts, the pseudo-headers, and one more, for it to say so. */
+const HEADER_PAIRS = 134
+const SESSION_MEMORY_MB = 8
+const SETTINGS_ENTRIES = 16
+const INVALID_FRAMES = 32
+const REJECTED_STREAMS = 100
+const OUTSTANDING_PINGS = 8
+const IDLE: Millis = 60_000
+
+/** Serves connections that are handed in. Floods of resets and settings end their connection: Node counts them. */
+export function openHttp2Side(options: Http2SideOptions): HttpSide {
+  const sessions = new Set<ServerHttp2Session>()
+  const encode = faultEncoder()
+  const answer = (caller: Caller, stream: ServerHttp2Stream, head: Head2) => {
+    const request = new Request2(stream, head)
+    const response = new Response2(stream, options.clock)
+    const refuse = refusing(request, response, encode)
+    const asked = { request, response, check: () => request.check(), refuse }
+    void counted(options, caller, stream, asked)
+  }
+  return {
+    inject: (connection, caller) => {
+      const session = openSession(options, connection)
+      sessions.add(session)
+      session.once('close', () => sessions.delete(session))
+      session.on(
+        'stream',
+        (stream: ServerHttp2Stream, _headers: IncomingHttpHeaders, flags: number, raw: string[]) =>
+          answer(caller, stream, { raw, isWhole: (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0 }),
+      )
+    },
+    // GOAWAY: what is open goes on, what comes later is not taken.
+    drain: () => {
+      for (const session of sessions) session.close()
+    },
+    stop: () => {
+      for (const session of sessions) session.destroy()
+    },
+  }
+}
+
+/** A connection holds many requests: each counts as a call of its uid from its first frame to its last. */
+async function counted(
+  options: Http2SideOptions,
+  caller: Caller,
+  stream: ServerHttp2Stream,
+  asked: Asked,
+): Promise<void> {
+  try {
+    stream.once('close', options.calls.take(caller.uid))
+  } catch (caught) {
+    return asked.refuse(Fault.from(caught))
+  }
+  await serve(options, caller, asked)
+}
+
+function openSession(options: Http2SideOptions, connection: Socket): ServerHttp2Session {
+  const session = performServerHandshake(connection, {
+    maxHeaderListPairs: HEADER_PAIRS,
+    maxSessionMemory: SESSION_MEMORY_MB,
+    maxSettings: SETTINGS_ENTRIES,
+    maxSessionInvalidFrames: INVALID_FRAMES,
+    maxSessionRejectedStreams: REJECTED_STREAMS,
+    maxOutstandingPings: OUTSTANDING_PINGS,
+    settings: { maxConcurrentStreams: options.streamsPerConnection, maxHeaderListSize: HEADER_BYTES },
+  })
+  session.on('error', () => {})
+  endIdle(session, options.clock, options.headerTimeout)
+  return session
+}
+
+/** Says goodbye to who asks nothing: `first` after the start, and later after each quiet minute. */
+function endIdle(session: ServerHttp2Session, clock: Clock, first: Millis): void {
+  let open = 0
+  const close = () => session.close()
+  let cancel = clock.after(first, close)
+  session.once('close', () => cancel())
+  session.on('stream', (stream: ServerHttp2Stream) => {
+    open += 1
+    cancel()
+    stream.once('close', () => {
+      open -= 1
+      if (open > 0 || session.destroyed) return
+      cancel = clock.after(IDLE, close)
+    })
+  })
+}
