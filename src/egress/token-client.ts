@@ -52,8 +52,7 @@ export function openTokenClient(options: TokenClientOptions): TokenClient {
   const shared = { http, metadata, clients, nonces, book, clock }
   const onRevoked = (fault: Fault | undefined) => onToken('revoked', fault)
   const revoker = new Revoker({ ...shared, onRevoked })
-  const discard = revoker.add.bind(revoker)
-  const requests = new TokenRequests({ ...shared, skew, discard })
+  const requests = new TokenRequests({ ...shared, skew, revoker })
   const tokens = new TokenCache({ ...options, requests, revoker })
   return { tokens, stop: () => tokens.stop() }
 }

@@ -4,6 +4,7 @@ import { idOfTrustDomain } from '../spiffe/id.ts'
 import { bypassesIn } from './bypass.ts'
 import { serverConflicts } from './conflicts-servers.ts'
 import { sidecarConflicts } from './conflicts-sidecar.ts'
+import { tokenConflicts } from './conflicts-tokens.ts'
 import type { Entry, Place } from './entry.ts'
 import { kindOf } from './index-entries.ts'
 import { isSafeOrigin } from './parse.ts'
@@ -20,6 +21,7 @@ export function conflictsIn(statements: Statements, context: PolicyContext): rea
     ...statements.entries.flatMap((entry) => entryProblems(entry, home)),
     ...plainOrigins(statements),
     ...serverConflicts(statements, context),
+    ...tokenConflicts(statements),
     ...sidecarConflicts(statements),
     ...bypassesIn(statements),
     ...foreignCallers(statements, home),

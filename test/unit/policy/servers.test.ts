@@ -154,6 +154,27 @@ describe('a named server', () => {
   })
 })
 
+describe('what becomes of long tokens', () => {
+  it('is stated, and graded weak', async () => {
+    const book = await bookOf(shop(SERVER, 'server: login\n    too_long: revoke'))
+    expect(book.targets.get('orders')?.identity?.tooLong).toBe('revoke')
+    expect(book.weaknesses.map(({ code, grade }) => `${code} ${grade}`)).toContain('too_long weak')
+    expect((await bookOf(shop())).weaknesses.map(({ code }) => code)).not.toContain('too_long')
+  })
+
+  it.each([
+    [`${WHERE}\n    too_long: revoke`, 'headers', 'is about tokens that the agent gets itself'],
+    ['server: login\n    too_long: revoke', 'token', 'is not for tokens that applications hold'],
+    ['server: login\n    too_long: revoke\n    binding: [bearer]', 'nothing', 'is not for bearer tokens'],
+  ])('is refused with %s and custody: %s', async (target, custody, expected) => {
+    const files = shop(SERVER, target)
+    const identity = files.identity.replace('custody: headers', `custody: ${custody}`)
+    expect(await problemsIn({ ...files, identity })).toContainEqual(
+      expect.stringContaining(`orders: too_long: revoke ${expected}`),
+    )
+  })
+})
+
 describe('client attestation', () => {
   const attested = SERVER.replace('jwt_spiffe', 'attest_jwt_client_auth_dpop')
   const textsOf = (files: Files) =>
