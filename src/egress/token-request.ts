@@ -27,6 +27,7 @@ import { refusalOf } from './issuer-error.ts'
 import { type IssuerAnswer, type IssuerHttp, type IssuerRoute, unavailable } from './issuer-http.ts'
 import type { IssuerNonces } from './issuer-nonces.ts'
 import type { Metadata } from './metadata.ts'
+import type { ResourceMetadata } from './resource-metadata.ts'
 import type { Revoker } from './revoke.ts'
 import {
   ACCESS_TOKEN,
@@ -48,6 +49,7 @@ export interface TokenNeed extends Omit<TokenAsk, 'workload'> {
 export interface TokenRequestsOptions {
   readonly http: IssuerHttp
   readonly metadata: Metadata
+  readonly resources: Pick<ResourceMetadata, 'resourceOf'>
   readonly clients: ClientAuths
   readonly nonces: IssuerNonces
   readonly book: Live<RuleBook>
@@ -79,11 +81,20 @@ export class TokenRequests {
     this.#options = options
   }
 
-  /** A token for `need`. Throws issuer_unavailable, issuer_refused, issued_*, and what client authentication throws. */
-  async request(need: TokenNeed, signal: AbortSignal): Promise<BoundToken> {
+  /** A token for `asked`. Throws issuer_unavailable, issuer_refused, issued_*, discovery_failed, and what client authentication throws. */
+  async request(asked: TokenNeed, signal: AbortSignal): Promise<BoundToken> {
+    const need = await this.#confirmed(asked)
     const identity = identityOf(need)
     const plan = await this.#plan(need, signal, () => this.#grantFor(need, identity, signal))
     return this.#accept(plan, await issuedIn(await this.#ask(plan), need))
+  }
+
+  /** The same, with the resource that the target's own metadata confirms, where policy has it asked (RFC 9728). */
+  async #confirmed(need: TokenNeed): Promise<TokenNeed> {
+    const identity = identityOf(need)
+    if (!identity.isDiscovered) return need
+    const resource = await this.#options.resources.resourceOf(need)
+    return { ...need, target: { ...need.target, identity: { ...identity, resource } } }
   }
 
   /** The first answer that is a token response; throws what the others say. */

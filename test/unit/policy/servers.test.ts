@@ -175,6 +175,42 @@ describe('what becomes of long tokens', () => {
   })
 })
 
+describe('the metadata of a target', () => {
+  const discovered = shop(SERVER, 'server: login\n    discover: true')
+  const platform = (stated: string) => ({
+    ...discovered,
+    platform: discovered.platform.replace('origins: ["https://orders.example.org"]', stated),
+  })
+
+  it('is looked at when identity says so', async () => {
+    expect((await targetOf(discovered))?.identity?.isDiscovered).toBe(true)
+    expect((await targetOf(shop()))?.identity?.isDiscovered).toBe(false)
+  })
+
+  it.each([
+    [
+      shop(SERVER, `${WHERE}\n    discover: true`),
+      'is looked at before the agent gets a token: state a server with a client',
+    ],
+    [
+      platform('origins: ["http://localhost", "https://orders.example.org"]'),
+      'wants an https origin with one port first in the origins of the target, not http://localhost',
+    ],
+    [
+      platform('origins: ["https://localhost:*"]'),
+      'wants an https origin with one port first in the origins of the target, not https://localhost:*',
+    ],
+    [
+      platform('origins: ["https://orders.example.org"], via: sidecar'),
+      'is asked for by the agent, and the target is reached via: sidecar',
+    ],
+  ])('cannot be looked at otherwise: %#', async (files, expected) => {
+    expect(await problemsIn(files)).toContainEqual(
+      expect.stringContaining(`orders: discover: true ${expected}`),
+    )
+  })
+})
+
 describe('client attestation', () => {
   const attested = SERVER.replace('jwt_spiffe', 'attest_jwt_client_auth_dpop')
   const textsOf = (files: Files) =>
