@@ -1,5 +1,5 @@
 /** IP addresses and ranges of policy files: what egress may dial though it is near, each in one form only. */
-import { isIPv4, isIPv6 } from 'node:net'
+import { BlockList, isIPv4, isIPv6 } from 'node:net'
 import { Fault } from '../base/fault.ts'
 
 /** The shortest prefixes of ranges: wider ones would be no list any more. */
@@ -49,4 +49,18 @@ function wordsOf(address: string): readonly number[] {
 
 function invalid(message: string): Fault {
   return new Fault('policy_invalid', message)
+}
+
+/** Whether `address` is in one of `ranges`, in the forms that `parseAddress` gives; IPv4 in IPv6 form counts as IPv4. */
+export function isInRanges(address: string, ranges: readonly string[]): boolean {
+  const plain = address.startsWith('::ffff:') && isIPv4(address.slice(7)) ? address.slice(7) : address
+  const family = isIPv4(plain) ? 'ipv4' : isIPv6(plain) ? 'ipv6' : undefined
+  if (!family) return false
+  const list = new BlockList()
+  for (const range of ranges) {
+    const [start = '', prefix] = range.split('/')
+    const type = isIPv4(start) ? 'ipv4' : 'ipv6'
+    list.addSubnet(start, prefix === undefined ? (type === 'ipv4' ? 32 : 128) : Number(prefix), type)
+  }
+  return list.check(plain, family)
 }

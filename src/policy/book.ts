@@ -6,6 +6,7 @@ import type { Selector } from '../spiffe/selector.ts'
 import type { CallContext } from './decide.ts'
 import type { Entry, Place } from './entry.ts'
 import type { Binding, Door, Exception, Grant, Server, ServerPlatform, Target } from './grant.ts'
+import type { Routes } from './routes.ts'
 
 /** Security's statement: nothing of this workload or this target is allowed, whatever the other layers say. */
 export interface Denial {
@@ -89,6 +90,8 @@ export interface RuleBook {
   readonly denials: readonly Denial[]
   readonly exceptions: readonly Exception[]
   readonly tests: readonly PolicyTest[]
+  /** What comes in. */
+  readonly routes: Routes
   /** SHA-256 of the files, 16 hex characters: which policy decided. */
   readonly hash: string
   readonly weaknesses: readonly Weakness[]

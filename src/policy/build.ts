@@ -8,6 +8,7 @@ import { indexEntries } from './index-entries.ts'
 import { isHostName, LOOPBACK_HOSTS } from './parse.ts'
 import { isMatchOfAny, isPrefix } from './pattern.ts'
 import { reservedAudiences } from './reserved.ts'
+import { buildRoutes } from './routes.ts'
 import { type Statements, SYSTEM_TLS } from './statements.ts'
 import { weaknessesOf } from './weaknesses.ts'
 
@@ -47,6 +48,7 @@ export function buildBook(statements: Statements, options: BookOptions): RuleBoo
     denials: statements.denials,
     exceptions: statements.exceptions,
     tests: statements.tests,
+    routes: buildRoutes(statements.routes, options.now),
     hash: options.hash,
     weaknesses: weaknessesOf(statements),
   }

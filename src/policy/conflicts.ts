@@ -2,6 +2,7 @@
 import { PROBLEMS_LIMIT, type Problem } from '../base/problem.ts'
 import { idOfTrustDomain } from '../spiffe/id.ts'
 import { bypassesIn } from './bypass.ts'
+import { routeConflicts } from './conflicts-routes.ts'
 import { serverConflicts } from './conflicts-servers.ts'
 import { sidecarConflicts } from './conflicts-sidecar.ts'
 import { tokenConflicts } from './conflicts-tokens.ts'
@@ -23,6 +24,7 @@ export function conflictsIn(statements: Statements, context: PolicyContext): rea
     ...serverConflicts(statements, context),
     ...tokenConflicts(statements),
     ...sidecarConflicts(statements),
+    ...routeConflicts(statements),
     ...bypassesIn(statements),
     ...foreignCallers(statements, home),
     ...statements.observe.slice(1).map(({ place }) => {

@@ -4,6 +4,7 @@ import type { Path, YamlFile } from '../base/yaml.ts'
 import { pathOf } from '../spiffe/id.ts'
 import type { Entry, Place } from './entry.ts'
 import type { ClientAuth, ExchangeRule, ServerPlatform, TlsTrust } from './grant.ts'
+import { placesIn, routeIdentities, routePlatforms } from './read-routes.ts'
 import type { IdentityFile, PlatformFile } from './schema.ts'
 import {
   BEARER_TTL,
@@ -53,7 +54,8 @@ export function identityOf(file: IdentityFile, yaml: YamlFile, context: PolicyCo
     }),
   )
   const identity = (file.targets ?? []).map((target, index) => targetOf(target, yaml, index))
-  return { ...NO_STATEMENTS, entries, servers, identity }
+  const routes = { ...NO_STATEMENTS.routes, identity: routeIdentities(file, placesIn(yaml)) }
+  return { ...NO_STATEMENTS, entries, servers, identity, routes }
 }
 
 type FileClient = NonNullable<NonNullable<IdentityFile['servers']>[number]['client']>
@@ -128,7 +130,8 @@ export function platformOf(file: PlatformFile, yaml: YamlFile): Statements {
       place: placeIn(yaml, 'servers', index),
     }),
   )
-  return { ...NO_STATEMENTS, platform, serverPlatforms }
+  const routes = { ...NO_STATEMENTS.routes, platform: routePlatforms(file, placesIn(yaml)) }
+  return { ...NO_STATEMENTS, platform, serverPlatforms, routes }
 }
 
 type FileTls = NonNullable<PlatformFile['targets']>[number]['tls']

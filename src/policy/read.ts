@@ -5,7 +5,9 @@ import { type Path, parseYaml, type YamlFile } from '../base/yaml.ts'
 import type { Denial, PolicyTest } from './book.ts'
 import type { CallContext } from './decide.ts'
 import type { Exception, Grant, When } from './grant.ts'
+import { placesIn, routeExceptions } from './read-routes.ts'
 import { identityOf, placeIn, platformOf } from './read-targets.ts'
+import type { RouteGrant } from './route.ts'
 import type { ApplicationFile, SecurityFile } from './schema.ts'
 import { BEARER_TTL, NO_STATEMENTS, type PolicyContext, type Statements } from './statements.ts'
 
@@ -79,8 +81,24 @@ async function applicationOf(file: ApplicationFile, yaml: YamlFile): Promise<Rea
     }
     application.push({ name: target.name, grants, place: placeIn(yaml, 'targets', index) })
   }
+  const routes = { ...NO_STATEMENTS.routes, application: await routesOf(file, yaml, problems) }
   if (problems.length > 0) return { problems: problems.slice(0, PROBLEMS_LIMIT) }
-  return { statements: { ...NO_STATEMENTS, application, tests: testsOf(file, yaml) } }
+  return { statements: { ...NO_STATEMENTS, application, routes, tests: testsOf(file, yaml) } }
+}
+
+async function routesOf(file: ApplicationFile, yaml: YamlFile, problems: Problem[]) {
+  const routes = []
+  for (const [index, { name, grants: stated }] of (file.routes ?? []).entries()) {
+    const grants: RouteGrant[] = []
+    for (const [at, grant] of stated.entries()) {
+      const path = ['routes', index, 'grants', at] as const
+      const { name: grantName = '', callers, methods, paths, scopes = [] } = grant
+      const when = await whenOf(grant.when, yaml, path, problems)
+      grants.push({ name: grantName, callers, methods, paths, scopes, when, place: placeIn(yaml, ...path) })
+    }
+    routes.push({ name, grants, place: placeIn(yaml, 'routes', index) })
+  }
+  return routes
 }
 
 async function whenOf(
@@ -155,5 +173,6 @@ function securityOf(file: SecurityFile, yaml: YamlFile): Statements {
       place: placeIn(yaml, 'exceptions', index),
     }),
   )
-  return { ...NO_STATEMENTS, denials, observe, exceptions }
+  const routes = { ...NO_STATEMENTS.routes, exceptions: routeExceptions(file, placesIn(yaml)) }
+  return { ...NO_STATEMENTS, denials, observe, exceptions, routes }
 }

@@ -14,6 +14,7 @@ import {
   parseServerUrl,
   parseSubject,
 } from './parse.ts'
+import { routeException, routeGrant, routeIdentity, routePlatform } from './schema-routes.ts'
 
 const DAY = 86_400
 const ENTRIES_LIMIT = 20_000
@@ -333,16 +334,24 @@ export const LAYER_SCHEMAS = {
     entries: z.array(entry).max(ENTRIES_LIMIT).optional(),
     servers: z.array(server).max(LIST_LIMIT).optional(),
     targets: z.array(identityTarget).max(TARGETS_LIMIT).optional(),
+    routes: z.array(routeIdentity).max(TARGETS_LIMIT).optional(),
   }),
   platform: z.strictObject({
     layer: z.literal('platform'),
     targets: z.array(platformTarget).max(TARGETS_LIMIT).optional(),
     servers: z.array(serverPlatform).max(LIST_LIMIT).optional(),
+    routes: z.array(routePlatform).max(TARGETS_LIMIT).optional(),
   }),
   application: z.strictObject({
     layer: z.literal('application'),
     targets: z
       .array(z.strictObject({ name: name.describe('The target.'), grants: z.array(grant).max(GRANTS_LIMIT) }))
+      .max(TARGETS_LIMIT)
+      .optional(),
+    routes: z
+      .array(
+        z.strictObject({ name: name.describe('The route.'), grants: z.array(routeGrant).max(GRANTS_LIMIT) }),
+      )
       .max(TARGETS_LIMIT)
       .optional(),
     tests: z.array(test).max(GRANTS_LIMIT).optional(),
@@ -357,6 +366,7 @@ export const LAYER_SCHEMAS = {
       ),
     deny: z.array(deny).max(GRANTS_LIMIT).optional(),
     exceptions: z.array(exception).max(LIST_LIMIT).optional(),
+    route_exceptions: z.array(routeException).max(LIST_LIMIT).optional(),
   }),
 } as const
 

@@ -12,6 +12,7 @@ import type {
   TargetPlatform,
   TlsTrust,
 } from './grant.ts'
+import type { RouteException, RouteGrant, RouteIdentity, RoutePlatform } from './route.ts'
 
 /** The four layers; a file belongs to one of them and holds only its statements. */
 export type Layer = 'identity' | 'platform' | 'application' | 'security'
@@ -29,6 +30,16 @@ export type IdentityStatement = Named<TargetIdentity> & {
   readonly viaName?: string | undefined
 }
 
+/** Identity's statement about a route; its servers are looked up when the files are joined. */
+export type RouteStatement = Named<RouteIdentity> & { readonly serverNames: readonly string[] }
+
+export interface RouteStatements {
+  readonly identity: readonly RouteStatement[]
+  readonly platform: readonly Named<RoutePlatform>[]
+  readonly application: readonly Named<{ readonly grants: readonly RouteGrant[]; readonly place: Place }>[]
+  readonly exceptions: readonly RouteException[]
+}
+
 export interface Statements {
   readonly entries: readonly Entry[]
   /** Authorization servers that identity names. */
@@ -41,7 +52,10 @@ export interface Statements {
   readonly observe: readonly Observe[]
   readonly denials: readonly Denial[]
   readonly exceptions: readonly Exception[]
+  readonly routes: RouteStatements
 }
+
+const NO_ROUTES: RouteStatements = { identity: [], platform: [], application: [], exceptions: [] }
 
 export const NO_STATEMENTS: Statements = {
   entries: [],
@@ -54,6 +68,7 @@ export const NO_STATEMENTS: Statements = {
   observe: [],
   denials: [],
   exceptions: [],
+  routes: NO_ROUTES,
 }
 
 /** The longest life of a bearer token where the exception names none: a stolen one works as long (threats row 2). */
@@ -102,6 +117,27 @@ export function joinStatements(files: readonly Statements[]): Statements {
     observe: files.flatMap((file) => file.observe),
     denials: files.flatMap((file) => file.denials),
     exceptions: files.flatMap((file) => file.exceptions),
+    routes: joinRoutes(
+      files.map((file) => file.routes),
+      named,
+    ),
+  }
+}
+
+function joinRoutes(
+  files: readonly RouteStatements[],
+  named: ReadonlyMap<string | undefined, Server>,
+): RouteStatements {
+  return {
+    identity: files.flatMap(({ identity }) =>
+      identity.map((route) => ({
+        ...route,
+        servers: route.serverNames.flatMap((name) => named.get(name) ?? []),
+      })),
+    ),
+    platform: files.flatMap(({ platform }) => platform),
+    application: files.flatMap(({ application }) => application),
+    exceptions: files.flatMap(({ exceptions }) => exceptions),
   }
 }
 

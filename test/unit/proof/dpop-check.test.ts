@@ -18,7 +18,7 @@ const TOKEN = 'an.access.token'
 const EXPECTED: ExpectedProof = {
   method: 'GET',
   urls: [URL],
-  token: TOKEN,
+  ath: hashOf(TOKEN),
   now,
   window: 60,
   skew: 5,
@@ -55,7 +55,7 @@ describe('a genuine proof', () => {
   })
 
   it('needs no ath where there is no token', () => {
-    expect(check(proofOf({ ath: undefined }), { token: undefined }).jkt).toBe(signer.jkt)
+    expect(check(proofOf({ ath: undefined }), { ath: undefined }).jkt).toBe(signer.jkt)
   })
 
   it('hands its nonce on', () => {

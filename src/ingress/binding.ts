@@ -1,0 +1,150 @@
+/** What binds a request to its caller: the proof of a key, the certificate of the channel, or, by exception, nothing. */
+
+import type { Seconds } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import type { Credential } from '../policy/route.ts'
+import { hashOf } from '../proof/jwt.ts'
+import { checkWpt } from '../proof/wpt-check.ts'
+import type { SpiffeId } from '../spiffe/id.ts'
+import { thumbprint } from '../spiffe/jwk.ts'
+import type { JwsAlg } from '../spiffe/jws.ts'
+import { verifyJwtSvid } from '../spiffe/jwtsvid.ts'
+import { verifyWitSvid } from '../spiffe/witsvid.ts'
+import type { AccessToken } from './access-token.ts'
+import { type Checking, isJwtSvid, type VerifyOptions } from './checking.ts'
+import { type Confirmation, confirmationOf, x5tOf } from './confirmation.ts'
+
+export interface Binding {
+  readonly kind: Credential
+  readonly jkt: string | undefined
+  readonly x5t: string | undefined
+  /** Proven by the credential itself: a WIT, a JWT-SVID, the certificate of the channel. */
+  readonly spiffeId: SpiffeId | undefined
+  /** What has to be used up. */
+  readonly proof: UsedProof | undefined
+}
+
+export interface UsedProof {
+  readonly jkt: string
+  readonly jti: string
+  readonly made: Seconds
+  readonly nonce: string | undefined
+}
+
+/** The algorithms that DPoP proofs may have; none and HMAC are no algorithms here at all. */
+const ALGS: ReadonlySet<JwsAlg> = new Set(['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256'])
+
+const NOTHING = { jkt: undefined, x5t: undefined, spiffeId: undefined, proof: undefined } as const
+
+/** Throws what is missing, wrong or weaker than the route takes. */
+export function bindingOf(
+  options: VerifyOptions,
+  checking: Checking,
+  token: AccessToken | undefined,
+): Binding {
+  const { credentials } = checking
+  if (isJwtSvid(checking)) return byJwtSvid(options, checking)
+  if (!token) return withoutToken(options, checking)
+  const confirmation = confirmationOf(token.claims)
+  checkScheme(checking, confirmation)
+  if (confirmation.x5t !== undefined) checkCertificate(checking, confirmation.x5t)
+  if (confirmation.jkt !== undefined) return byProof(options, checking, confirmation)
+  if (confirmation.x5t !== undefined)
+    return takes(checking, { ...NOTHING, kind: 'mtls', x5t: confirmation.x5t })
+  if (credentials.wit !== undefined) return byWit(options, checking)
+  const binding = takes(checking, { ...NOTHING, kind: 'bearer' })
+  const { client_id: client, azp, sub, iat } = token.claims
+  excepted(
+    options,
+    checking,
+    client ?? azp ?? sub,
+    token.expires - (typeof iat === 'number' ? iat : checking.now),
+  )
+  return binding
+}
+
+/** Only under an exception of security, whose conditions hold for this very token. */
+function excepted(options: VerifyOptions, checking: Checking, client: unknown, life: Seconds): void {
+  const { ath = '', inbound } = checking
+  const exception = options.routes().exceptionOf(inbound.route.name)
+  options.bearers.check(exception, {
+    client: typeof client === 'string' ? client : '',
+    ath,
+    life,
+    address: inbound.peer.address,
+  })
+}
+
+/** RFC 9449 s.7.2: a bound token that comes as Bearer is refused, whatever else came along. */
+function checkScheme({ credentials }: Checking, { jkt, x5t }: Confirmation): void {
+  const { scheme, dpop } = credentials
+  if (jkt !== undefined && scheme !== 'dpop') throw new Fault('token_downgraded')
+  if (scheme === 'dpop' && dpop === undefined) throw new Fault('proof_missing')
+  if (scheme === 'dpop' && jkt === undefined && x5t === undefined) throw new Fault('token_unbound')
+}
+
+function byProof(options: VerifyOptions, checking: Checking, { jkt, x5t }: Confirmation): Binding {
+  const { credentials, inbound, urls, ath, now } = checking
+  if (credentials.dpop === undefined) throw new Fault('proof_missing')
+  const { window, skew, proofs } = options
+  const expected = { method: inbound.method, urls, ath, now, window, skew, algs: ALGS }
+  const proof = proofs.check(credentials.dpop, expected)
+  if (proof.jkt !== jkt) throw new Fault('token_stolen')
+  return takes(checking, { ...NOTHING, kind: 'dpop', jkt, x5t, proof: { ...proof, made: proof.iat } })
+}
+
+/** RFC 8705 s.3: the very certificate, which the channel has shown to be held. */
+function checkCertificate({ channel }: Checking, x5t: string): void {
+  if (!channel.certificate)
+    throw new Fault('token_downgraded', 'the token is bound to a certificate, and none came along')
+  if (x5tOf(channel.certificate) !== x5t) throw new Fault('token_stolen')
+}
+
+function withoutToken(options: VerifyOptions, checking: Checking): Binding {
+  const { channel, credentials, identity } = checking
+  if (credentials.wit !== undefined) return byWit(options, checking)
+  if (channel.spiffeId !== undefined && channel.certificate && identity.servers.length === 0) {
+    const { spiffeId } = channel
+    return takes(checking, { ...NOTHING, kind: 'mtls', x5t: x5tOf(channel.certificate), spiffeId })
+  }
+  throw new Fault('token_missing')
+}
+
+function byWit(options: VerifyOptions, checking: Checking): Binding {
+  const { credentials, ath, now, urls } = checking
+  const { wit = '', wpt, txnToken } = credentials
+  if (wpt === undefined) throw new Fault('proof_missing', 'a Workload-Identity-Token came without its proof')
+  const { spiffeId, key, jwk, alg } = verifyWitSvid(wit, options.bundleOf, now)
+  const { window, skew } = options
+  const tth = txnToken === undefined ? undefined : hashOf(txnToken)
+  const { jti, exp } = checkWpt(wpt, { key, alg, urls, wth: hashOf(wit), ath, tth, now, window, skew })
+  const jkt = thumbprint(jwk)
+  // Its end is what the proof says of when it was made: two proofs of one key never share jti and end.
+  const proof = { jkt, jti, made: exp - window - skew, nonce: undefined }
+  return takes(checking, { ...NOTHING, kind: 'wpt', jkt, spiffeId, proof })
+}
+
+/** Design: a JWT-SVID is a bearer credential, but for one whose SPIFFE ID the channel has proven as well. */
+function byJwtSvid(options: VerifyOptions, checking: Checking): Binding {
+  const { channel, credentials, identity, now } = checking
+  const [audience = ''] = identity.audience
+  const { spiffeId, expires } = verifyJwtSvid(credentials.token ?? '', audience, options.bundleOf, now)
+  if (channel.spiffeId !== undefined && channel.spiffeId !== spiffeId)
+    throw new Fault('token_stolen', 'the JWT-SVID is of another workload than the channel')
+  if (channel.spiffeId === undefined) excepted(options, checking, spiffeId, expires - now)
+  return takes(checking, { ...NOTHING, kind: 'jwt_svid', spiffeId })
+}
+
+function takes({ identity, inbound }: Checking, binding: Binding): Binding {
+  if (identity.binding.includes(binding.kind)) return binding
+  if (binding.kind === 'bearer') throw new Fault('token_unbound')
+  const wanted = identity.binding.join(', ') || 'nothing'
+  throw new Fault(
+    'proof_missing',
+    `the request is bound by ${binding.kind}, and the route ${inbound.route.name} takes ${wanted}`,
+    {
+      owner: 'identity',
+      action: `Bind requests by ${wanted}, or add ${binding.kind} to binding of the route.`,
+    },
+  )
+}

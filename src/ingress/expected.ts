@@ -1,0 +1,141 @@
+/** Whether a request whose credentials hold is expected here: caller, method, path, scopes, delegation. */
+import { Fault } from '../base/fault.ts'
+import { NEVER_GRANTED } from '../policy/decide.ts'
+import { isMatchOfAny } from '../policy/pattern.ts'
+import type { RouteGrant } from '../policy/route.ts'
+import { routeGrantsFor } from '../policy/routes.ts'
+import { placeText } from '../policy/statements.ts'
+import type { SpiffeId } from '../spiffe/id.ts'
+import type { AccessToken, Claims } from './access-token.ts'
+import type { Binding } from './binding.ts'
+import type { Checking } from './checking.ts'
+
+/** Who calls, as far as it was proven. */
+export interface Caller {
+  /** How grants may name it, the surest first: a proven SPIFFE ID, `client:SERVER/CLIENT_ID`. */
+  readonly names: readonly string[]
+  readonly spiffeId: SpiffeId | undefined
+  readonly clientId: string | undefined
+  readonly subject: string | undefined
+  /** Who acts for the subject, the newest first (RFC 8693 s.4.1). */
+  readonly actors: readonly string[]
+  readonly scopes: readonly string[]
+}
+
+const TEXT_LIMIT = 2_048
+const ACTORS_LIMIT = 16
+
+/** Throws token_malformed when the token names its caller in a way that cannot be read. */
+export function callerOf(checking: Checking, token: AccessToken | undefined, binding: Binding): Caller {
+  const spiffeId = binding.spiffeId ?? checking.channel.spiffeId
+  const claims = token?.claims ?? {}
+  const subject = textIn(claims, 'sub')
+  const clientId = textIn(claims, 'client_id') ?? textIn(claims, 'azp') ?? subject
+  const client =
+    token && clientId !== undefined ? [`client:${token.server.name ?? token.server.issuer}/${clientId}`] : []
+  return {
+    names: [...(spiffeId === undefined ? [] : [spiffeId]), ...client],
+    spiffeId,
+    clientId: token && clientId,
+    subject: subject ?? spiffeId,
+    actors: actorsIn(claims),
+    scopes: scopesIn(claims),
+  }
+}
+
+/** The place of the grant that expects the request. Throws caller_unexpected, scope_missing, policy_denied. */
+export function checkExpected(checking: Checking, caller: Caller, token: AccessToken | undefined): string {
+  const { identity, inbound, path } = checking
+  const { route, method } = inbound
+  if (!route.application)
+    throw new Fault(
+      'route_unknown',
+      `no application policy file says anything about the route ${route.name}`,
+      {
+        owner: 'application',
+      },
+    )
+  if (caller.actors.length > identity.actDepth)
+    throw new Fault(
+      'caller_unexpected',
+      `${caller.actors.length} actors stand in between, wanted ${identity.actDepth} at most`,
+      {
+        owner: 'identity',
+      },
+    )
+  const named = caller.names.flatMap((name) => routeGrantsFor(route, name))
+  if (named.length === 0) throw new Fault('caller_unexpected')
+  const grants = named.filter(
+    (grant) =>
+      isMatchOfAny(grant.paths, path) && allows(grant, method) && holds(checking, grant, caller, token),
+  )
+  if (grants.length === 0)
+    throw new Fault(
+      'policy_denied',
+      `no grant of ${route.name} lets this caller ${methodText(method)} this path`,
+    )
+  const grant = grants.find(({ scopes }) => scopes.every((scope) => caller.scopes.includes(scope)))
+  if (!grant) {
+    const missing = grants[0]?.scopes.filter((scope) => !caller.scopes.includes(scope)) ?? []
+    throw new Fault('scope_missing', `the token lacks the scope ${missing.join(' ')}`)
+  }
+  return placeText(grant.place)
+}
+
+function allows({ methods }: RouteGrant, method: string): boolean {
+  return !NEVER_GRANTED.has(method) && (methods.includes('*') || methods.includes(method))
+}
+
+function holds(
+  { inbound, path, now }: Checking,
+  { when }: RouteGrant,
+  caller: Caller,
+  token: AccessToken | undefined,
+): boolean {
+  if (!when) return true
+  const facts = {
+    method: inbound.method,
+    path,
+    host: '',
+    spiffe_id: caller.spiffeId ?? '',
+    kind: '',
+    token: token ? 'full' : 'none',
+    selectors: [],
+    now,
+    subject: caller.subject ?? '',
+    actors: caller.actors,
+    txn: textIn(token?.claims ?? {}, 'txn') ?? '',
+  }
+  return when.evaluate(facts) === true
+}
+
+function textIn(claims: Claims, name: string): string | undefined {
+  const value = claims[name]
+  if (value === undefined) return undefined
+  if (typeof value !== 'string' || value === '' || value.length > TEXT_LIMIT)
+    throw new Fault('token_malformed', `the token has a ${name} that is no text`, { owner: 'identity' })
+  return value
+}
+
+function actorsIn(claims: Claims): readonly string[] {
+  const actors: string[] = []
+  for (let act = claims['act']; act !== undefined; ) {
+    if (typeof act !== 'object' || act === null || Array.isArray(act) || actors.length >= ACTORS_LIMIT)
+      throw new Fault('token_malformed', 'the token has an act that is none', { owner: 'identity' })
+    const members = act as Claims
+    actors.push(textIn(members, 'sub') ?? '')
+    act = members['act']
+  }
+  return actors
+}
+
+/** RFC 9068 s.2.2.3: one text with blanks; some servers write a list. */
+function scopesIn({ scope, scp }: Claims): readonly string[] {
+  const stated = scope ?? scp
+  if (typeof stated === 'string') return stated.split(' ').filter((one) => one !== '')
+  return Array.isArray(stated) ? stated.filter((one) => typeof one === 'string') : []
+}
+
+function methodText(method: string): string {
+  return /^[A-Z-]{1,32}$/.test(method) ? method : 'use its method at'
+}

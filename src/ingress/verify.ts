@@ -1,0 +1,110 @@
+/**
+ * Verifies one request: its hop, its token, what binds it, its proof, whether the proof was used before, and whether
+ * this caller is expected here, in this order. What costs memory comes after what cannot be forged.
+ */
+import { nowSeconds } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import { publicPathOf } from '../policy/routes.ts'
+import { hashOf } from '../proof/jwt.ts'
+import { canonicalUrl } from '../proof/target.ts'
+import { type AccessToken, checkAccessToken } from './access-token.ts'
+import { type Binding, bindingOf } from './binding.ts'
+import { type Checking, type DenialFacts, isJwtSvid, type VerifyOptions } from './checking.ts'
+import { type Caller, callerOf, checkExpected } from './expected.ts'
+import { channelOf } from './hop.ts'
+import { credentialsIn, type Inbound } from './inbound.ts'
+
+/** A request that is what it seems, and of whom. */
+export interface Verified {
+  readonly route: string
+  readonly caller: Caller
+  readonly binding: Binding
+  readonly token: AccessToken | undefined
+  readonly hop: string | undefined
+  /** The grant that expects it, as `file:line`. */
+  readonly rule: string
+}
+
+/** Throws every reason of incoming requests; the caller outside hears only its OAuth class. */
+export async function verifyRequest(options: VerifyOptions, inbound: Inbound): Promise<Verified> {
+  const checking = begin(options, inbound)
+  const { credentials, identity, ath, now } = checking
+  const check = ath === undefined ? undefined : { identity, ath, now, skew: options.skew }
+  const token =
+    check && credentials.token !== undefined && !isJwtSvid(checking)
+      ? await checkAccessToken(options.tokens, credentials.token, check)
+      : undefined
+  const binding = bindingOf(options, checking, token)
+  const caller = callerOf(checking, token, binding)
+  options.denials.check(denialFacts(caller, token, binding))
+  await useUp(options, checking, caller, binding)
+  const rule = checkExpected(checking, caller, token)
+  return { route: inbound.route.name, caller, binding, token, hop: checking.channel.hop?.name, rule }
+}
+
+function begin(options: VerifyOptions, inbound: Inbound): Checking {
+  const { identity, platform, name } = inbound.route
+  if (!identity || !platform) {
+    const layer = identity ? 'platform' : 'identity'
+    throw new Fault('route_unknown', `no ${layer} policy file says anything about the route ${name}`, {
+      owner: layer,
+    })
+  }
+  const credentials = credentialsIn(inbound.headers)
+  const channel = channelOf(platform, inbound.peer, inbound.headers)
+  const path = publicPathOf(inbound.route, canonicalUrl(`https://host${inbound.path}`).path)
+  if (path === undefined) throw new Fault('route_unknown', `the path is none that ${name} receives`)
+  return {
+    inbound,
+    credentials,
+    identity,
+    platform,
+    channel,
+    path,
+    urls: platform.origins.map((origin) => origin + path),
+    ath: credentials.token === undefined ? undefined : hashOf(credentials.token),
+    now: nowSeconds(options.clock),
+  }
+}
+
+function denialFacts(caller: Caller, token: AccessToken | undefined, binding: Binding): DenialFacts {
+  const { jti, iat } = token?.claims ?? {}
+  return {
+    spiffeId: caller.spiffeId,
+    issuer: token?.server.issuer,
+    subject: caller.subject,
+    clientId: caller.clientId,
+    tokenId: typeof jti === 'string' ? jti : undefined,
+    jkt: binding.jkt,
+    issuedAt: typeof iat === 'number' ? iat : undefined,
+  }
+}
+
+/** One use of the proof, after all that shows it genuine: a stranger can neither learn of it nor use it up. */
+async function useUp(
+  { nonces, replays, window }: VerifyOptions,
+  { identity, platform }: Checking,
+  caller: Caller,
+  { proof }: Binding,
+): Promise<void> {
+  if (!proof) return
+  const given = proof.nonce === undefined ? undefined : nonces.givenAt(proof.nonce)
+  if (proof.nonce !== undefined && given === undefined) throw new Fault('proof_nonce')
+  if (identity.nonce === 'required' && given === undefined) throw new Fault('proof_nonce')
+  const { jkt, jti, made } = proof
+  const subject = caller.names[0] ?? jkt
+  const use = { scope: platform.scope, jkt, jti, subject, made: given ?? made, hasNonce: given !== undefined }
+  const answer = replays.use(use)
+  switch (answer instanceof Promise ? await answer : answer) {
+    case 'fresh':
+      return
+    case 'replayed':
+      throw new Fault('proof_replayed')
+    case 'floor':
+      throw new Fault('replay_floor')
+    case 'share':
+      throw new Fault('rate_limited', 'the caller holds its whole share of the replay store', {
+        retryAfterSeconds: window,
+      })
+  }
+}

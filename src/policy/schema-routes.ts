@@ -1,0 +1,120 @@
+/** The form of routes in policy files, one schema a layer. Loads zod. */
+import * as z from 'zod'
+import { duration, parsedBy } from '../base/forms.ts'
+import { parseSpiffeId, parseWorkloadId } from '../spiffe/id.ts'
+import { parseAddress } from './address.ts'
+import { parseDate, parseOrigin, parsePath, parseSubject } from './parse.ts'
+
+const DAY = 86_400
+const LIST_LIMIT = 256
+const GRANTS_LIMIT = 5_000
+
+const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$/, {
+  error: 'is not a name: wanted letters, digits, dots, dashes and slashes, at most 128',
+})
+const text = z.string().min(1).max(256)
+const path = z.string().transform(parsedBy(parsePath))
+const address = z.string().max(64).transform(parsedBy(parseAddress))
+const scope = z.string().regex(/^[!#-[\]-~]{1,256}$/, { error: 'is not a scope (RFC 6749 s.3.3)' })
+
+const parseVerifier = (given: string) =>
+  given.startsWith('spiffe://') ? parseWorkloadId(given) : parseSubject(given)
+/** A caller is a SPIFFE ID, a prefix of them, or a client of a server: `client:SERVER/CLIENT_ID`. */
+const parseCaller = (given: string) => {
+  if (!given.startsWith('client:')) parseSpiffeId(given.replace(/\/\*\*$/, ''))
+  return given
+}
+
+export const routeIdentity = z.strictObject({
+  name: name.describe('The route; statements of the layers join by it.'),
+  servers: z.array(name).max(LIST_LIMIT).optional().describe('Servers whose tokens are taken, by name.'),
+  audience: z
+    .array(z.string().min(1).max(2048))
+    .max(LIST_LIMIT)
+    .optional()
+    .describe('Audiences of tokens; one has to be in aud. Without any, no token is taken.'),
+  binding: z
+    .array(z.enum(['dpop', 'mtls', 'wpt', 'http-signature', 'jwt_svid', 'bearer']))
+    .max(6)
+    .optional()
+    .describe('What requests may be bound by; bearer only under an exception of security. Default: dpop.'),
+  max_ttl: duration(1, 30 * DAY)
+    .optional()
+    .describe('The longest life of a token. Default: 1h.'),
+  act_depth: z.int().min(0).max(8).optional().describe('How many actors a token may name. Default: 0.'),
+  nonce: z.enum(['off', 'required']).optional().describe('Whether proofs need a nonce. Default: off.'),
+  introspect: z
+    .boolean()
+    .optional()
+    .describe('Ask the server about each token too (RFC 7662), within seconds. Default: false.'),
+  hand_out: z
+    .enum(['claims', 'handle'])
+    .optional()
+    .describe(
+      'What the application gets beside the claims: nothing, or a handle that exchange takes. Default: claims.',
+    ),
+})
+
+const hop = z
+  .strictObject({
+    name: name,
+    spiffe_id: z.string().transform(parsedBy(parseWorkloadId)).optional(),
+    addresses: z.array(address).max(LIST_LIMIT).optional(),
+    certificate: z.enum(['none', 'client_cert', 'xfcc']).optional(),
+  })
+  .refine((given) => given.spiffe_id !== undefined || given.addresses !== undefined, {
+    error: 'names neither spiffe_id nor addresses: a hop has to be known by something',
+  })
+
+export const routePlatform = z.strictObject({
+  name: name.describe('The route.'),
+  origins: z
+    .array(z.string().transform(parsedBy(parseOrigin)))
+    .max(LIST_LIMIT)
+    .describe('Origins as callers use them: https://host. Proofs have to be for one of these.'),
+  received: path.optional().describe('The path prefix as it arrives here. Default: /.'),
+  public: path.optional().describe('The same prefix as callers send it. Default: as received.'),
+  hops: z
+    .array(hop)
+    .max(16)
+    .optional()
+    .describe(
+      'Proxies that requests come through, each known by the SPIFFE ID of its certificate or by its addresses. certificate: how it hands on the certificate of its caller: none (default), client_cert or xfcc.',
+    ),
+  scope: name
+    .optional()
+    .describe('Where a proof counts as used: routes of one scope share it. Default: the name.'),
+  verifiers: z
+    .array(z.string().transform(parsedBy(parseVerifier)))
+    .max(LIST_LIMIT)
+    .optional()
+    .describe(
+      'The services that may ask about its requests: selectors such as unix:uid:1000, or SPIFFE IDs.',
+    ),
+})
+
+export const routeGrant = z.strictObject({
+  name: name.optional().describe('How audit and tests name the grant.'),
+  callers: z
+    .array(z.string().max(2048).transform(parsedBy(parseCaller)))
+    .max(GRANTS_LIMIT)
+    .describe('SPIFFE IDs, prefixes ending in /**, or client:SERVER/CLIENT_ID.'),
+  methods: z
+    .array(z.string().regex(/^(?:\*|[A-Z][A-Z-]{0,31})$/, { error: 'is not an upper-case method or "*"' }))
+    .max(32)
+    .describe('HTTP methods, or "*".'),
+  paths: z.array(path).max(LIST_LIMIT).describe('Whole public paths, or prefixes ending in /**.'),
+  scopes: z.array(scope).max(LIST_LIMIT).optional().describe('Scopes that the token needs, all of them.'),
+  when: z.string().min(1).max(1_000).optional().describe('A CEL condition; only true allows.'),
+})
+
+export const routeException = z.strictObject({
+  route: name.describe('The route that takes bearer tokens.'),
+  binding: z.literal('bearer').describe('What is accepted.'),
+  approver: text.describe('Who answers for it.'),
+  until: z.string().transform(parsedBy(parseDate)).describe('The end: a date, or a time.'),
+  clients: z.array(text).min(1).max(LIST_LIMIT).describe('client_id or sub of the tokens.'),
+  max_ttl: duration(1, DAY).optional().describe('The longest life of such a token. Default: 120s.'),
+  rate: z.int().min(1).max(100_000).optional().describe('Requests a second, of each client.'),
+  sources: z.array(address).max(LIST_LIMIT).optional().describe('Addresses they come from.'),
+})

@@ -1,0 +1,385 @@
+/** What the verifier takes and what it refuses, each refusal by a request that is right but for one thing. */
+import { beforeEach, describe, expect, it } from 'vitest'
+import { nowSeconds } from '../../../src/base/clock.ts'
+import { Fault } from '../../../src/base/fault.ts'
+import { x5tOf } from '../../../src/ingress/confirmation.ts'
+import type { ChannelPeer, Inbound } from '../../../src/ingress/inbound.ts'
+import { generateKey, holdKey } from '../../../src/keys/signer.ts'
+import { hashOf } from '../../../src/proof/jwt.ts'
+import { makeWpt } from '../../../src/proof/wpt.ts'
+import type { SpiffeId } from '../../../src/spiffe/id.ts'
+import { makeJwtSvid } from '../../../src/spiffe/jwtsvid.ts'
+import { makeWitSvid } from '../../../src/spiffe/witsvid.ts'
+import { ecPair } from '../../support/certificates.ts'
+import { makeTestCa } from '../../support/tls.ts'
+import { openVerifier, type RequestOf, type TestVerifier } from '../../support/verifier.ts'
+
+const WEB = 'spiffe://example.org/web' as SpiffeId
+const other = generateKey('ES256')
+let v: TestVerifier
+
+beforeEach(async () => {
+  v = await openVerifier()
+})
+
+/** The reason of a refusal; `ok` without one. */
+async function outcome(request: Inbound): Promise<string> {
+  try {
+    await v.verify(request)
+    return 'ok'
+  } catch (error) {
+    if (error instanceof Fault) return error.reason
+    throw error
+  }
+}
+
+const ca = makeTestCa()
+const certified = ecPair()
+const certificate = ca.certify(certified.publicKey.export({ format: 'der', type: 'spki' }), { uri: WEB })
+const peer = (over: Partial<ChannelPeer>): ChannelPeer => ({
+  certificate: undefined,
+  spiffeId: undefined,
+  address: undefined,
+  ...over,
+})
+
+describe('a DPoP request', () => {
+  it('is taken, and says who called, by what, and which rule expects it', async () => {
+    expect(await v.verify(v.request())).toMatchObject({
+      route: 'api',
+      caller: { names: ['client:login/web'], subject: 'web', scopes: ['read'] },
+      binding: { kind: 'dpop', jkt: v.key.jkt },
+      rule: expect.stringMatching(/^application\.yaml:\d+$/),
+    })
+  })
+
+  it('is taken once', async () => {
+    const request = v.request()
+    expect([await outcome(request), await outcome(request)]).toEqual(['ok', 'proof_replayed'])
+  })
+
+  it('of which 100 arrive at once is taken once', async () => {
+    const request = v.request()
+    const outcomes = await Promise.all(Array.from({ length: 100 }, () => outcome(request)))
+    expect(outcomes.filter((one) => one === 'ok')).toHaveLength(1)
+    expect(new Set(outcomes)).toEqual(new Set(['ok', 'proof_replayed']))
+  })
+
+  it.each<[string, Partial<RequestOf>, string]>([
+    ['without a proof', { without: ['DPoP'] }, 'proof_missing'],
+    ['without a token', { without: ['Authorization'] }, 'token_missing'],
+    ['whose bound token comes as Bearer', { scheme: 'Bearer' }, 'token_downgraded'],
+    [
+      'whose bound token comes as Bearer without proof',
+      { scheme: 'Bearer', without: ['DPoP'] },
+      'token_downgraded',
+    ],
+    ['of an unknown scheme', { scheme: 'Basic' }, 'token_malformed'],
+    ['with two proofs', { headers: ['dpop', 'x'] }, 'proof_repeated'],
+    ['with two tokens', { headers: ['authorization', 'DPoP x'] }, 'proof_repeated'],
+    ['with the key of a thief', { key: other }, 'token_stolen'],
+    ['for another method', { proof: { htm: 'POST' } }, 'proof_method'],
+    ['for the URL as it arrived', { url: 'https://api.example.org/v1/items' }, 'proof_url'],
+    ['for the URL that Host names', { url: 'https://internal.example.org/orders/v1/items' }, 'proof_url'],
+    [
+      'for the URL that a forged forwarded header names',
+      { url: 'https://evil.example.org/orders/v1/items', headers: ['X-Forwarded-Host', 'evil.example.org'] },
+      'proof_url',
+    ],
+    ['for another token', { proof: { ath: hashOf('x') } }, 'proof_token'],
+    ['without ath', { proof: { ath: undefined } }, 'proof_token'],
+    ['from long ago', { proof: { iat: 1_699_999_000 } }, 'proof_time'],
+    ['from the future', { proof: { iat: 1_700_001_000 } }, 'proof_time'],
+    ['with a nonce that nobody gave', { proof: { nonce: 'A'.repeat(22) } }, 'proof_nonce'],
+    ['with a proof from before the store began', { proof: { iat: 1_700_000_000 } }, 'replay_floor'],
+    ['of a server that is not listed', { claims: { iss: 'https://partner.example.org' } }, 'token_issuer'],
+    ['for another audience', { claims: { aud: 'https://other.example.org' } }, 'token_audience'],
+    ['without audience', { claims: { aud: undefined } }, 'token_audience'],
+    ['without exp', { claims: { exp: undefined } }, 'token_malformed'],
+    ['with an exp in text', { claims: { exp: '1800000000' } }, 'token_malformed'],
+    ['with an exp of no date', { claims: { exp: 1e300 } }, 'token_malformed'],
+    ['of a token that has expired', { claims: { iat: 1_699_999_000, exp: 1_699_999_300 } }, 'token_expired'],
+    ['of a token that lives too long', { claims: { exp: 1_700_001_000 } }, 'token_too_long'],
+    ['of a token not good yet', { claims: { nbf: 1_700_000_100 } }, 'token_malformed'],
+    ['of a token issued in the future', { claims: { iat: 1_700_000_100 } }, 'token_malformed'],
+    ['of an unbound token', { claims: { cnf: undefined } }, 'token_unbound'],
+    ['of a token bound to what is unknown', { claims: { cnf: { kid: 'x' } } }, 'token_malformed'],
+    ['of a token bound to nothing', { claims: { cnf: {} } }, 'token_malformed'],
+    ['of a caller that no grant names', { claims: { client_id: 'batch' } }, 'caller_unexpected'],
+    [
+      'for a path that no grant names',
+      { path: '/v1x', url: 'https://api.example.org/orders/v1x' },
+      'route_unknown',
+    ],
+    ['with dots in its path', { path: '/v1/../admin' }, 'url_refused'],
+    ['without the scope', { claims: { scope: 'list' } }, 'scope_missing'],
+    ['of a method that needs another scope', { method: 'DELETE', proof: { htm: 'DELETE' } }, 'scope_missing'],
+    ['of a method that no grant names', { method: 'PUT', proof: { htm: 'PUT' } }, 'policy_denied'],
+    ['by too many actors', { claims: { act: { sub: 'a', act: { sub: 'b' } } } }, 'caller_unexpected'],
+    ['by one actor', { claims: { act: { sub: 'a' } } }, 'ok'],
+    ['with a query', { path: '/v1/items' }, 'ok'],
+  ])('%s: %3$s', async (_what, over, reason) => {
+    expect(await outcome(v.request(over))).toBe(reason)
+  })
+
+  it.each([
+    ['of no key', { kid: undefined }, 'token_malformed'],
+    ['of an unknown key', { kid: 'k2' }, 'token_forged'],
+    ['by none', { alg: 'none' }, 'token_malformed'],
+    ['by HMAC', { alg: 'HS256' }, 'token_malformed'],
+    ['of another typ', { typ: 'dpop+jwt' }, 'token_malformed'],
+    ['with crit', { crit: ['b64'] }, 'token_malformed'],
+  ])('of a token %s is refused', async (_what, header, reason) => {
+    const token = v.token({}, header)
+    const proof = v.proof({ htm: 'GET', htu: 'https://api.example.org/orders/v1/items', ath: hashOf(token) })
+    const request = { ...v.request(), headers: ['Authorization', `DPoP ${token}`, 'DPoP', proof] }
+    expect(await outcome(request)).toBe(reason)
+  })
+
+  it('of a revoked key is refused, and does not use its proof up', async () => {
+    const request = v.request()
+    v.denies = ({ jkt, tokenId, subject }) => jkt === v.key.jkt && tokenId === 't-1' && subject === 'web'
+    expect(await outcome(request)).toBe('token_revoked')
+    v.denies = () => false
+    expect(await outcome(request)).toBe('ok')
+  })
+
+  it('of a thief does not use up the proof of the owner', async () => {
+    const request = v.request()
+    const stolen = {
+      ...request,
+      headers: request.headers.map((text) =>
+        text.replace(/^DPoP .*/, `DPoP ${v.token({ cnf: { jkt: other.jkt } })}`),
+      ),
+    }
+    expect(await outcome(stolen)).toBe('proof_token')
+    expect(await outcome(request)).toBe('ok')
+  })
+
+  it('that was too old for the store is taken with the nonce of the answer', async () => {
+    const nonce = v.nonces.current()
+    expect(await outcome(v.request({ proof: { iat: 1_700_000_000, nonce } }))).toBe('ok')
+  })
+})
+
+describe('a route that wants nonces, behind hops', () => {
+  const gateway = peer({ spiffeId: 'spiffe://example.org/gateway' as SpiffeId })
+  const strict = (over: Partial<RequestOf> = {}) =>
+    v.request({ route: 'strict', url: 'https://api.example.org/v1/items', peer: gateway, ...over })
+
+  it('refuses a proof without one', async () => {
+    expect(await outcome(strict())).toBe('proof_nonce')
+  })
+
+  it('takes one with it, once', async () => {
+    const request = strict({ proof: { nonce: v.nonces.current() } })
+    expect([await outcome(request), await outcome(request)]).toEqual(['ok', 'proof_replayed'])
+  })
+
+  it.each<[string, ChannelPeer]>([
+    ['nobody', peer({})],
+    ['another workload', peer({ spiffeId: WEB })],
+    ['another address', peer({ address: '198.51.100.1' })],
+  ])('refuses what came from %s', async (_who, from) => {
+    const request = strict({ peer: from, proof: { nonce: v.nonces.current() } })
+    expect(await outcome(request)).toBe('hop_unexpected')
+  })
+
+  it('knows a hop by its address in either form', async () => {
+    for (const address of ['192.0.2.7', '::ffff:192.0.2.7']) {
+      const request = strict({ peer: peer({ address }), proof: { nonce: v.nonces.current() } })
+      expect(await outcome(request)).toBe('ok')
+    }
+  })
+})
+
+describe('a token bound to a certificate', () => {
+  const cnf = { 'x5t#S256': x5tOf(certificate) }
+  const mtls = (over: Partial<RequestOf> = {}) =>
+    v.request({ scheme: 'Bearer', without: ['DPoP'], claims: { cnf }, peer: peer({ certificate }), ...over })
+
+  it('is taken with it', async () => {
+    expect((await v.verify(mtls())).binding).toMatchObject({ kind: 'mtls', x5t: cnf['x5t#S256'] })
+  })
+
+  it('is refused without, and with another', async () => {
+    expect(await outcome(mtls({ peer: peer({}) }))).toBe('token_downgraded')
+    const spki = ecPair().publicKey.export({ format: 'der', type: 'spki' })
+    expect(await outcome(mtls({ peer: peer({ certificate: ca.certify(spki, { uri: WEB }) }) }))).toBe(
+      'token_stolen',
+    )
+  })
+
+  it('is refused when only a header of the caller shows it', async () => {
+    const headers = ['Client-Cert', `:${certificate.toString('base64')}:`]
+    expect(await outcome(mtls({ peer: peer({}), headers }))).toBe('token_downgraded')
+  })
+})
+
+describe('a certificate that a hop hands on', () => {
+  const cnf = { 'x5t#S256': x5tOf(certificate), jkt: '' }
+  const gateway = peer({ spiffeId: 'spiffe://example.org/gateway' as SpiffeId })
+  const edge = peer({ address: '192.0.2.1' })
+  const pem = encodeURIComponent(
+    `-----BEGIN CERTIFICATE-----\n${certificate.toString('base64')}\n-----END CERTIFICATE-----\n`,
+  )
+  const spki = ecPair().publicKey.export({ format: 'der', type: 'spki' })
+  const forged = encodeURIComponent(
+    `-----BEGIN CERTIFICATE-----\n${ca.certify(spki, { uri: WEB }).toString('base64')}\n-----END CERTIFICATE-----\n`,
+  )
+  const through = (from: ChannelPeer, headers: readonly string[]) =>
+    v.request({
+      route: 'strict',
+      url: 'https://api.example.org/v1/items',
+      peer: from,
+      headers,
+      claims: { cnf: { ...cnf, jkt: v.key.jkt } },
+      proof: { nonce: v.nonces.current() },
+    })
+
+  it.each<[string, ChannelPeer, readonly string[], string]>([
+    ['Client-Cert', gateway, ['Client-Cert', `:${certificate.toString('base64')}:`], 'ok'],
+    ['Client-Cert twice', gateway, ['Client-Cert', ':AA==:', 'client-cert', ':AA==:'], 'proof_repeated'],
+    ['Client-Cert of no form', gateway, ['Client-Cert', certificate.toString('base64')], 'hop_unexpected'],
+    ['Client-Cert that is no certificate', gateway, ['Client-Cert', ':AAAA:'], 'hop_unexpected'],
+    ['nothing', gateway, [], 'token_downgraded'],
+    ['XFCC', edge, ['X-Forwarded-Client-Cert', `By=x;Hash=y;Cert="${pem}";URI=${WEB}`], 'ok'],
+    [
+      'XFCC whose last element is another',
+      edge,
+      ['X-Forwarded-Client-Cert', `Cert="${pem}",Cert="${forged}"`],
+      'token_stolen',
+    ],
+    [
+      'XFCC with a comma in quotes',
+      edge,
+      ['X-Forwarded-Client-Cert', `Subject="CN=a,O=b";Cert="${pem}"`],
+      'ok',
+    ],
+    [
+      'XFCC with two Certs',
+      edge,
+      ['X-Forwarded-Client-Cert', `Cert="${forged}";Cert="${pem}"`],
+      'hop_unexpected',
+    ],
+    [
+      'XFCC with a quote that never ends',
+      edge,
+      ['X-Forwarded-Client-Cert', `Cert="${pem}`],
+      'hop_unexpected',
+    ],
+    [
+      'XFCC of the hop that says Client-Cert',
+      gateway,
+      ['X-Forwarded-Client-Cert', `Cert="${pem}"`],
+      'token_downgraded',
+    ],
+  ])('as %s: %4$s', async (_what, from, headers, reason) => {
+    expect(await outcome(through(from, headers))).toBe(reason)
+  })
+})
+
+describe('a bearer token', () => {
+  const bearer = (over: Partial<RequestOf> = {}) =>
+    v.request({ route: 'open', scheme: 'Bearer', without: ['DPoP'], claims: { cnf: undefined }, ...over })
+
+  it('is taken only where security makes an exception', async () => {
+    expect(await outcome(bearer({ claims: { cnf: undefined, exp: nowSeconds(v.clock) + 60 } }))).toBe('ok')
+    expect(await outcome(bearer({ route: 'api' }))).toBe('token_unbound')
+  })
+
+  it('of another client than the exception names is refused', async () => {
+    expect(
+      await outcome(
+        bearer({ claims: { cnf: undefined, client_id: 'batch', exp: nowSeconds(v.clock) + 60 } }),
+      ),
+    ).toBe('token_unbound')
+  })
+
+  it('that lives longer than the exception allows is refused', async () => {
+    expect(await outcome(bearer())).toBe('token_too_long')
+  })
+
+  it('that comes from a second address is told of, and taken', async () => {
+    const request = bearer({ claims: { cnf: undefined, exp: nowSeconds(v.clock) + 60 } })
+    for (const address of ['192.0.2.1', '192.0.2.1', '192.0.2.2'])
+      expect(await outcome({ ...request, peer: peer({ address }) })).toBe('ok')
+    expect(v.moved).toEqual(['web'])
+  })
+
+  it('is taken as often as the exception says', async () => {
+    const request = bearer({ claims: { cnf: undefined, exp: nowSeconds(v.clock) + 60 } })
+    const outcomes = []
+    for (let at = 0; at < 4; at++) outcomes.push(await outcome(request))
+    expect(outcomes).toEqual(['ok', 'ok', 'ok', 'rate_limited'])
+    v.clock.advance(1_000)
+    expect(await outcome(request)).toBe('ok')
+  })
+
+  it('is refused once the exception has ended', async () => {
+    v.clock.advance(10 * 365 * 86_400_000)
+    const now = nowSeconds(v.clock)
+    expect(await outcome(bearer({ claims: { cnf: undefined, iat: now, exp: now + 60 } }))).toBe(
+      'token_unbound',
+    )
+  })
+})
+
+describe('a WIT with its proof', () => {
+  const pair = ecPair()
+  const held = holdKey(pair.privateKey, 'ES256')
+  const wit = (over: object = {}) => {
+    const now = nowSeconds(v.clock)
+    const signer = { ...holdKey(v.wit.privateKey, 'ES256') }
+    const claims = {
+      spiffeId: WEB,
+      publicJwk: held.publicJwk,
+      jwkAlg: 'ES256',
+      now,
+      expires: now + 600,
+      kid: 'w1',
+    }
+    return makeWitSvid({ ...claims, ...over }, signer)
+  }
+  const request = (over: { wit?: string; aud?: string; key?: typeof held; ath?: string } = {}) => {
+    const shown = over.wit ?? wit()
+    const aud = over.aud ?? 'https://mesh.example.org/x'
+    const { proof } = makeWpt(over.key ?? held, { aud, wit: shown, ath: over.ath }, v.clock)
+    const headers = ['Workload-Identity-Token', shown, 'Workload-Proof-Token', proof]
+    return { ...v.request({ route: 'mesh', path: '/x' }), headers }
+  }
+
+  it('is taken once, as its SPIFFE ID', async () => {
+    const one = request()
+    expect((await v.verify(one)).caller.names).toEqual([WEB])
+    expect(await outcome(one)).toBe('proof_replayed')
+  })
+
+  it('is refused without the proof, for another URL, by another key, and of another workload', async () => {
+    const [name, text] = request().headers
+    expect(await outcome({ ...request(), headers: [name ?? '', text ?? ''] })).toBe('proof_missing')
+    expect(await outcome(request({ aud: 'https://mesh.example.org/y' }))).toBe('proof_url')
+    expect(await outcome(request({ key: other }))).toBe('proof_forged')
+    expect(await outcome(request({ ath: hashOf('a token that did not come') }))).toBe('proof_token')
+    expect(await outcome(request({ wit: wit({ spiffeId: 'spiffe://example.org/batch' }) }))).toBe(
+      'caller_unexpected',
+    )
+  })
+})
+
+describe('a JWT-SVID', () => {
+  const svid = (peerId?: SpiffeId, audience = ['api']) => {
+    const now = nowSeconds(v.clock)
+    const claims = { spiffeId: WEB, audience, now, expires: now + 60, kid: 'j1' }
+    const token = makeJwtSvid(claims, holdKey(v.issuer.privateKey, 'ES256'))
+    const from = peer({ spiffeId: peerId })
+    return { ...v.request({ route: 'svid', peer: from }), headers: ['Authorization', `Bearer ${token}`] }
+  }
+
+  it('is taken over mutual TLS of the same workload only', async () => {
+    expect(await outcome(svid(WEB))).toBe('ok')
+    expect(await outcome(svid())).toBe('token_unbound')
+    expect(await outcome(svid('spiffe://example.org/batch' as SpiffeId))).toBe('token_stolen')
+    expect(await outcome(svid(WEB, ['other']))).toBe('svid_audience')
+  })
+})
