@@ -97,7 +97,7 @@ const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost'])
 
 /** Settings that are each well-formed and cannot hold together. */
 function conflictsIn(config: Config, yaml: YamlFile): readonly Problem[] {
-  const { authority, bundleEndpoint } = config
+  const { authority, bundleEndpoint, decisionHook } = config
   const problems: Problem[] = []
   const refuse = (path: readonly string[], message: string) =>
     problems.push({ file: yaml.file, line: yaml.lineOf(path), message: `${path.join('.')}: ${message}` })
@@ -113,6 +113,8 @@ function conflictsIn(config: Config, yaml: YamlFile): readonly Problem[] {
   }
   if (config.tokens.clientAttestation === 'on' && (config.wit === 'off' || authority.nodes === 'many'))
     refuse(['tokens', 'client_attestation'], 'wants WIT-SVIDs: set wit: on and authority.nodes: one')
+  if (decisionHook.url !== undefined && decisionHook.socket !== undefined)
+    refuse(['decision_hook'], 'url and socket exclude each other')
   return problems
 }
 
@@ -150,6 +152,8 @@ function typeText({ form }: Setting<unknown>): string {
       return 'host:port | off'
     case 'paths':
       return 'list of paths'
+    case 'hook':
+      return 'url'
     case 'owners':
       return 'map of layer to {team, contact}'
     case 'trust_domain':

@@ -15,6 +15,9 @@ import type { Entry } from './policy/entry.ts'
 import { Revocations } from './policy/revocations.ts'
 import type { Signer } from './proof/signer.ts'
 import type { Config } from './settings.ts'
+import { Admission } from './sign/admission.ts'
+import { Approvals } from './sign/approvals.ts'
+import { Hook, type HookPost } from './sign/hook.ts'
 import { Rates } from './sign/rate.ts'
 import { Signing } from './sign/sign.ts'
 import { withdrawKeys } from './sign/withdraw.ts'
@@ -35,6 +38,8 @@ export interface CoreOptions {
   readonly revocationsFile: string
 }
 
+const MILLIS = 1000
+
 /** The parts of a running agent that no socket belongs to. */
 export interface Core {
   readonly book: Live<RuleBook>
@@ -46,6 +51,10 @@ export interface Core {
   readonly svids: Svids
   readonly rotator: Rotator
   readonly signing: Signing
+  /** How often each instance may ask, whichever door it asks at. */
+  readonly rates: Rates
+  readonly admission: Admission
+  readonly approvals: Approvals
   /** The WIT-SVID over a held key; absent when the WIT profile is off. */
   readonly heldWit: ((entry: Entry, signer: Signer) => string) | undefined
   /** The newest revocation by an operator. */
@@ -72,13 +81,13 @@ export function openCore(options: CoreOptions): Core {
   const rotator = new Rotator({ svids, authority, book, clock })
   const jwt = config.authority.nodes === 'one'
   const wit = jwt && config.wit === 'on'
-  const rates = new Rates(config.limits.proofsPerSecond, clock)
+  const admitting = openAdmission(options, book)
   const heldWit = wit ? svids.heldWit.bind(svids) : undefined
   const onProof = (kind: string, fault?: { readonly reason: string }) =>
     fault
       ? metrics.count('holdfast_refusals_total', { reason: fault.reason })
       : metrics.count('holdfast_proofs_total', { kind })
-  const signing = new Signing({ vault, book, revocations, rates, audit, clock, heldWit, onProof })
+  const signing = new Signing({ ...admitting, vault, book, revocations, audit, clock, heldWit, onProof })
   const tell = () => rotator.tell()
   const revoked = new Live<RevokeAsk | undefined>(undefined)
   const now = () => nowSeconds(clock)
@@ -88,7 +97,7 @@ export function openCore(options: CoreOptions): Core {
     watchSuspend(clock, () => replaceKeys(options, vault, 'the machine slept')),
     watchClone(clock, () => replaceKeys(options, vault, 'the machine is a copy')),
   ]
-  gauges(metrics, { vault, attestation, rotator })
+  gauges(metrics, { vault, attestation, rotator, ...admitting })
   return {
     book,
     revocations,
@@ -98,6 +107,7 @@ export function openCore(options: CoreOptions): Core {
     svids,
     rotator,
     signing,
+    ...admitting,
     heldWit,
     revoked,
     revoking,
@@ -114,6 +124,31 @@ export function openCore(options: CoreOptions): Core {
   }
 }
 
+/** One rate, one session and one list of waiting requests for all doors. */
+function openAdmission(
+  options: CoreOptions,
+  book: Live<RuleBook>,
+): Pick<Core, 'rates' | 'admission' | 'approvals'> {
+  const { clock, config } = options
+  const rates = new Rates(config.limits.proofsPerSecond, clock)
+  const approvals = new Approvals(clock)
+  const admission = new Admission({ book, rates, clock, approvals, hook: hookOf(options) })
+  return { rates, admission, approvals }
+}
+
+/** What reaches the hook is loaded with its first question. */
+function hookOf({ config, clock }: CoreOptions): Hook | undefined {
+  const { cache, socket, timeout, url } = config.decisionHook
+  const place = socket !== undefined ? { socket } : url !== undefined ? { url } : undefined
+  if (!place) return undefined
+  let loading: Promise<HookPost> | undefined
+  const post: HookPost = async (body, signal) => {
+    loading ??= import('./sign/hook-post.ts').then(({ postTo }) => postTo(place))
+    return (await loading)(body, signal)
+  }
+  return new Hook({ post, clock, timeout: timeout * MILLIS, cache: cache * MILLIS })
+}
+
 /** A sleep may have written memory to a disk, and a copy has it: what was in it is not trusted any more. */
 function replaceKeys({ log, audit }: CoreOptions, vault: Vault, why: string): void {
   const { count } = vault
@@ -122,7 +157,7 @@ function replaceKeys({ log, audit }: CoreOptions, vault: Vault, why: string): vo
   audit.append({ event: 'key.destroy', allowed: true, count, detail: why })
 }
 
-function gauges(metrics: Metrics, core: Pick<Core, 'vault' | 'attestation' | 'rotator'>): void {
+function gauges(metrics: Metrics, core: Pick<Core, 'vault' | 'attestation' | 'rotator' | 'approvals'>): void {
   metrics.gauge('holdfast_keys', 'Proof keys held.', () => core.vault.count)
   metrics.gauge('holdfast_connections', 'Open connections.', () => core.attestation.counts.connections)
   metrics.gauge(
@@ -130,5 +165,6 @@ function gauges(metrics: Metrics, core: Pick<Core, 'vault' | 'attestation' | 'ro
     'Instances that keys may hang on.',
     () => core.attestation.counts.instances,
   )
+  metrics.gauge('holdfast_approvals_waiting', 'Requests that wait for a person.', () => core.approvals.count)
   metrics.gauge('holdfast_streams', 'Open streams that hear of changes.', () => core.rotator.watchers)
 }

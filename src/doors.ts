@@ -27,7 +27,10 @@ export interface DoorsOptions extends CoreOptions {
   readonly listening: ReadonlyMap<string, number>
   /** Throws not_ready or draining. */
   readonly admit: () => void
-  readonly admin: Omit<AdminApiOptions, 'audit' | 'log' | 'attestation' | 'book' | 'revoke' | 'contacts'>
+  readonly admin: Omit<
+    AdminApiOptions,
+    'approvals' | 'audit' | 'log' | 'attestation' | 'book' | 'revoke' | 'contacts'
+  >
   readonly onTaken: () => void
   readonly onBack: () => void
 }
@@ -230,9 +233,10 @@ function workloadSides(
 
 function adminHttp(options: DoorsOptions, core: Core, headerTimeout: Millis) {
   const { admin, audit, config, log } = options
-  const { attestation, book, revoking } = core
+  const { approvals, attestation, book, revoking } = core
   const routes = adminApi({
     ...admin,
+    approvals,
     audit,
     log,
     attestation,

@@ -15,7 +15,6 @@ import type { Tokens } from './egress/tokens.ts'
 import { Trust } from './egress/trust.ts'
 import type { RevokeAsk } from './operate/revoke.ts'
 import type { UidLimits } from './serve/limits.ts'
-import { Rates } from './sign/rate.ts'
 
 const MILLIS = 1000
 
@@ -65,11 +64,12 @@ export function openOutgoing(
   const held = { vault, clientKeys, book, authority, clock, jwt, attest }
   const client = openTokenClient({ ...settings, ...held, dialer })
   const { tokens } = client
-  const rates = new Rates(config.limits.proofsPerSecond, clock)
+  const { admission, rates } = core
   const { subjects: most, subjectsPerInstance: perInstance } = config.tokens
   const subjects = new Subjects({ clock, perInstance, limit: most })
   metrics.gauge('holdfast_subjects', 'Subject tokens held.', () => subjects.count)
-  const parts = { book, vault, revocations, audit, metrics, clock, tokens, heldWit, rates, subjects }
+  const shared = { rates, admission, subjects }
+  const parts = { book, vault, revocations, audit, metrics, clock, tokens, heldWit, ...shared }
   const door =
     config.egress.socket === 'on'
       ? openEgressDoor({

@@ -41,6 +41,8 @@ function formSchema(form: Form): z.ZodType {
       return z.string().transform(parsedBy(parseTrustDomain))
     case 'url':
       return z.string().max(2048).transform(parsedBy(parseIssuer))
+    case 'hook':
+      return z.string().max(2048).transform(parsedBy(parseHook))
     case 'flag':
       return z.boolean()
     case 'choice':
@@ -80,6 +82,21 @@ function parseIssuer(text: string): string {
     throw new Fault('config_invalid', 'not an issuer: wanted an https URL without query or fragment')
   }
   return text
+}
+
+const LOOPBACK: ReadonlySet<string> = new Set(['localhost', '127.0.0.1', '[::1]'])
+
+/** https, or http on loopback, without user, query or fragment: nothing secret may stand in a setting. */
+function parseHook(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  const isKnown = url?.protocol === 'https:' || (url?.protocol === 'http:' && LOOPBACK.has(url.hostname))
+  if (!url || !isKnown || url.username !== '' || url.password !== '' || /[?#\s]/.test(text)) {
+    throw new Fault(
+      'config_invalid',
+      'not the URL of a hook: wanted https, or http on loopback, without user, query or fragment',
+    )
+  }
+  return url.href
 }
 
 /** A whole configuration file. */

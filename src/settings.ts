@@ -9,7 +9,16 @@ import type { TrustDomain } from './spiffe/id.ts'
 /** What a setting may be written as. */
 export type Form =
   | {
-      readonly kind: 'text' | 'path' | 'trust_domain' | 'paths' | 'url' | 'flag' | 'listen' | 'owners'
+      readonly kind:
+        | 'text'
+        | 'path'
+        | 'trust_domain'
+        | 'paths'
+        | 'url'
+        | 'flag'
+        | 'listen'
+        | 'owners'
+        | 'hook'
     }
   | { readonly kind: 'choice'; readonly of: readonly string[] }
   | { readonly kind: 'count' | 'duration'; readonly min: number; readonly max: number }
@@ -241,6 +250,22 @@ export const SETTINGS = {
       'Subject tokens that one identity of one instance may have handed in at a time.',
     ),
     subjects: count(16_384, 1, 1_000_000, 'Subject tokens that are kept in memory at a time.'),
+  },
+  decision_hook: {
+    url: {
+      form: { kind: 'hook' },
+      value: undefined,
+      written: 'none',
+      says: 'The decision hook that grants with hook: true are asked at: an https URL, or http on loopback.',
+    } satisfies Named<string> as Named<string>,
+    socket: optional('path', 'The unix socket of the decision hook, instead of a URL.'),
+    timeout: duration(2, 1, 30, 'How long the hook may take to answer; then the request is refused.'),
+    cache: {
+      form: { kind: 'duration', min: 1, max: MINUTE },
+      value: 0,
+      written: 'none',
+      says: 'How long an answer of the hook holds for requests that differ in nothing but time and counts.',
+    } satisfies Setting<Seconds> as Setting<Seconds>,
   },
   audit: {
     sink: choice(

@@ -5,7 +5,8 @@ import type { PolicyContext } from '../policy/statements.ts'
 
 /** The context that `config` gives. */
 export function policyContext(config: Config, now: () => Seconds): PolicyContext {
-  const { trustDomain, svid, authority, tokens, wit } = config
+  const { trustDomain, svid, authority, decisionHook, tokens, wit } = config
   const attestation = tokens.clientAttestation === 'on' && wit === 'on' && authority.nodes === 'one'
-  return { trustDomain, defaults: svid, nodes: authority.nodes, attestation, now }
+  const hasHook = decisionHook.url !== undefined || decisionHook.socket !== undefined
+  return { trustDomain, defaults: svid, nodes: authority.nodes, attestation, hasHook, now }
 }

@@ -35,7 +35,7 @@ Start with
 
 Ask              status  watch  explain  check  wait  version
 Send             request  token
-Operate          run  revoke  drain  log
+Operate          run  approve  revoke  drain  log
 Policy, audit    init  policy  audit
 
 holdfast COMMAND --help says what each takes; -o json works everywhere.
@@ -150,6 +150,10 @@ function addOperatorCommands(program: Command, io: Io, done: Done): void {
     .option('--deny', 'refusals only')
     .option('--spiffe-id <id>', 'of this identity only')
     .action(ending(done, async (options) => (await import('./watch.ts')).watch(options, io)))
+  asOperator(program.command('approve [id]'))
+    .description('requests that wait for a person; with an id, let that one go on')
+    .option('--deny', 'refuse it instead')
+    .action(ending(done, async (id, options) => (await import('./approve.ts')).approve(id, options, io)))
   asOperator(program.command('drain'))
     .description('let calls under way end, then the agent')
     .action(ending(done, async (options) => (await import('./operate.ts')).drain(options, io)))

@@ -3,6 +3,8 @@ import type { Instance, Workload } from '../attest/workload.ts'
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 
+const GRACE: Millis = 1_000
+
 /** Ends a request when its lease or its caller ends, or nothing has moved for too long. */
 export class Lifeline {
   readonly #controller = new AbortController()
@@ -48,6 +50,16 @@ export class Lifeline {
     this.#late = late
     this.#cancel()
     this.#arm(limit)
+  }
+
+  /** Somebody else is waited for, who gives up after `limit`. */
+  readonly waitFor = (limit: Millis): void => {
+    this.wait(limit + GRACE, 'nobody answered in time')
+  }
+
+  /** Runs `then` once, when nothing ends it any more. */
+  readonly onRelease = (then: () => void): void => {
+    this.#stops.push(then)
   }
 
   end(fault: Fault): void {

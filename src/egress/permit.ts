@@ -10,7 +10,9 @@ import type { Entry } from '../policy/entry.ts'
 import type { Binding, Target, TargetIdentity, TargetPlatform } from '../policy/grant.ts'
 import type { Revocations } from '../policy/revocations.ts'
 import { type CanonicalUrl, canonicalUrl } from '../proof/target.ts'
+import type { Admission, Call, Seen } from '../sign/admission.ts'
 import type { Rates } from '../sign/rate.ts'
+import type { Lifeline } from './lifeline.ts'
 import type { Route } from './route.ts'
 import type { Subject, Subjects } from './subjects.ts'
 
@@ -19,6 +21,7 @@ export interface PermitOptions {
   readonly revocations: Revocations
   readonly rates: Rates
   readonly subjects: Subjects
+  readonly admission: Admission
 }
 
 /** A request that may leave, and for whom. */
@@ -49,21 +52,46 @@ export interface Draft {
   subject?: Subject | undefined
 }
 
-/** The permit of one request; throws what identity, revocations, rate and policy say, having noted in `draft` what it saw. */
-export function permit(options: PermitOptions, workload: Workload, route: Route, draft: Draft): Permit {
-  const { rates, revocations, subjects } = options
+/**
+ * The permit of one request, once all has been obtained that its grant demands; it hangs on `line`. Throws what
+ * identity, revocations, rate and policy say, having noted in `draft` what it saw.
+ */
+export async function permit(
+  options: PermitOptions,
+  workload: Workload,
+  route: Route,
+  draft: Draft,
+  line: Lifeline,
+): Promise<Permit> {
+  const { admission, rates, revocations, subjects } = options
   draft.workload = workload
   const entry = chooseEntry(entitled(workload, revocations), route.spiffeId)
   draft.entry = entry
   const instance = workload.instanceOf(entry)
-  const book = options.book.get()
-  const target = book.targetNamed(route.target)
-  if (!target) throw unknownTarget(route.target)
-  draft.target = target
-  rates.take(`${instance.key} ${entry.spiffeId} ${target.name}`, instance.signal)
-  revocations.check([['target', target.name]])
+  line.bindTo(workload, instance)
+  rates.take(instance.key, instance.signal)
+  targetOf(options, route, draft)
   const subject = subjectOf(subjects, { spiffeId: entry.spiffeId, instance }, route.subject)
   draft.subject = subject
+  const { method } = draft
+  const call = { workload, entry, instance, method, onBehalf: subject?.claims }
+  const waits = { gone: line.signal, begin: line.waitFor, onEnd: line.onRelease }
+  const found = await admission.admit(call, waits, () => look(options, call, route, draft))
+  const { target, identity, platform, kinds, url } = found
+  return { workload, entry, instance, target, identity, platform, kinds, method, url, subject }
+}
+
+/** What policy says now of the request; throws what it refuses. */
+function look(
+  options: PermitOptions,
+  call: Call,
+  route: Route,
+  draft: Draft,
+): Seen & Pick<Permit, 'identity' | 'platform' | 'kinds'> {
+  const { entry, workload } = call
+  const book = options.book.get()
+  const target = targetOf(options, route, draft)
+  if (draft.subject?.signal.aborted) throw new Fault('subject_unknown')
   const { identity, platform } = statementsOf(target)
   const url = canonicalUrl(originOf(target, platform) + route.path + route.query)
   draft.url = url
@@ -79,11 +107,21 @@ export function permit(options: PermitOptions, workload: Workload, route: Route,
     url,
     token: identity.server?.client ? 'full' : 'none',
     selectors: workload.selectors,
+    ...options.admission.contextOf(call, target),
   }
-  draft.decision = decideTarget(book, target, question)
-  if (!draft.decision.allowed && !(book.observe && isObservable(draft.decision, draft.method)))
-    throw refusal(draft.decision)
-  return { workload, entry, instance, target, identity, platform, kinds, method: draft.method, url, subject }
+  const decision = decideTarget(book, target, question)
+  draft.decision = decision
+  if (!decision.allowed && !(book.observe && isObservable(decision, draft.method))) throw refusal(decision)
+  return { target, identity, platform, kinds, url, decision }
+}
+
+/** The target that the request names; throws target_unknown, revoked. */
+function targetOf({ book, revocations }: PermitOptions, route: Route, draft: Draft): Target {
+  const target = book.get().targetNamed(route.target)
+  if (!target) throw unknownTarget(route.target)
+  draft.target = target
+  revocations.check([['target', target.name]])
+  return target
 }
 
 /** The subject behind the handle of a request, when it has one; throws subject_unknown. */

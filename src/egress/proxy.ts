@@ -63,8 +63,8 @@ async function endingOf(
     const route = parseRoute({ url, raw })
     if (upgrade) checkHandshake(draft.method, raw)
     options.audit.check()
-    const permitted = permit(options, caller.workload(), route, draft)
-    line.bindTo(permitted.workload, permitted.instance)
+    const permitted = await permit(options, caller.workload(), route, draft, line)
+    line.wait(options.limits.answerTimeout, 'the target does not answer in time')
     const exchange = { permit: permitted, query: route.query, request, response, line, record }
     return await (upgrade ? tunnel(options, exchange, upgrade) : carryOut(options, exchange))
   } catch (caught) {

@@ -11,8 +11,8 @@ export type LoadReleases = () => Promise<Releases>
 export function releaseHandlers(load: LoadReleases): Handlers {
   return {
     RequestHeaders: {
-      unary: async (caller, request) => ({
-        ...(await (await load()).headers(caller.workload(), parseHeadersAsk(request))),
+      unary: async (caller, request, gone) => ({
+        ...(await (await load()).headers(caller.workload(), parseHeadersAsk(request), gone())),
       }),
     },
     ReportResponse: {

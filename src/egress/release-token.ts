@@ -15,6 +15,8 @@ import type { ReleaseAsk } from './release-ask.ts'
 export interface TokenQuestion extends Pick<ReleaseAsk, 'place'> {
   readonly workload: Workload
   readonly entry: Entry
+  /** What a request to the target is judged by. */
+  readonly context?: (target: Target) => Pick<Question, 'context'>
 }
 
 export interface TokenDecision {
@@ -30,7 +32,8 @@ export function decideToken(book: RuleBook, question: TokenQuestion): TokenDecis
   const targets = 'url' in place ? book.targetsFor(place.url) : [targetNamed(book, place.target)]
   for (const target of targets) {
     for (const { method, url } of requestsOf(book, target, question)) {
-      const decision = decideTarget(book, target, questionOf(question, method, url))
+      const asked = { ...questionOf(question, method, url), ...question.context?.(target) }
+      const decision = decideTarget(book, target, asked)
       if (decision.allowed) return { decision, url }
       refused ??= { decision, url }
     }

@@ -11,6 +11,7 @@ import type { Entry } from '../policy/entry.ts'
 import type { Door, Target } from '../policy/grant.ts'
 import { hashOf } from '../proof/jwt.ts'
 import type { Jkt } from '../proof/signer.ts'
+import type { Seen, Waits } from '../sign/admission.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import type { AuditFacts } from '../telemetry/audit.ts'
 import { bindRequest, bindToken } from './bind.ts'
@@ -53,6 +54,9 @@ interface Released<T> {
   readonly facts: Pick<AuditFacts, 'jkt' | 'jti' | 'token'>
 }
 
+/** A token covers no request: each use wants a proof, which counts as what it is for. */
+const TOKEN_METHOD = 'GET'
+
 type ReleaseEvent = 'sign.headers' | 'token.release'
 
 /** Releases credentials; each is on record before it leaves. */
@@ -68,14 +72,21 @@ export class Releases {
   /** Headers for one request. Throws what identity, rate, policy, key and the authorization server say. */
   headers(workload: Workload, ask: HeadersAsk, gone?: AbortSignal): Promise<ReleasedHeaders> {
     const draft: Draft = { method: ask.method, workload, url: ask.url }
-    return this.#release('sign.headers', draft, async () => {
+    return this.#release('sign.headers', draft, async (onEnd) => {
       const who = this.#identify(workload, ask, draft)
       const { url, method } = ask
-      const book = this.#options.book.get()
-      const decision = decideBy(book, url, (target) => headersQuestion(who, ask, target))
-      const permitted = this.#permit(decision, 'headers', draft)
+      const { admission } = this.#options
+      const call = { ...who, method, onBehalf: who.subject?.claims }
+      const question = (target: Target) => ({
+        ...headersQuestion(who, ask, target),
+        ...admission.contextOf(call, target),
+      })
+      const permitted = await admission.admit(call, { gone, onEnd }, () => ({
+        ...this.#permit(decideBy(this.#options.book.get(), url, question), 'headers', draft),
+        url,
+      }))
       const kinds = kindsOf(permitted.identity)
-      const bindAsk: BindAsk = { ...who, ...permitted, kinds, method, url, passed: [] }
+      const bindAsk: BindAsk = { ...who, ...permitted, kinds, method, passed: [] }
       const bound = await this.#whileLeased(bindAsk, gone, (signal) =>
         bindRequest(this.#options, bindAsk, signal),
       )
@@ -107,12 +118,17 @@ export class Releases {
   /** The token itself. Throws as `headers`. */
   token(workload: Workload, ask: ReleaseAsk, gone?: AbortSignal): Promise<ReleasedToken> {
     const draft: Draft = { method: '', workload }
-    return this.#release('token.release', draft, async () => {
+    return this.#release('token.release', draft, async (onEnd) => {
       const who = this.#identify(workload, ask, draft)
-      const { decision, url } = decideToken(this.#options.book.get(), { ...who, place: ask.place })
-      draft.url = url
-      const permitted = this.#permit(decision, 'token', draft)
-      const bindAsk: BindAsk = { ...who, ...permitted, kinds: ['dpop'], method: '', url, passed: [] }
+      const { admission } = this.#options
+      const call = { ...who, method: TOKEN_METHOD, onBehalf: who.subject?.claims }
+      const permitted = await admission.admit(call, { gone, onEnd }, () => {
+        const context = (target: Target) => admission.contextOf(call, target)
+        const { decision, url } = decideToken(this.#options.book.get(), { ...who, place: ask.place, context })
+        draft.url = url
+        return { ...this.#permit(decision, 'token', draft), url }
+      })
+      const bindAsk: BindAsk = { ...who, ...permitted, kinds: ['dpop'], method: '', passed: [] }
       const bound = await this.#whileLeased(bindAsk, gone, (signal) =>
         bindToken(this.#options, bindAsk, signal),
       )
@@ -135,7 +151,11 @@ export class Releases {
   }
 
   /** The target of `decision` with its statements; throws the refusal. Custody is never only observed. */
-  #permit(decision: Decision, door: Door, draft: Draft): Pick<BindAsk, 'target' | 'identity'> {
+  #permit(
+    decision: Decision,
+    door: Door,
+    draft: Draft,
+  ): Pick<BindAsk, 'target' | 'identity'> & Pick<Seen, 'decision'> {
     const { book, revocations } = this.#options
     draft.decision = decision
     const { target } = decision
@@ -143,10 +163,10 @@ export class Releases {
       draft.target = target
       revocations.check([['target', target.name]])
     }
-    if (decision.allowed) return decision
+    if (decision.allowed) return { target: decision.target, identity: decision.identity, decision }
     const isObserved = door === 'headers' && book.get().observe && isObservable(decision, draft.method)
     if (!isObserved || !target?.identity || !isDoorOpen(target.identity, door)) throw refusal(decision)
-    return { target, identity: target.identity }
+    return { target, identity: target.identity, decision }
   }
 
   /** What `make` resolves to, unless lease, caller, time or an operator end it before. */
@@ -177,11 +197,16 @@ export class Releases {
     }
   }
 
-  async #release<T>(event: ReleaseEvent, draft: Draft, make: () => Promise<Released<T>>): Promise<T> {
+  async #release<T>(
+    event: ReleaseEvent,
+    draft: Draft,
+    make: (onEnd: Waits['onEnd']) => Promise<Released<T>>,
+  ): Promise<T> {
     const { audit, metrics } = this.#options
     audit.check()
+    const ends: (() => void)[] = []
     try {
-      const { answer, facts } = await make()
+      const { answer, facts } = await make((leave) => ends.push(leave))
       this.#record(event, draft, { allowed: true, ...facts })
       if (event === 'sign.headers') metrics.count('holdfast_proofs_total', { kind: 'headers' })
       else metrics.count('holdfast_tokens_total', { kind: 'released', reason: 'ok' })
@@ -192,6 +217,7 @@ export class Releases {
       metrics.count('holdfast_refusals_total', { reason: fault.reason })
       throw fault
     } finally {
+      for (const leave of ends) leave()
       await audit.settle()
     }
   }

@@ -7,15 +7,15 @@ import { type Contacts, explainRequest } from '../policy/explain.ts'
 import type { JsonAnswer, JsonRequest, Route, Routes } from '../serve/http.ts'
 import type { Audit, AuditFacts } from '../telemetry/audit.ts'
 import type { Log, LogLevel } from '../telemetry/log.ts'
+import { type ApproveOptions, approveOne, listApprovals } from './approve.ts'
 import { parseRevoke, type RevokeOptions, revoke } from './revoke.ts'
 import type { AgentStatus } from './status.ts'
 
-export interface AdminApiOptions {
+export interface AdminApiOptions extends ApproveOptions {
   readonly status: () => AgentStatus
   readonly revoke: RevokeOptions
   readonly attestation: Attestation
   readonly book: Live<RuleBook>
-  readonly audit: Audit
   readonly log: Log
   readonly contacts: Contacts
   /** Reads configuration and policy again; throws what is wrong with them. */
@@ -31,6 +31,8 @@ export function adminApi(options: AdminApiOptions): Routes {
   return {
     'GET /v1/status': () => options.status(),
     'GET /v1/decisions': () => ({ lines: (send, signal) => followDecisions(options.audit, send, signal) }),
+    'GET /v1/approvals': () => listApprovals(options),
+    'POST /v1/approve': (request) => approveOne(options, request),
     'POST /v1/explain': ({ body }) => explainPid(options, body),
     'POST /v1/revoke': audited(options, 'revoke', ({ body }) => revokeOne(options, body)),
     'POST /v1/lift': audited(options, 'lift', ({ body }) => liftOne(options, body)),

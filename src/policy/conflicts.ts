@@ -5,7 +5,6 @@ import { bypassesIn } from './bypass.ts'
 import { routeConflicts } from './conflicts-routes.ts'
 import { serverConflicts } from './conflicts-servers.ts'
 import { sidecarConflicts } from './conflicts-sidecar.ts'
-import { tokenConflicts } from './conflicts-tokens.ts'
 import type { Entry, Place } from './entry.ts'
 import { kindOf } from './index-entries.ts'
 import { isSafeOrigin } from './parse.ts'
@@ -22,11 +21,11 @@ export function conflictsIn(statements: Statements, context: PolicyContext): rea
     ...statements.entries.flatMap((entry) => entryProblems(entry, home)),
     ...plainOrigins(statements),
     ...serverConflicts(statements, context),
-    ...tokenConflicts(statements),
     ...sidecarConflicts(statements),
     ...routeConflicts(statements),
     ...bypassesIn(statements),
     ...foreignCallers(statements, home),
+    ...(context.hasHook === false ? hooklessGrants(statements) : []),
     ...statements.observe.slice(1).map(({ place }) => {
       const first = statements.observe[0]
       return problem(place, `observe is there twice; first at ${first ? placeText(first.place) : ''}`)
@@ -94,6 +93,17 @@ function plainOrigins(statements: Statements): readonly Problem[] {
     origins
       .filter((origin) => !insecureHttp && !isSafeOrigin(origin))
       .map((origin) => problem(place, `${origin} is plain HTTP: use https, or say insecure_http: true`)),
+  )
+}
+
+/** Nobody would ever answer for them. */
+function hooklessGrants(statements: Statements): readonly Problem[] {
+  return statements.application.flatMap(({ name, grants }) =>
+    grants
+      .filter(({ asksHook }) => asksHook)
+      .map(({ place }) =>
+        problem(place, `a grant of ${name} has hook: true, and the configuration has no decision_hook`),
+      ),
   )
 }
 

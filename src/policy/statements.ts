@@ -86,6 +86,8 @@ export interface PolicyContext {
   readonly nodes?: 'one' | 'many'
   /** Whether clients may attest themselves by a WIT-SVID; not looked at when absent. */
   readonly attestation?: boolean | undefined
+  /** Whether a decision hook is configured; not known when absent. */
+  readonly hasHook?: boolean | undefined
   /** Ends what has an end date. */
   readonly now: () => Seconds
 }

@@ -16,6 +16,7 @@ import {
   type ServerDuplexStream,
   ServerInterceptingCall,
   type ServerInterceptor,
+  type ServerUnaryCall,
   type ServerWritableStream,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js'
@@ -35,9 +36,12 @@ export interface Stream {
   onClose(then: () => void): void
 }
 
+/** Answers one request; `gone` gives a signal that aborts when the caller gives the call up. */
+export type Unary = (caller: Caller, request: Message, gone: () => AbortSignal) => Message | Promise<Message>
+
 /** How one RPC is answered. `exchange` answers each message of a two-way stream with one message, in order. */
 export type Handler =
-  | { readonly unary: (caller: Caller, request: Message) => Message | Promise<Message> }
+  | { readonly unary: Unary }
   | { readonly stream: (caller: Caller, request: Message, stream: Stream) => void }
   | { readonly exchange: (caller: Caller, request: Message) => Message }
 
@@ -210,10 +214,10 @@ class Wrapper {
     return { code: STATUS[fault.reason].grpc, details: fault.message, metadata }
   }
 
-  #unary(name: string, handle: (caller: Caller, request: Message) => Message | Promise<Message>) {
+  #unary(name: string, handle: Unary) {
     const run: handleUnaryCall<Message, Message> = async (call, callback) => {
       try {
-        const answer = await handle(this.#admit(call), call.request)
+        const answer = await handle(this.#admit(call), call.request, () => goneOf(call))
         this.#options.onCall(name, undefined)
         callback(null, answer)
       } catch (caught) {
@@ -261,6 +265,14 @@ function endWithLease(caller: Caller, onClose: Stream['onClose'], end: (fault: F
   const onEnd = () => end(Fault.from(signal.reason, 'lease_ended'))
   signal.addEventListener('abort', onEnd)
   onClose(() => signal.removeEventListener('abort', onEnd))
+}
+
+/** Aborts when the caller has given the call up. */
+function goneOf(call: ServerUnaryCall<Message, Message>): AbortSignal {
+  const gone = new AbortController()
+  if (call.cancelled) gone.abort()
+  call.once('cancelled', () => gone.abort())
+  return gone.signal
 }
 
 type OpenCall = ServerDuplexStream<Message, Message> | ServerWritableStream<Message, Message>

@@ -25,7 +25,7 @@ export class Rates {
     bucket.tokens = Math.min(perSecond, bucket.tokens + ((now - bucket.filled) * perSecond) / 1000)
     bucket.filled = now
     if (bucket.tokens < 1) {
-      throw new Fault('rate_limited', `over ${perSecond} proofs a second`, { retryAfterSeconds: 1 })
+      throw new Fault('rate_limited', `over ${perSecond} requests a second`, { retryAfterSeconds: 1 })
     }
     bucket.tokens -= 1
   }

@@ -9,7 +9,15 @@ import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
 import type { Vault } from '../keys/vault.ts'
 import type { RuleBook } from '../policy/book.ts'
-import { type Decision, type Denied, decide, isDoorOpen, NEVER_GRANTED } from '../policy/decide.ts'
+import {
+  type Decision,
+  type Denied,
+  decide,
+  decideBy,
+  isDoorOpen,
+  NEVER_GRANTED,
+  type Question,
+} from '../policy/decide.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { Target } from '../policy/grant.ts'
 import type { Revocations } from '../policy/revocations.ts'
@@ -18,7 +26,9 @@ import { hashOf } from '../proof/jwt.ts'
 import type { Jkt, Signer } from '../proof/signer.ts'
 import { makeWpt } from '../proof/wpt.ts'
 import type { Audit, AuditFacts } from '../telemetry/audit.ts'
+import type { Admission, Call, Seen } from './admission.ts'
 import type { Ask, DpopAsk, TokenPart, WptAsk } from './ask.ts'
+import { methodName } from './method.ts'
 import type { Rates } from './rate.ts'
 import { readToken } from './token.ts'
 
@@ -37,6 +47,7 @@ export interface SigningOptions {
   readonly book: Live<RuleBook>
   readonly revocations: Revocations
   readonly rates: Rates
+  readonly admission: Admission
   readonly audit: Audit
   readonly clock: Clock
   /** The WIT-SVID over a held key; absent when the WIT profile is off. */
@@ -73,38 +84,51 @@ export class Signing {
   }
 
   #sign(workload: Workload, ask: Ask, facts: Draft): SignedProof {
-    const { book, revocations, rates } = this.#options
+    const { admission, revocations, rates } = this.#options
     const entry = chooseEntry(entitled(workload, revocations), ask.spiffeId)
     facts.entry = entry
     const instance = workload.instanceOf(entry)
     rates.take(instance.key, instance.signal)
-    const target = this.#permit(book.get(), workload, entry, ask, facts)
+    const method = ask.kind === 'dpop' ? ask.method : undefined
+    const call = { workload, entry, instance, method }
+    const { target } = admission.admitNow(call, () => this.#permit(call, ask, facts))
     return ask.kind === 'dpop'
       ? this.#dpop(workload, entry, target, ask)
       : this.#wpt(workload, entry, target, ask)
   }
 
   /** The target that policy allows the request for; throws its refusal. */
-  #permit(book: RuleBook, workload: Workload, entry: Entry, ask: Ask, facts: Draft): Target {
-    const decision = decide(book, {
-      door: 'headers',
-      kind: ask.kind,
-      spiffeId: entry.spiffeId,
-      entry,
-      method: ask.kind === 'dpop' ? ask.method : undefined,
-      url: ask.url,
-      token: ask.token.form,
-      selectors: workload.selectors,
-    })
+  #permit(call: Call, ask: Ask, facts: Draft): Seen {
+    const book = this.#options.book.get()
+    const { url } = ask
+    const decision = this.#decide(book, call, ask)
     const { target } = decision
     facts.target = target?.name
     facts.decision = decision
     if (target) this.#options.revocations.check([['target', target.name]])
-    if (decision.allowed) return decision.target
+    if (decision.allowed) return { target: decision.target, url, decision }
     const isOpen = target?.identity && isDoorOpen(target.identity, 'headers')
-    if (book.observe && isOpen && isObservable(decision, ask)) return target
+    if (book.observe && isOpen && isObservable(decision, ask)) return { target, url, decision }
     const { reason, owner, message, action } = decision
     throw new Fault(reason, message, { owner, action })
+  }
+
+  /** What the instance did before is looked up only where some grant asks for it. */
+  #decide(book: RuleBook, call: Call, ask: Ask): Decision {
+    const { entry, method, workload } = call
+    const question: Question = {
+      door: 'headers',
+      kind: ask.kind,
+      spiffeId: entry.spiffeId,
+      entry,
+      method,
+      url: ask.url,
+      token: ask.token.form,
+      selectors: workload.selectors,
+    }
+    if (!book.needsContext) return decide(book, question)
+    const { admission } = this.#options
+    return decideBy(book, ask.url, (target) => ({ ...question, ...admission.contextOf(call, target) }))
   }
 
   #dpop(workload: Workload, entry: Entry, target: Target, ask: DpopAsk): SignedProof {
@@ -208,22 +232,6 @@ interface Draft {
 function isObservable({ reason, owner }: Denied, ask: Ask): boolean {
   if (ask.kind === 'dpop' && NEVER_GRANTED.has(ask.method)) return false
   return owner !== 'security' && (reason === 'policy_denied' || reason === 'token_required')
-}
-
-const METHODS: ReadonlySet<string> = new Set([
-  'GET',
-  'HEAD',
-  'POST',
-  'PUT',
-  'PATCH',
-  'DELETE',
-  'OPTIONS',
-  'QUERY',
-])
-
-/** Methods are the caller's words: one that is not a known one may be anything, a token included. */
-export function methodName(method: string): string {
-  return METHODS.has(method) ? method : 'other'
 }
 
 /** RFC 9449 s.4.2: base64url SHA-256 of the access token. */

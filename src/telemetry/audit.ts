@@ -33,6 +33,7 @@ export type AuditEvent =
   | 'key.destroy'
   | 'revoke'
   | 'lift'
+  | 'approve'
   | 'policy.load'
   | 'config.load'
   | 'admin'

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Clock, nowSeconds, systemClock } from '../../src/base/clock.ts'
+import { policyContext } from '../../src/cli/policy-context.ts'
 import { type Config, devConfig } from '../../src/config.ts'
 import { type Daemon, startDaemon } from '../../src/daemon.ts'
 import { embeddedAuthority } from '../../src/issue/embedded.ts'
@@ -49,8 +50,11 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
   const clock = options.clock ?? systemClock
   const config = (options.config ?? ((same: Config) => same))(devConfig())
   writePolicy(policyDir, options.policy ?? devTexts(config, options.uids ?? [process.getuid?.() ?? 0]))
-  const context = { trustDomain: config.trustDomain, defaults: config.svid, now: () => nowSeconds(clock) }
-  const loadBook = () => loadPolicy([policyDir], context)
+  const loadBook = () =>
+    loadPolicy(
+      [policyDir],
+      policyContext(config, () => nowSeconds(clock)),
+    )
   const [health, metrics] = [new Health(), openMetrics()]
   const log = silentLog
   const signer = generateKey('ES256')

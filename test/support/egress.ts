@@ -22,6 +22,9 @@ import { Revocations } from '../../src/policy/revocations.ts'
 import { openDoor } from '../../src/serve/door.ts'
 import { UidLimits } from '../../src/serve/limits.ts'
 import { openSocket } from '../../src/serve/socket-path.ts'
+import { Admission } from '../../src/sign/admission.ts'
+import { Approvals } from '../../src/sign/approvals.ts'
+import type { Hook } from '../../src/sign/hook.ts'
 import { Rates } from '../../src/sign/rate.ts'
 import { parseTrustDomain } from '../../src/spiffe/id.ts'
 import { Health } from '../../src/telemetry/health.ts'
@@ -40,6 +43,10 @@ export interface TestTarget {
   readonly identity?: string
   readonly paths?: string
   readonly methods?: string
+  /** More members of its grant, such as `approval: {}`. */
+  readonly grant?: string
+  /** More members of its platform statement. */
+  readonly platform?: string
 }
 
 export interface EgressOptions {
@@ -56,6 +63,7 @@ export interface EgressOptions {
   /** HTTP/2 requests at a time, of a connection and of a uid. */
   readonly streams?: number
   readonly calls?: number
+  readonly hook?: Hook
 }
 
 /** A running door. */
@@ -64,6 +72,8 @@ export interface TestEgress extends AsyncDisposable {
   readonly door: EgressDoor
   readonly attestation: Attestation
   readonly revocations: Revocations
+  /** Requests that wait for a person. */
+  readonly approvals: Approvals
   readonly records: () => readonly Record<string, unknown>[]
   readonly metrics: () => Promise<string>
   /** Token requests so far. */
@@ -97,6 +107,8 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
   const attestation = new Attestation({ clock, book, health })
   const vault = new Vault({ clock, rotation: 3600 })
   const revocations = new Revocations(undefined, clock)
+  const rates = new Rates(10_000, clock)
+  const approvals = new Approvals(clock)
   const asked: TokenAsk[] = []
   const subjects = new Subjects({ clock, perInstance: 100, limit: 1_000 })
   const dropped: string[] = []
@@ -119,8 +131,9 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
         : audit,
     metrics,
     clock,
-    rates: new Rates(10_000, clock),
+    rates,
     subjects,
+    admission: new Admission({ book, rates, clock, approvals, hook: options.hook }),
     tokens: fakeTokens(asked, dropped, options.tokenSeconds ?? 300, clock),
     heldWit: options.wit === 'off' ? undefined : (options.wit ?? (() => 'wit')),
     dial: dialWith(dialer),
@@ -155,6 +168,7 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
     door,
     attestation,
     revocations,
+    approvals,
     asked,
     dropped,
     records: () => folder.records(),
@@ -225,12 +239,12 @@ function textsOf(dir: string, users: Readonly<Record<string, number>>, targets: 
       `  - { name: ${name}, custody: nothing, max_ttl: 10m, ${identity} }\n`,
   )
   const platform = named.map(
-    ([name, { origin }]) =>
-      `  - { name: ${name}, origins: ["${origin}"], addresses: [127.0.0.1], tls: { trust: { file: ${join(dir, 'ca.pem')} } } }\n`,
+    ([name, { origin, platform = '' }]) =>
+      `  - { name: ${name}, origins: ["${origin}"], addresses: [127.0.0.1], tls: { trust: { file: ${join(dir, 'ca.pem')} } }${platform && `, ${platform}`} }\n`,
   )
   const application = named.map(
-    ([name, { paths = '["/**"]', methods = '["*"]' }]) =>
-      `  - name: ${name}\n    grants:\n      - { callers: ["spiffe://${TRUST_DOMAIN}/**"], methods: ${methods}, paths: ${paths} }\n`,
+    ([name, { paths = '["/**"]', methods = '["*"]', grant = '' }]) =>
+      `  - name: ${name}\n    grants:\n      - { callers: ["spiffe://${TRUST_DOMAIN}/**"], methods: ${methods}, paths: ${paths}${grant && `, ${grant}`} }\n`,
   )
   return {
     identity: `layer: identity\nservers:\n  - { name: login, issuer: "https://login.example.org", client: { id: shop, auth: private_key_jwt } }\nentries:\n${entries.join('')}targets:\n${identity.join('')}`,

@@ -7,7 +7,7 @@ it('refuses the request over the rate and fills again with time', () => {
   const rates = new Rates(10, clock)
   const { signal } = new AbortController()
   for (let count = 0; count < 10; count++) rates.take('a', signal)
-  expect(() => rates.take('a', signal)).toThrowError(/over 10 proofs a second/)
+  expect(() => rates.take('a', signal)).toThrowError(/over 10 requests a second/)
   clock.advance(100)
   rates.take('a', signal)
   expect(() => rates.take('a', signal)).toThrow()
