@@ -24,11 +24,20 @@ export interface Wanted {
   /** Absent: a bearer token, under an exception of security. */
   readonly jkt: Jkt | undefined
   readonly maxTtl: Seconds
+  /** What becomes of a token that lives longer. */
+  readonly tooLong: 'refuse' | 'revoke'
   readonly scopes: readonly string[]
   readonly resource: string | undefined
   readonly now: Seconds
   /** How far the server's clock may be off. */
   readonly skew: Seconds
+}
+
+/** How long a token may be used, in seconds since 1970 by this node's clock. */
+export interface Life {
+  readonly expires: Seconds
+  /** When it would end by itself, where that is after the longest life that policy allows. */
+  readonly ends: Seconds | undefined
 }
 
 type Claims = Readonly<Record<string, unknown>>
@@ -38,10 +47,10 @@ const TOKEN_LIMIT = 16 * 1024
 const TOKEN68 = /^[A-Za-z0-9._~+/-]+=*$/
 
 /**
- * When the token ends, by this node's clock. Throws issued_unbound, issued_too_long, issued_too_wide, and
+ * How long the token may be used. Throws issued_unbound, issued_too_long, issued_too_wide, and
  * issuer_unavailable for an answer that is none.
  */
-export function checkIssued(issued: Issued, wanted: Wanted): Seconds {
+export function checkIssued(issued: Issued, wanted: Wanted): Life {
   const { accessToken } = issued
   if (accessToken.length > TOKEN_LIMIT || !TOKEN68.test(accessToken))
     throw unavailable('issues a token that no header can carry')
@@ -107,20 +116,20 @@ export function listOf(aud: unknown): readonly unknown[] {
 }
 
 /** `expires_in` counts from now; `exp` is by the server's clock, so its distance from `iat` counts too. */
-function checkLife({ expiresIn }: Issued, claims: Claims | undefined, wanted: Wanted): Seconds {
-  const { now, maxTtl, skew } = wanted
+function checkLife({ expiresIn }: Issued, claims: Claims | undefined, wanted: Wanted): Life {
+  const { now, maxTtl, skew, tooLong } = wanted
   const [exp, iat] = [dateOf(claims?.['exp']), dateOf(claims?.['iat'])]
   if (expiresIn === undefined && exp === undefined)
     throw new Fault('issued_too_long', 'the issued token does not say when it ends: no expires_in, no exp')
   const life = Math.max(expiresIn ?? 0, exp !== undefined && iat !== undefined ? exp - iat : 0)
   const left = (exp ?? now) - now
-  if (life > maxTtl || left > maxTtl + skew) {
-    const longest = Math.floor(Math.max(life, left))
+  const longest = Math.floor(Math.max(life, left))
+  const isTooLong = life > maxTtl || left > maxTtl + skew
+  if (isTooLong && tooLong === 'refuse')
     throw new Fault('issued_too_long', `the issued token lives ${longest} s, allowed are ${maxTtl} s`)
-  }
   const expires = Math.min(exp ?? Number.POSITIVE_INFINITY, now + Math.min(expiresIn ?? maxTtl, maxTtl))
   if (expires <= now) throw unavailable('issues a token that has ended by the clock of this node')
-  return expires
+  return { expires, ends: isTooLong ? now + longest : undefined }
 }
 
 function dateOf(value: unknown): number | undefined {

@@ -31,7 +31,17 @@ export interface IssuerHttpOptions {
   readonly clock: Clock
   /** How long a request may take, connecting included. */
   readonly timeout: Millis
+  /** Who is asked; an authorization server when absent. */
+  readonly speaker?: Speaker
 }
+
+/** How failures are told: `discovery_failed: the target does not answer in time`. */
+export interface Speaker {
+  readonly reason: 'issuer_unavailable' | 'discovery_failed'
+  readonly name: string
+}
+
+const SERVER: Speaker = { reason: 'issuer_unavailable', name: 'the authorization server' }
 
 const BODY_LIMIT = 256 * 1024
 const HEAD_LIMIT = 16 * 1024
@@ -46,22 +56,22 @@ export class IssuerHttp {
     this.#options = options
   }
 
-  /** The answer to `ask`; throws issuer_unavailable, canceled. */
+  /** The answer to `ask`; throws the reason of the speaker, canceled. */
   async call(
     url: string,
     ask: Pick<Ask, 'method' | 'headers' | 'body'>,
     route: IssuerRoute,
   ): Promise<IssuerAnswer> {
-    const { clock, timeout } = this.#options
+    const { clock, timeout, speaker = SERVER } = this.#options
     const controller = new AbortController()
-    const cancel = clock.after(timeout, () => controller.abort(unavailable('does not answer in time')))
+    const cancel = clock.after(timeout, () => controller.abort(broken('does not answer in time')))
     const leave = () => controller.abort(new Fault('canceled'))
     route.signal.addEventListener('abort', leave, { once: true })
     if (route.signal.aborted) leave()
     try {
       return await this.#call(url, ask, { ...route, signal: controller.signal })
     } catch (error) {
-      throw issuerFault(controller.signal.aborted ? controller.signal.reason : error)
+      throw faultOf(controller.signal.aborted ? controller.signal.reason : error, speaker)
     } finally {
       cancel()
       route.signal.removeEventListener('abort', leave)
@@ -87,7 +97,7 @@ export class IssuerHttp {
     route: IssuerRoute,
   ): Promise<IssuerAnswer> {
     const { origin, protocol, host, pathname, search } = new URL(url)
-    if (protocol !== 'https:') throw unavailable('is not an https server')
+    if (protocol !== 'https:') throw broken('is not an https server')
     const { platform, client, signal } = route
     const socket = await this.#options.dialer.dialTls({
       ...placeOf(origin),
@@ -103,7 +113,7 @@ export class IssuerHttp {
     const headers = { ...ask.headers, host, connection: 'close', ...length }
     const answer = await send(socket, { method: ask.method, path: pathname + search, headers }, body)
     if (answer.status >= 300 && answer.status < 400)
-      throw unavailable('answers with a redirect, which is not followed')
+      throw broken('answers with a redirect, which is not followed')
     return answer
   }
 }
@@ -116,7 +126,7 @@ interface Head {
 
 function send(socket: Socket, head: Head, body: Buffer | undefined): Promise<IssuerAnswer> {
   return new Promise((resolve, reject) => {
-    const cutOff = () => reject(unavailable('cuts its answer off'))
+    const cutOff = () => reject(broken('cuts its answer off'))
     const outgoing = request({ ...head, maxHeaderSize: HEAD_LIMIT, createConnection: () => socket })
     outgoing.on('error', cutOff).on('close', cutOff)
     outgoing.on('response', (response) => readWhole(response).then(resolve, reject))
@@ -129,10 +139,10 @@ async function readWhole(response: IncomingMessage): Promise<IssuerAnswer> {
   let size = 0
   for await (const chunk of response as AsyncIterable<Buffer>) {
     size += chunk.length
-    if (size > BODY_LIMIT) throw unavailable(`answers with over ${BODY_LIMIT} bytes`)
+    if (size > BODY_LIMIT) throw broken(`answers with over ${BODY_LIMIT} bytes`)
     chunks.push(chunk)
   }
-  if (!response.complete) throw unavailable('cuts its answer off')
+  if (!response.complete) throw broken('cuts its answer off')
   const { statusCode: status = 0, rawHeaders: raw } = response
   return { status, raw, body: Buffer.concat(chunks).toString('utf8') }
 }
@@ -144,15 +154,20 @@ function responseOf({ status, raw, body }: IssuerAnswer): Response {
   return new Response(status === 204 || status === 205 ? null : body, { status, headers })
 }
 
+/** What goes wrong with an exchange, said of a speaker whom `faultOf` names. */
+class Broken extends Error {}
+
+const broken = (what: string) => new Broken(what)
+
 /** Faults of connecting keep their words and their owner: the platform has to act on them. */
-function issuerFault(caught: unknown): Fault {
-  if (!(caught instanceof Fault))
-    return new Fault('issuer_unavailable', 'the authorization server cuts its answer off', { cause: caught })
-  const { reason, message, action, owner } = caught
-  if (reason === 'upstream_unavailable' || reason === 'upstream_address' || reason === 'upstream_tls')
-    return new Fault('issuer_unavailable', `the authorization server: ${message}`, { action, owner })
-  return caught
+function faultOf(caught: unknown, { reason, name }: Speaker): Fault {
+  if (caught instanceof Broken) return new Fault(reason, `${name} ${caught.message}`)
+  if (!(caught instanceof Fault)) return new Fault(reason, `${name} cuts its answer off`, { cause: caught })
+  const { action, owner, message } = caught
+  return CONNECTING.has(caught.reason) ? new Fault(reason, `${name}: ${message}`, { action, owner }) : caught
 }
+
+const CONNECTING: ReadonlySet<string> = new Set(['upstream_unavailable', 'upstream_address', 'upstream_tls'])
 
 export function unavailable(what: string, retryAfterSeconds?: number): Fault {
   return new Fault('issuer_unavailable', `the authorization server ${what}`, {

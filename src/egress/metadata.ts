@@ -8,11 +8,12 @@ import {
   discoveryRequest,
   processDiscoveryResponse,
 } from 'oauth4webapi'
-import type { Clock, Millis } from '../base/clock.ts'
+import type { Clock } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
 import type { Server } from '../policy/grant.ts'
 import { canonicalUrl } from '../proof/target.ts'
+import { Documents } from './documents.ts'
 import { type IssuerHttp, type IssuerRoute, unavailable } from './issuer-http.ts'
 
 export interface MetadataOptions {
@@ -22,26 +23,16 @@ export interface MetadataOptions {
 
 type Endpoint = 'token_endpoint' | 'revocation_endpoint'
 
-interface Known {
-  readonly document: AuthorizationServer
-  readonly fetched: Millis
-}
-
-const FRESH: Millis = 600_000
-const STALE: Millis = 3_600_000
-const SERVERS_LIMIT = 256
 const LIMITS = { maxBytes: 256 * 1024, maxDepth: 8 }
 
 /** Endpoints of the servers that policy names. */
 export class Metadata {
   readonly #http: IssuerHttp
-  readonly #clock: Clock
-  readonly #known = new Map<string, Known>()
-  readonly #pending = new Map<string, Promise<AuthorizationServer>>()
+  readonly #documents: Documents<AuthorizationServer>
 
-  constructor(options: MetadataOptions) {
-    this.#http = options.http
-    this.#clock = options.clock
+  constructor({ http, clock }: MetadataOptions) {
+    this.#http = http
+    this.#documents = new Documents(clock)
   }
 
   /** The token endpoint: as policy states it, else as the server does. Throws issuer_unavailable. */
@@ -61,38 +52,14 @@ export class Metadata {
     return stated !== undefined && isAtIssuer(stated, server) ? stated : undefined
   }
 
-  /** Fresh within ten minutes; while the server fails, the last good document within an hour. */
-  async #documentOf({ issuer }: Server, route: IssuerRoute): Promise<AuthorizationServer> {
-    const known = this.#known.get(issuer)
-    const age = known ? this.#clock.monotonic() - known.fetched : Number.POSITIVE_INFINITY
-    if (known && age < FRESH) return known.document
-    try {
-      return await this.#fetchOnce(issuer, route)
-    } catch (error) {
-      if (known && age < STALE) return known.document
-      throw error
-    }
-  }
-
-  /** One request a server; who waits for it does not end it by leaving. */
-  #fetchOnce(issuer: string, route: IssuerRoute): Promise<AuthorizationServer> {
-    const pending = this.#pending.get(issuer)
-    if (pending) return pending
-    const fetching = this.#fetch(issuer, {
-      ...route,
-      client: undefined,
-      signal: new AbortController().signal,
-    }).finally(() => this.#pending.delete(issuer))
-    this.#pending.set(issuer, fetching)
-    return fetching
-  }
-
-  async #fetch(issuer: string, route: IssuerRoute): Promise<AuthorizationServer> {
-    const document = (await this.#ask(issuer, 'oauth2', route)) ?? (await this.#ask(issuer, 'oidc', route))
-    if (!document) throw unavailable('has no metadata')
-    if (this.#known.size >= SERVERS_LIMIT) this.#known.clear()
-    this.#known.set(issuer, { document, fetched: this.#clock.monotonic() })
-    return document
+  /** The certificate of a client is not shown for it. */
+  #documentOf({ issuer }: Server, route: IssuerRoute): Promise<AuthorizationServer> {
+    return this.#documents.get(issuer, async (signal) => {
+      const asked = { ...route, client: undefined, signal }
+      const document = (await this.#ask(issuer, 'oauth2', asked)) ?? (await this.#ask(issuer, 'oidc', asked))
+      if (!document) throw unavailable('has no metadata')
+      return document
+    })
   }
 
   /** RFC 8414 s.3, or OpenID Connect Discovery 1.0 s.4; undefined where nothing is. */

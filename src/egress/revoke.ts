@@ -1,15 +1,17 @@
 /**
- * Tokens that are given back (RFC 7009): those of leases that ended and those that were issued wrongly. Best effort:
- * a bounded queue, one try each; what counts is that no token is used again and that it ends soon by itself.
+ * Tokens that are given back (RFC 7009): those of leases that ended, those that were issued wrongly, and those that live
+ * longer than policy lets them be used. Best effort for the first two: a bounded queue, one try each; what counts is
+ * that no token is used again and that it ends soon by itself. The third are tried again.
  */
 import { setMaxListeners } from 'node:events'
 import { customFetch, revocationRequest } from 'oauth4webapi'
-import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
+import { type Clock, type Millis, nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
 import type { Secret } from '../base/secret.ts'
 import { generateKey } from '../keys/signer.ts'
 import type { RuleBook } from '../policy/book.ts'
+import type { Server } from '../policy/grant.ts'
 import { makeDpop } from '../proof/dpop.ts'
 import { canonicalUrl } from '../proof/target.ts'
 import type { ClientAuths } from './client-auth.ts'
@@ -37,6 +39,19 @@ interface Place {
   readonly endpoint: string
 }
 
+/** A token on its way back. */
+interface Giving {
+  readonly need: TokenNeed
+  readonly token: Secret<string>
+  readonly expires: Seconds
+  readonly tries: number
+}
+
+const LATER_LIMIT = 20_000
+const SERVERS_LIMIT = 256
+const TRIES = 5
+const AGAIN_AFTER: Millis = 30_000
+const REFUSAL_KEPT: Millis = 3_600_000
 const QUEUE_LIMIT = 1_024
 const AT_ONCE = 2
 /** What ends before a request would reach the server needs none. */
@@ -46,6 +61,11 @@ const WORTH: Seconds = 3
 export class Revoker {
   readonly #options: RevokerOptions
   readonly #gate = new Gate(AT_ONCE)
+  /** What is given back at a time or with its lease; calling it leaves the token out. */
+  readonly #later = new Map<Secret<string>, () => void>()
+  readonly #given = new WeakSet<Secret<string>>()
+  /** When a server last refused to revoke. */
+  readonly #refusals = new Map<string, Millis>()
   readonly #controller = new AbortController()
   #queued = 0
 
@@ -56,23 +76,82 @@ export class Revoker {
 
   /** Gives `token` back some time soon; forgets it when the queue is full or `expires` is near. */
   add(need: TokenNeed, token: Secret<string>, expires: Seconds): void {
+    const isTriedAgain = this.#leaveOut(token)
+    if (this.#given.has(token)) return
+    this.#given.add(token)
+    this.#give({ need, token, expires, tries: isTriedAgain ? TRIES : 1 })
+  }
+
+  /**
+   * Gives `token` back at `at`, or with the lease, or when it is added before: it would live until `ends`. Throws
+   * overloaded when too many wait for their time.
+   */
+  addAt(need: TokenNeed, token: Secret<string>, { at, ends }: { at: Seconds; ends: Seconds }): void {
+    const { clock } = this.#options
+    if (this.#controller.signal.aborted) throw new Fault('draining')
+    if (this.#later.size >= LATER_LIMIT)
+      throw new Fault('overloaded', `${LATER_LIMIT} tokens wait for their revocation`)
+    const { signal } = need.instance
+    const give = () => this.add(need, token, ends)
+    const cancel = clock.after((at - nowSeconds(clock)) * 1000, give)
+    signal.addEventListener('abort', give, { once: true })
+    this.#later.set(token, () => {
+      cancel()
+      signal.removeEventListener('abort', give)
+    })
+    if (signal.aborted) give()
+  }
+
+  /** Whether the server has refused to revoke within the last hour. */
+  isRefusedBy({ issuer }: Server): boolean {
+    const at = this.#refusals.get(issuer)
+    return at !== undefined && this.#options.clock.monotonic() - at < REFUSAL_KEPT
+  }
+
+  stop(): void {
+    this.#controller.abort(new Fault('draining'))
+    for (const token of [...this.#later.keys()]) this.#leaveOut(token)
+  }
+
+  /** Whether it was waiting for its time. */
+  #leaveOut(token: Secret<string>): boolean {
+    this.#later.get(token)?.()
+    return this.#later.delete(token)
+  }
+
+  #give(giving: Giving): void {
+    const { need, token, expires } = giving
     const { signal } = this.#controller
-    if (signal.aborted || this.#queued >= QUEUE_LIMIT) return
-    if (expires - nowSeconds(this.#options.clock) < WORTH) return
+    if (signal.aborted || expires - nowSeconds(this.#options.clock) < WORTH) return
+    if (this.#queued >= QUEUE_LIMIT) {
+      this.#giveAgain(giving)
+      return
+    }
     this.#queued += 1
     this.#gate
       .run('renewal', signal, () => this.#revoke(need, token, signal))
       .then(
         (isDone) => (isDone ? this.#options.onRevoked(undefined) : undefined),
-        (error: unknown) => this.#options.onRevoked(Fault.from(error, 'issuer_unavailable')),
+        (error: unknown) => this.#fail(giving, Fault.from(error, 'issuer_unavailable')),
       )
       .finally(() => {
         this.#queued -= 1
       })
   }
 
-  stop(): void {
-    this.#controller.abort(new Fault('draining'))
+  #fail(giving: Giving, fault: Fault): void {
+    this.#options.onRevoked(fault)
+    if (fault.reason !== 'issuer_refused') {
+      this.#giveAgain(giving)
+      return
+    }
+    if (this.#refusals.size >= SERVERS_LIMIT) this.#refusals.clear()
+    this.#refusals.set(giving.need.server.issuer, this.#options.clock.monotonic())
+  }
+
+  #giveAgain(giving: Giving): void {
+    const tries = giving.tries - 1
+    if (tries > 0) this.#options.clock.after(AGAIN_AFTER, () => this.#give({ ...giving, tries }))
   }
 
   /**

@@ -226,7 +226,7 @@ export class TokenCache implements Tokens {
     this.#refusals.clear(key)
     if (slot.flight === flight) slot.flight = undefined
     if (flight.isAbandoned) {
-      this.#options.revoker.add(need, token.token, token.expires)
+      this.#options.revoker.add(need, token.token, token.ends ?? token.expires)
       if (!slot.held) this.#remove(slot)
     } else if (this.#slots.get(key) === slot) this.#hold(slot, token)
   }
@@ -324,7 +324,9 @@ export class TokenCache implements Tokens {
       this.#end(slot)
       // What is only out of date is still brought to those who wait; it is not kept.
       if (giveBack || fault.reason === 'draining') slot.flight?.cutOff(fault)
-      if (held && giveBack) this.#options.revoker.add(need, held.token.token, held.token.expires)
+      if (!held || !giveBack) continue
+      const { token, expires, ends } = held.token
+      this.#options.revoker.add(need, token, ends ?? expires)
     }
     return going.length
   }

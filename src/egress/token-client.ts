@@ -13,6 +13,7 @@ import type { Dialer } from './dial.ts'
 import { IssuerHttp } from './issuer-http.ts'
 import { IssuerNonces } from './issuer-nonces.ts'
 import { Metadata } from './metadata.ts'
+import { ResourceMetadata } from './resource-metadata.ts'
 import { Revoker } from './revoke.ts'
 import { TokenCache } from './token-cache.ts'
 import { TokenRequests } from './token-request.ts'
@@ -47,13 +48,14 @@ export function openTokenClient(options: TokenClientOptions): TokenClient {
   const { dialer, clientKeys, book, clock, onToken, timeout, skew } = options
   const http = new IssuerHttp({ dialer, clock, timeout })
   const metadata = new Metadata({ http, clock })
+  const speaker = { reason: 'discovery_failed', name: 'the target' } as const
+  const resources = new ResourceMetadata({ http: new IssuerHttp({ dialer, clock, timeout, speaker }), clock })
   const clients = new ClientAuths({ ...options, keys: clientKeys })
   const nonces = new IssuerNonces()
   const shared = { http, metadata, clients, nonces, book, clock }
   const onRevoked = (fault: Fault | undefined) => onToken('revoked', fault)
   const revoker = new Revoker({ ...shared, onRevoked })
-  const discard = revoker.add.bind(revoker)
-  const requests = new TokenRequests({ ...shared, skew, discard })
+  const requests = new TokenRequests({ ...shared, resources, skew, revoker })
   const tokens = new TokenCache({ ...options, requests, revoker })
   return { tokens, stop: () => tokens.stop() }
 }

@@ -27,6 +27,8 @@ import { refusalOf } from './issuer-error.ts'
 import { type IssuerAnswer, type IssuerHttp, type IssuerRoute, unavailable } from './issuer-http.ts'
 import type { IssuerNonces } from './issuer-nonces.ts'
 import type { Metadata } from './metadata.ts'
+import type { ResourceMetadata } from './resource-metadata.ts'
+import type { Revoker } from './revoke.ts'
 import {
   ACCESS_TOKEN,
   clientCredentials,
@@ -47,14 +49,15 @@ export interface TokenNeed extends Omit<TokenAsk, 'workload'> {
 export interface TokenRequestsOptions {
   readonly http: IssuerHttp
   readonly metadata: Metadata
+  readonly resources: Pick<ResourceMetadata, 'resourceOf'>
   readonly clients: ClientAuths
   readonly nonces: IssuerNonces
   readonly book: Live<RuleBook>
   readonly clock: Clock
   /** How far the clock of a server may be off. */
   readonly skew: Seconds
-  /** Takes a token that was issued and is not used, so that it can be revoked. */
-  readonly discard: (need: TokenNeed, token: Secret<string>, expires: Seconds) => void
+  /** Takes tokens that were issued and are not used, now or from a time on. */
+  readonly revoker: Pick<Revoker, 'add' | 'addAt' | 'isRefusedBy'>
 }
 
 /** How one ask is carried out. */
@@ -78,11 +81,20 @@ export class TokenRequests {
     this.#options = options
   }
 
-  /** A token for `need`. Throws issuer_unavailable, issuer_refused, issued_*, and what client authentication throws. */
-  async request(need: TokenNeed, signal: AbortSignal): Promise<BoundToken> {
+  /** A token for `asked`. Throws issuer_unavailable, issuer_refused, issued_*, discovery_failed, and what client authentication throws. */
+  async request(asked: TokenNeed, signal: AbortSignal): Promise<BoundToken> {
+    const need = await this.#confirmed(asked)
     const identity = identityOf(need)
     const plan = await this.#plan(need, signal, () => this.#grantFor(need, identity, signal))
     return this.#accept(plan, await issuedIn(await this.#ask(plan), need))
+  }
+
+  /** The same, with the resource that the target's own metadata confirms, where policy has it asked (RFC 9728). */
+  async #confirmed(need: TokenNeed): Promise<TokenNeed> {
+    const identity = identityOf(need)
+    if (!identity.isDiscovered) return need
+    const resource = await this.#options.resources.resourceOf(need)
+    return { ...need, target: { ...need.target, identity: { ...identity, resource } } }
   }
 
   /** The first answer that is a token response; throws what the others say. */
@@ -172,9 +184,9 @@ export class TokenRequests {
     return !isBearer && this.#options.nonces.isAskedFor(need.server, answer)
   }
 
-  #accept(plan: Plan, issued: Issued): BoundToken {
+  async #accept(plan: Plan, issued: Issued): Promise<BoundToken> {
     const { need, identity, isBearer } = plan
-    const { book, clock, skew, discard } = this.#options
+    const { book, clock, skew, revoker } = this.#options
     const token = new Secret(issued.accessToken)
     const exception = isBearer ? book.get().exceptionOf(need.target.name) : undefined
     try {
@@ -183,18 +195,25 @@ export class TokenRequests {
           'issued_unbound',
           `security states no exception for bearer tokens of ${need.target.name}`,
         )
-      const expires = checkIssued(issued, {
+      const checked = checkIssued(issued, {
         issuer: need.server.issuer,
         jkt: isBearer ? undefined : need.signer.jkt,
         maxTtl: Math.min(identity.maxTtl, exception?.maxTtl ?? Number.POSITIVE_INFINITY),
+        tooLong: identity.tooLong,
         scopes: identity.scopes,
         resource: identity.resource,
         now: nowSeconds(clock),
         skew,
       })
-      return { token, jkt: need.signer.jkt, expires: this.#checkExchange(plan, issued, expires) }
+      const { ends } = checked
+      const expires = this.#checkExchange(plan, issued, checked.expires)
+      if (ends !== undefined) {
+        await this.#checkTakesBack(plan)
+        revoker.addAt(need, token, { at: expires, ends })
+      }
+      return { token, jkt: need.signer.jkt, expires, ends }
     } catch (error) {
-      discard(need, token, Number.POSITIVE_INFINITY)
+      revoker.add(need, token, Number.POSITIVE_INFINITY)
       throw error
     }
   }
@@ -206,6 +225,16 @@ export class TokenRequests {
     if (!subject || !rule) return expires
     if (!rule.via) checkIssuedType(issued, ACCESS_TOKEN)
     return checkExchanged(issued, expires, this.#wantedFor(need, { subject, rule }))
+  }
+
+  /** A token is used for a part of its life only where its server ends it then (RFC 7009). */
+  async #checkTakesBack({ need, identity, route }: Plan): Promise<void> {
+    const { metadata, revoker } = this.#options
+    const refuse = (why: string) =>
+      new Fault('issued_too_long', `the issued token lives longer than ${identity.maxTtl} s, and ${why}`)
+    if ((await metadata.revocationEndpoint(need.server, route)) === undefined)
+      throw refuse('its server has no revocation endpoint at the origin of the issuer')
+    if (revoker.isRefusedBy(need.server)) throw refuse('its server has refused to revoke such a token')
   }
 }
 

@@ -23,8 +23,10 @@ export interface TokenAsk {
 export interface BoundToken {
   readonly token: Secret<string>
   readonly jkt: Jkt
-  /** Seconds since 1970. */
+  /** Until when it is used, in seconds since 1970. */
   readonly expires: Seconds
+  /** When it would end by itself, where policy lets it be used for a shorter time and has it revoked then. */
+  readonly ends?: Seconds | undefined
 }
 
 /** Gets, keeps and drops tokens. */

@@ -5,6 +5,7 @@ import { bypassesIn } from './bypass.ts'
 import { routeConflicts } from './conflicts-routes.ts'
 import { serverConflicts } from './conflicts-servers.ts'
 import { sidecarConflicts } from './conflicts-sidecar.ts'
+import { tokenConflicts } from './conflicts-tokens.ts'
 import type { Entry, Place } from './entry.ts'
 import { kindOf } from './index-entries.ts'
 import { isSafeOrigin } from './parse.ts'
@@ -21,6 +22,7 @@ export function conflictsIn(statements: Statements, context: PolicyContext): rea
     ...statements.entries.flatMap((entry) => entryProblems(entry, home)),
     ...plainOrigins(statements),
     ...serverConflicts(statements, context),
+    ...tokenConflicts(statements),
     ...sidecarConflicts(statements),
     ...routeConflicts(statements),
     ...bypassesIn(statements),

@@ -70,6 +70,11 @@ function identityWeaknesses(target: Named<TargetIdentity>): readonly Weakness[] 
   if (target.hashOnly)
     add('hash_only', 'the agent signs for tokens it has not seen: it cannot check whose they are')
   if (target.tokenless) add('tokenless', 'the agent signs without a token: proofs are bound to none')
+  if (target.tooLong === 'revoke')
+    add(
+      'too_long',
+      `tokens that live longer than ${target.maxTtl}s are used and then revoked: one whose revocation fails, or whose agent ends, lives on`,
+    )
   return found
 }
 

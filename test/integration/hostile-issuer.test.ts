@@ -4,11 +4,19 @@ import { Fault } from '../../src/base/fault.ts'
 import { type PublicJwk, thumbprint } from '../../src/spiffe/jwk.ts'
 import { parseJws } from '../../src/spiffe/jws.ts'
 import { ecPair } from '../support/certificates.ts'
-import { type Answer, type HostileAnswers, json, startHostileIssuer } from '../support/hostile-issuer.ts'
+import { ManualClock } from '../support/clock.ts'
+import {
+  type Answer,
+  type HostileAnswers,
+  type HostileIssuer,
+  json,
+  startHostileIssuer,
+} from '../support/hostile-issuer.ts'
 import { makeTestCa } from '../support/tls.ts'
 import { idOf, RESOURCE, type RigOptions, refusal, serverAt, type TokenRig } from '../support/token-rig.ts'
 import { atEnd, CLIENT, open as openPatiently, startHostile as start } from '../support/token-suite.ts'
 import { signToken } from '../support/tokens.ts'
+import { until } from '../support/until.ts'
 
 const CANARY = 'canaryA1b2C3d4E5f6G7h8'
 const THUMBPRINT = 'A'.repeat(43)
@@ -337,6 +345,71 @@ describe('an answer of a token endpoint', () => {
     )
     controller.abort()
     expect(await pending).toContain('canceled')
+  })
+})
+
+describe('a token that lives too long, where policy has it revoked', () => {
+  const REVOKE = { tooLong: 'revoke' } as const
+  const withRevocation: Answer = (r, q, issuer) =>
+    json({ issuer, token_endpoint: `${issuer}/token`, revocation_endpoint: `${issuer}/revoke` })(r, q, issuer)
+  const long = good({ expires_in: 3_600 })
+  const revoked = ({ seen }: HostileIssuer) => seen.filter(({ path }) => path === '/revoke')
+
+  async function held(answers: HostileAnswers, clock = new ManualClock(Date.now())) {
+    const rig = open({ clock })
+    const issuer = await start({ metadata: withRevocation, ...answers })
+    const got = rig.get(rig.ask(serverAt(issuer.issuer, CLIENT), rig.workload(), REVOKE))
+    return { rig, issuer, clock, got }
+  }
+
+  it.each<[string, Answer | undefined]>([
+    ['no revocation endpoint', undefined],
+    [
+      'one elsewhere',
+      (r, q, issuer) =>
+        json({ issuer, token_endpoint: `${issuer}/token`, revocation_endpoint: 'https://evil.test/r' })(
+          r,
+          q,
+          issuer,
+        ),
+    ],
+  ])('is refused of a server that has %s', async (_what, metadata) => {
+    const rig = open()
+    const issuer = await start(metadata ? { metadata, token: long } : { token: long })
+    const got = rig.get(rig.ask(serverAt(issuer.issuer, CLIENT), rig.workload(), REVOKE))
+    expect(await refusal(got)).toBe(
+      'issued_too_long: the issued token lives longer than 300 s, and its server has no revocation endpoint at the origin of the issuer',
+    )
+  })
+
+  it.each<[string, Answer]>([
+    ['of its answer', long],
+    ['of its exp', jwt({ exp: 4_000_000_000 }, { expires_in: 120 })],
+  ])('by the word %s is used no longer than the target allows', async (_what, token) => {
+    const { clock, got, issuer, rig } = await held({ token, other: json({}) })
+    const { expires } = await got
+    expect(expires).toBeLessThanOrEqual(Math.floor(clock.now() / 1000) + 300)
+    clock.advance(300_000)
+    await until('the revocation', () => rig.events.includes('revoked'))
+    expect(revoked(issuer)[0]?.form.get('token')).toBe((await got).token.reveal())
+  })
+
+  it('is still refused when it does not say when it ends', async () => {
+    const { got } = await held({ token: good({ expires_in: undefined }) })
+    expect(await refusal(got)).toContain('does not say when it ends')
+  })
+
+  it('is revoked later where the server fails, a bounded number of times', async () => {
+    const { clock, got, issuer, rig } = await held({ token: long, other: json({}, 503) })
+    await got
+    clock.advance(300_000)
+    for (let tries = 1; tries <= 5; tries += 1) {
+      await until('a try', () => rig.events.filter((event) => event.startsWith('revoked:')).length === tries)
+      clock.advance(30_000)
+    }
+    clock.advance(600_000)
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(revoked(issuer)).toHaveLength(5)
   })
 })
 

@@ -6,6 +6,8 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { publicJwkOf, thumbprint } from '../../src/spiffe/jwk.ts'
 import { parseJws } from '../../src/spiffe/jws.ts'
+import { ManualClock } from '../support/clock.ts'
+import type { IssuerOptions } from '../support/issuer.ts'
 import {
   idOf,
   privateKeyJwt,
@@ -198,6 +200,61 @@ describe('a bearer token', () => {
     const issuer = await startWithKey(rig, {})
     const ask = rig.ask(serverAt(issuer.issuer, CLIENT), rig.workload(), { binding: ['bearer'] })
     expect(await refusal(rig.get(ask))).toMatch(/^issue[rd]_/)
+  })
+})
+
+describe('a token that lives longer than the target allows, where policy has it revoked', () => {
+  const REVOKE = { maxTtl: 60, tooLong: 'revoke' } as const
+
+  async function held(options: Partial<IssuerOptions> = {}) {
+    const clock = new ManualClock(Date.now())
+    const rig = open({ clock })
+    const issuer = await startWithKey(rig, { resources: OPAQUE, ...options })
+    const one = rig.workload()
+    const ask = rig.ask(serverAt(issuer.issuer, CLIENT), one, REVOKE)
+    const token = await rig.get(ask)
+    return { clock, rig, issuer, one, ask, token: token.token.reveal(), expires: token.expires }
+  }
+
+  it('is used up to max_ttl, and then revoked', async () => {
+    const { clock, rig, issuer, ask, token, expires } = await held()
+    expect(expires).toBe(Math.floor(clock.now() / 1000) + 60)
+    expect((await rig.get(ask)).token.reveal()).toBe(token)
+    clock.advance(59_000)
+    expect([await issuer.isLive(token), rig.events.includes('revoked')]).toEqual([true, false])
+    clock.advance(1_000)
+    await until('the revocation', async () => !(await issuer.isLive(token)))
+    expect((await rig.get(ask)).token.reveal()).not.toBe(token)
+  })
+
+  it('is revoked at its time though policy has changed, and once', async () => {
+    const { clock, rig, issuer, token } = await held()
+    rig.book.set(reloaded(rig.book.get()))
+    expect(await issuer.isLive(token)).toBe(true)
+    clock.advance(60_000)
+    await until('the revocation', async () => !(await issuer.isLive(token)))
+    await until('the event', () => rig.events.includes('revoked'))
+    clock.advance(600_000)
+    expect(rig.events.filter((event) => event === 'revoked')).toHaveLength(1)
+  })
+
+  it('is revoked with the lease, and once', async () => {
+    const { clock, rig, issuer, one, token } = await held()
+    one.end()
+    await until('the revocation', async () => !(await issuer.isLive(token)))
+    await until('the event', () => rig.events.includes('revoked'))
+    clock.advance(60_000)
+    expect(issuer.requests.filter(({ path }) => path.includes('revocation'))).toHaveLength(1)
+  })
+
+  it('is refused once its server has refused to revoke one: it takes no JWTs back', async () => {
+    const resources = { [RESOURCE]: { scopes: ['read', 'write'] } }
+    const { clock, rig, ask } = await held({ resources })
+    clock.advance(60_000)
+    await until('the refusal', () => rig.events.includes('revoked: issuer_refused'))
+    expect(await refusal(rig.get(ask))).toBe(
+      'issued_too_long: the issued token lives longer than 60 s, and its server has refused to revoke such a token',
+    )
   })
 })
 

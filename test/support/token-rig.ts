@@ -18,7 +18,14 @@ import { Svids } from '../../src/issue/svids.ts'
 import { Vault } from '../../src/keys/vault.ts'
 import type { RuleBook } from '../../src/policy/book.ts'
 import type { Entry } from '../../src/policy/entry.ts'
-import type { ClientAuth, Exception, Server, Target, TargetIdentity } from '../../src/policy/grant.ts'
+import type {
+  ClientAuth,
+  Exception,
+  Server,
+  Target,
+  TargetIdentity,
+  TargetPlatform,
+} from '../../src/policy/grant.ts'
 import type { Signer } from '../../src/proof/signer.ts'
 import { purposeOf } from '../../src/sign/sign.ts'
 import type { Bundle } from '../../src/spiffe/bundle.ts'
@@ -37,6 +44,8 @@ export interface RigOptions {
   readonly rotation?: number
   readonly timeout?: number
   readonly addresses?: readonly string[]
+  /** Where the target is; platform says nothing of it when absent. */
+  readonly origins?: readonly string[]
   readonly exception?: Exception
   readonly random?: () => number
   /** Client attestation: by the WIT-SVID over the key, or by what the test makes of it; off when absent. */
@@ -85,9 +94,9 @@ export function openTokenRig(options: RigOptions): TokenRig {
   const file = join(dir, 'ca.pem')
   writeFileSync(file, ca.pem)
   const tls = { trust: { file }, peerId: undefined, serverName: undefined }
-  const book = new Live(
-    bookOf({ tls, addresses: options.addresses ?? ['127.0.0.1', '::1'] }, options.exception),
-  )
+  const addresses = options.addresses ?? ['127.0.0.1', '::1']
+  const platform = options.origins && { ...NOWHERE, origins: options.origins, tls, addresses }
+  const book = new Live(bookOf({ tls, addresses }, options.exception))
   const authority = embeddedAuthority({
     trustDomain: parseTrustDomain('example.test'),
     clock,
@@ -130,7 +139,7 @@ export function openTokenRig(options: RigOptions): TokenRig {
     clientRoot: authority.bundle.get().x509Authorities.map(pem).join(''),
     workload: makeWorkload,
     ask: (server, { workload, entry }, over, name) => {
-      const target = targetOf(server, over, name)
+      const target = targetOf(server, over, { name, platform })
       const owner = { spiffeId: entry.spiffeId, instance: workload.instanceOf(entry) }
       const signer = vault.signerFor(owner, purposeOf(target), 300)
       return { workload, entry, target, server, signer }
@@ -159,6 +168,14 @@ function bookOf(platform: ReturnType<RuleBook['serverTls']>, exception: Exceptio
 /** The same book after a reload that changed something. */
 export const reloaded = (book: RuleBook): RuleBook => ({ ...book, hash: `${book.hash.slice(1)}0` })
 
+const NOWHERE: Omit<TargetPlatform, 'origins' | 'tls' | 'addresses'> = {
+  via: 'agent',
+  followsRedirects: false,
+  rate: undefined,
+  concurrency: undefined,
+  place: PLACE,
+}
+
 let instances = 0
 
 function makeWorkload(name = 'web'): RigWorkload {
@@ -171,7 +188,11 @@ function makeWorkload(name = 'web'): RigWorkload {
   return { workload, entry, end: () => controller.abort() }
 }
 
-function targetOf(server: Server, over: Partial<TargetIdentity> = {}, name = 'orders'): Target {
+function targetOf(
+  server: Server,
+  over: Partial<TargetIdentity> = {},
+  { name = 'orders', platform }: { name?: string | undefined; platform: TargetPlatform | undefined },
+): Target {
   const identity: TargetIdentity = {
     server,
     custody: 'nothing',
@@ -188,7 +209,7 @@ function targetOf(server: Server, over: Partial<TargetIdentity> = {}, name = 'or
     place: PLACE,
     ...over,
   }
-  return { name, identity, platform: undefined, application: undefined }
+  return { name, identity, platform, application: undefined }
 }
 
 /** `reason: message` of what a promise is rejected with; `none` when it is not. */

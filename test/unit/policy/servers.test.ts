@@ -154,6 +154,63 @@ describe('a named server', () => {
   })
 })
 
+describe('what becomes of long tokens', () => {
+  it('is stated, and graded weak', async () => {
+    const book = await bookOf(shop(SERVER, 'server: login\n    too_long: revoke'))
+    expect(book.targets.get('orders')?.identity?.tooLong).toBe('revoke')
+    expect(book.weaknesses.map(({ code, grade }) => `${code} ${grade}`)).toContain('too_long weak')
+    expect((await bookOf(shop())).weaknesses.map(({ code }) => code)).not.toContain('too_long')
+  })
+
+  it.each([
+    [`${WHERE}\n    too_long: revoke`, 'headers', 'is about tokens that the agent gets itself'],
+    ['server: login\n    too_long: revoke', 'token', 'is not for tokens that applications hold'],
+    ['server: login\n    too_long: revoke\n    binding: [bearer]', 'nothing', 'is not for bearer tokens'],
+  ])('is refused with %s and custody: %s', async (target, custody, expected) => {
+    const files = shop(SERVER, target)
+    const identity = files.identity.replace('custody: headers', `custody: ${custody}`)
+    expect(await problemsIn({ ...files, identity })).toContainEqual(
+      expect.stringContaining(`orders: too_long: revoke ${expected}`),
+    )
+  })
+})
+
+describe('the metadata of a target', () => {
+  const discovered = shop(SERVER, 'server: login\n    discover: true')
+  const platform = (stated: string) => ({
+    ...discovered,
+    platform: discovered.platform.replace('origins: ["https://orders.example.org"]', stated),
+  })
+
+  it('is looked at when identity says so', async () => {
+    expect((await targetOf(discovered))?.identity?.isDiscovered).toBe(true)
+    expect((await targetOf(shop()))?.identity?.isDiscovered).toBe(false)
+  })
+
+  it.each([
+    [
+      shop(SERVER, `${WHERE}\n    discover: true`),
+      'is looked at before the agent gets a token: state a server with a client',
+    ],
+    [
+      platform('origins: ["http://localhost", "https://orders.example.org"]'),
+      'wants an https origin with one port first in the origins of the target, not http://localhost',
+    ],
+    [
+      platform('origins: ["https://localhost:*"]'),
+      'wants an https origin with one port first in the origins of the target, not https://localhost:*',
+    ],
+    [
+      platform('origins: ["https://orders.example.org"], via: sidecar'),
+      'is asked for by the agent, and the target is reached via: sidecar',
+    ],
+  ])('cannot be looked at otherwise: %#', async (files, expected) => {
+    expect(await problemsIn(files)).toContainEqual(
+      expect.stringContaining(`orders: discover: true ${expected}`),
+    )
+  })
+})
+
 describe('client attestation', () => {
   const attested = SERVER.replace('jwt_spiffe', 'attest_jwt_client_auth_dpop')
   const textsOf = (files: Files) =>
