@@ -69,9 +69,12 @@ function attestationProblems({ name, client, place }: NamedServer): readonly Pro
 }
 
 /** The proof of the attested key is the DPoP proof: there is one only where tokens are bound by it. */
-function proofProblems({ name, binding, server, place }: IdentityStatement): readonly Problem[] {
-  if (server?.client?.method !== 'attest_jwt_client_auth_dpop' || binding.includes('dpop')) return []
-  const message = `${name}: auth: ${server.client.method} of its server goes with binding: [dpop] only`
+function proofProblems({ name, binding, server, exchange, place }: IdentityStatement): readonly Problem[] {
+  const isAttested = [server, exchange?.via].some(
+    (each) => each?.client?.method === 'attest_jwt_client_auth_dpop',
+  )
+  if (!isAttested || binding.includes('dpop')) return []
+  const message = `${name}: auth: attest_jwt_client_auth_dpop of its server goes with binding: [dpop] only`
   return [{ ...place, message }]
 }
 

@@ -238,8 +238,9 @@ describe('a token that lives longer than the target allows, where policy has it 
     expect(rig.events.filter((event) => event === 'revoked')).toHaveLength(1)
   })
 
-  it('is revoked with the lease, and once', async () => {
+  it.each([false, true])('is revoked with the lease, and once; policy has changed: %s', async (isChanged) => {
     const { clock, rig, issuer, one, token } = await held()
+    if (isChanged) rig.book.set(reloaded(rig.book.get()))
     one.end()
     await until('the revocation', async () => !(await issuer.isLive(token)))
     await until('the event', () => rig.events.includes('revoked'))

@@ -17,6 +17,7 @@ const NOW = 1_700_000_000
 /** A revoker whose look for the endpoint is what a test decides. */
 function open(revocationEndpoint: () => Promise<string | undefined>) {
   const heard: string[] = []
+  const clock = new ManualClock()
   const looking = vi.fn(revocationEndpoint)
   const revoker = new Revoker({
     http: {} as IssuerHttp,
@@ -26,10 +27,10 @@ function open(revocationEndpoint: () => Promise<string | undefined>) {
     } as unknown as ClientAuths,
     nonces: new IssuerNonces(),
     book: { get: () => ({ serverTls: () => ({}) }) } as unknown as Live<RuleBook>,
-    clock: new ManualClock(),
+    clock,
     onRevoked: (fault) => heard.push(fault?.reason ?? 'ok'),
   })
-  return { revoker, looking, heard }
+  return { revoker, looking, heard, clock }
 }
 
 const settle = () => new Promise((resolve) => setImmediate(resolve))
@@ -63,6 +64,58 @@ describe('giving tokens back', () => {
     revoker.add(need, new Secret('t'), NOW + 60)
     await settle()
     expect([looking.mock.calls.length, heard]).toEqual([2, ['issuer_unavailable']])
+  })
+
+  it('gives one token back once', async () => {
+    const { revoker, looking } = open(async () => undefined)
+    const token = new Secret('t')
+    for (const _each of [1, 2]) revoker.add(need, token, NOW + 60)
+    await settle()
+    expect(looking).toHaveBeenCalledTimes(1)
+  })
+
+  it('waits for the time of a token, for its lease, or for nobody any more', async () => {
+    const { revoker, looking, clock } = open(async () => undefined)
+    const controller = new AbortController()
+    const leased = { ...need, instance: { key: 'process:1:1', signal: controller.signal } }
+    const times = { at: NOW + 60, ends: NOW + 600 }
+    for (const _each of [1, 2]) revoker.addAt(leased, new Secret('t'), times)
+    const early = new Secret('t')
+    revoker.addAt(leased, early, times)
+    revoker.add(leased, early, times.ends)
+    clock.advance(59_000)
+    await settle()
+    expect(looking).toHaveBeenCalledTimes(1)
+    clock.advance(1_000)
+    await settle()
+    expect(looking).toHaveBeenCalledTimes(3)
+    revoker.addAt(leased, new Secret('t'), { at: NOW + 120, ends: NOW + 600 })
+    controller.abort()
+    await settle()
+    expect(looking).toHaveBeenCalledTimes(4)
+    revoker.addAt(leased, new Secret('t'), { at: NOW + 120, ends: NOW + 600 })
+    await settle()
+    expect(looking).toHaveBeenCalledTimes(5)
+    revoker.stop()
+    clock.advance(600_000)
+    await settle()
+    expect(looking).toHaveBeenCalledTimes(5)
+  })
+
+  it('remembers for an hour that a server refuses, and holds a bounded number for later', async () => {
+    const { revoker, looking, clock } = open(async () => undefined)
+    looking.mockRejectedValueOnce(new Fault('issuer_refused'))
+    revoker.add(need, new Secret('t'), NOW + 60)
+    await settle()
+    expect(revoker.isRefusedBy(need.server)).toBe(true)
+    clock.advance(3_600_000)
+    expect(revoker.isRefusedBy(need.server)).toBe(false)
+    const add = () => {
+      const instance = { key: 'process:1:1', signal: new AbortController().signal }
+      revoker.addAt({ ...need, instance }, new Secret('t'), { at: NOW + 9_000, ends: NOW + 9_999 })
+    }
+    for (let count = 0; count < 20_000; count += 1) add()
+    expect(add).toThrow('20000 tokens wait for their revocation')
   })
 
   it('ends with the agent', async () => {
