@@ -5,6 +5,7 @@ import type { TLSSocket } from 'node:tls'
 import Provider, { type Context } from 'oidc-provider'
 import type { PublicJwk } from '../../src/spiffe/jwk.ts'
 import { makeTestCa, type TestCa } from './tls.ts'
+import { type Acts, EXCHANGE, type ExchangeOptions, JWT_BEARER, registerExchange } from './token-exchange.ts'
 
 /** A client that the server knows. */
 export interface IssuerClient {
@@ -42,6 +43,8 @@ export interface IssuerOptions {
   readonly port?: number
   /** The key of an attester, by the header of an attestation; client attestation is on when it is there. */
   readonly attesterKey?: (header: { readonly kid?: string }) => KeyObject | undefined
+  /** Token exchange and the JWT bearer grant; absent: neither. */
+  readonly exchange?: ExchangeOptions
 }
 
 /** One request that the server answered. */
@@ -56,6 +59,8 @@ export interface TestIssuer {
   readonly issuer: string
   readonly ca: TestCa
   readonly requests: readonly IssuerRequest[]
+  /** Vouches for the grants that it makes for other servers; undefined without `exchange`. */
+  readonly grantKey: KeyObject | undefined
   /** Whether the server still takes this opaque token. */
   isLive(token: string): Promise<boolean>
   /** New roots of client certificates. */
@@ -72,7 +77,9 @@ export async function startIssuer(options: IssuerOptions): Promise<TestIssuer> {
   const server = createServer({ ...tls, ca: [...(options.clientRoots ?? [])] })
   const issuer = `https://localhost:${await listen(server, options.port ?? 0)}`
   const requests: IssuerRequest[] = []
-  const provider = new Provider(issuer, configurationOf(options))
+  const acts: Acts = new WeakMap()
+  const provider = new Provider(issuer, configurationOf(options, acts))
+  const grantKey = options.exchange && registerExchange(provider, options.exchange, acts)
   provider.use(async (context: Context, next: () => Promise<void>) => {
     await next()
     requests.push({ method: context.method, path: context.path, status: context.status })
@@ -82,7 +89,10 @@ export async function startIssuer(options: IssuerOptions): Promise<TestIssuer> {
     issuer,
     ca,
     requests,
-    isLive: async (token) => (await provider.ClientCredentials.find(token)) !== undefined,
+    grantKey,
+    isLive: async (token) =>
+      (await provider.ClientCredentials.find(token)) !== undefined ||
+      (await provider.AccessToken.find(token)) !== undefined,
     trustClients: (...pems) => server.setSecureContext({ ...tls, ca: [...pems] }),
     stop: () => {
       server.closeAllConnections()
@@ -100,15 +110,15 @@ function listen(server: Server, port: number): Promise<number> {
   })
 }
 
-function configurationOf({
-  clients,
-  resources = {},
-  nonces = false,
-  attesterKey,
-}: IssuerOptions): Record<string, unknown> {
+function configurationOf(
+  { clients, resources = {}, nonces = false, attesterKey, exchange }: IssuerOptions,
+  acts: Acts,
+): Record<string, unknown> {
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   return {
-    clients: clients.map(clientOf),
+    clients: clients.map((client) => clientOf(client, exchange !== undefined)),
+    extraTokenClaims: (_context: Context, token: object) =>
+      acts.has(token) ? { act: acts.get(token) } : undefined,
     jwks: { keys: [{ ...privateKey.export({ format: 'jwk' }), alg: 'ES256', use: 'sig' }] },
     scopes: [...new Set(Object.values(resources).flatMap(({ scopes }) => scopes))],
     clientAuthMethods: [
@@ -135,11 +145,11 @@ function configurationOf({
   }
 }
 
-function clientOf(client: IssuerClient): Record<string, unknown> {
+function clientOf(client: IssuerClient, exchanges: boolean): Record<string, unknown> {
   const { clientId, scopes = [], bearer = false } = client
   return {
     client_id: clientId,
-    grant_types: ['client_credentials'],
+    grant_types: ['client_credentials', ...(exchanges ? [EXCHANGE, JWT_BEARER] : [])],
     response_types: [],
     redirect_uris: [],
     id_token_signed_response_alg: 'ES256',

@@ -1,4 +1,5 @@
 /** A token client over the real network stack, one workload and one target; what it is told to trust is a test CA. */
+import type { KeyObject } from 'node:crypto'
 import { setMaxListeners } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,6 +11,7 @@ import { Live } from '../../src/base/live.ts'
 import { ClientKeys, type KeyClient } from '../../src/egress/client-key.ts'
 import { Dialer } from '../../src/egress/dial.ts'
 import { Resolver } from '../../src/egress/resolve.ts'
+import { Subjects } from '../../src/egress/subjects.ts'
 import { openTokenClient, type TokenClient } from '../../src/egress/token-client.ts'
 import type { BoundToken, TokenAsk } from '../../src/egress/tokens.ts'
 import { Trust } from '../../src/egress/trust.ts'
@@ -69,6 +71,10 @@ export interface TokenRig extends TokenClient {
   readonly bundle: () => Bundle
   /** The authority's certificate in PEM: what vouches for X.509-SVIDs. */
   readonly clientRoot: string
+  /** The keys of JWT-SVIDs. */
+  readonly jwtKeys: () => readonly KeyObject[]
+  /** Its subject tokens, with handles of `ask`'s workload. */
+  readonly subjects: Subjects
   workload(name?: string): RigWorkload
   ask(server: Server, one: RigWorkload, over?: Partial<TargetIdentity>, name?: string): TokenAsk
   get(ask: TokenAsk, signal?: AbortSignal): Promise<BoundToken>
@@ -106,6 +112,7 @@ export function openTokenRig(options: RigOptions): TokenRig {
     keyTtl: 86_400,
     wit: options.attest !== undefined,
   })
+  const subjects = new Subjects({ clock, perInstance: 100, limit: 1_000 })
   const vault = new Vault({ clock, rotation: options.rotation ?? 3_600 })
   const ending = new AbortController()
   const clientKeys = new ClientKeys({ vault, signal: ending.signal })
@@ -136,6 +143,8 @@ export function openTokenRig(options: RigOptions): TokenRig {
     book,
     events,
     bundle: () => authority.bundle.get(),
+    jwtKeys: () => [...authority.bundle.get().jwtAuthorities.values()].map(({ key }) => key),
+    subjects,
     clientRoot: authority.bundle.get().x509Authorities.map(pem).join(''),
     workload: makeWorkload,
     ask: (server, { workload, entry }, over, name) => {
