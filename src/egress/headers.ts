@@ -117,9 +117,9 @@ function checkFraming(raw: RawHeaders): void {
 /** The caller's fields that pass: without framing, hop-by-hop fields and what a caller may not say. */
 export function passRequest(raw: RawHeaders, options: PassOptions): RawHeaders {
   const listed = connectionNames(raw)
-  return filter(raw, (name) => {
+  return filter(raw, (name, _value, spelled) => {
     if (HOP_BY_HOP.has(name) || FRAMING.has(name) || listed.has(name)) return false
-    return !isDenied(name) && (name !== 'txn-token' || options.transaction)
+    return !isDenied(name) && (name !== 'txn-token' || (options.transaction && spelled === name))
   })
 }
 
@@ -200,8 +200,13 @@ export function lists(raw: RawHeaders, name: string, token: string): boolean {
   )
 }
 
-function filter(raw: RawHeaders, keep: (name: string, value: string) => boolean): RawHeaders {
-  return pairsOf(raw).flatMap(([name, value]) => (keep(plainName(name), value) ? [name, value] : []))
+function filter(
+  raw: RawHeaders,
+  keep: (name: string, value: string, spelled: string) => boolean,
+): RawHeaders {
+  return pairsOf(raw).flatMap(([name, value]) =>
+    keep(plainName(name), value, name.toLowerCase()) ? [name, value] : [],
+  )
 }
 
 export function pairsOf(raw: RawHeaders): readonly [string, string][] {

@@ -108,6 +108,19 @@ describe('passRequest', () => {
 
   it('passes a transaction token where it is configured', () => {
     expect(passRequest(['Txn-Token', 't'], { transaction: true })).toEqual(['Txn-Token', 't'])
+    expect(passRequest(['Txn_Token', 't'], { transaction: true })).toEqual([])
+    expect(passRequest(['Txn-Token', 't', 'Connection', 'Txn-Token'], { transaction: true })).toEqual([])
+  })
+
+  it.each([
+    ['Txn-Token', 'Txn-Token'],
+    ['txn-token', 'TXN-TOKEN'],
+    ['Txn-Token', 'Txn_Token'],
+    ['Holdfast-Subject', 'Holdfast-Subject'],
+  ])('refuses %s beside %s: there is exactly one', (first, second) => {
+    expect(() => checkHeaders([first, 'a', second, 'a'])).toThrow(
+      expect.objectContaining({ reason: 'header_refused' }),
+    )
   })
 })
 

@@ -4,6 +4,7 @@ import type { Workload } from '../../../src/attest/workload.ts'
 import { Fault } from '../../../src/base/fault.ts'
 import { Live } from '../../../src/base/live.ts'
 import { Secret } from '../../../src/base/secret.ts'
+import { type Subject, Subjects } from '../../../src/egress/subjects.ts'
 import { TokenCache } from '../../../src/egress/token-cache.ts'
 import type { TokenNeed } from '../../../src/egress/token-request.ts'
 import type { BoundToken, TokenAsk } from '../../../src/egress/tokens.ts'
@@ -12,7 +13,9 @@ import type { RuleBook } from '../../../src/policy/book.ts'
 import type { Server, Target, TargetIdentity } from '../../../src/policy/grant.ts'
 import { purposeOf } from '../../../src/sign/sign.ts'
 import { entry as entryNamed } from '../../support/book.ts'
+import { ecPair } from '../../support/certificates.ts'
 import { ManualClock } from '../../support/clock.ts'
+import { signToken } from '../../support/tokens.ts'
 
 const SERVER: Server = { issuer: 'https://as.example.org', tokenEndpoint: undefined, client: undefined }
 const TTL = 120
@@ -77,6 +80,7 @@ interface Over {
   readonly server?: Server
   readonly identity?: Partial<TargetIdentity>
   readonly signal?: AbortSignal
+  readonly subject?: Subject | undefined
 }
 
 function askOf(vault: Vault, { workload }: Lease, over: Over): TokenAsk {
@@ -91,7 +95,14 @@ function askOf(vault: Vault, { workload }: Lease, over: Over): TokenAsk {
   } as TargetIdentity
   const target: Target = { name, identity, platform: undefined, application: undefined }
   const owner = { spiffeId: entry.spiffeId, instance: workload.instanceOf(entry) }
-  return { workload, entry, target, server, signer: vault.signerFor(owner, purposeOf(target), 300) }
+  return {
+    workload,
+    entry,
+    target,
+    server,
+    signer: vault.signerFor(owner, purposeOf(target), 300),
+    subject: over.subject,
+  }
 }
 
 const getter =
@@ -499,5 +510,89 @@ describe('after a failure', () => {
     for (const one of asked) one.fail(new Fault('issuer_unavailable'))
     expect(new Set(await Promise.all(waiting))).toEqual(new Set(['issuer_unavailable']))
     expect(asked).toHaveLength(8)
+  })
+})
+
+describe('tokens of subjects', () => {
+  function subjectOf(cache: ReturnType<typeof open>, one: Lease, sub: string, seconds = 600) {
+    const { clock } = cache
+    const subjects = new Subjects({ clock, perInstance: 10, limit: 10 })
+    const exp = Math.floor(clock.now() / 1000) + seconds
+    const token = signToken({ alg: 'ES256' }, { sub, exp }, ecPair())
+    const owner = { spiffeId: 'spiffe://example.org/web', instance: one.workload.instanceOf({} as never) }
+    return { subjects, subject: subjects.add(owner, new Secret(token)).subject }
+  }
+
+  it('are never those of another subject, nor of the workload itself', async () => {
+    const cache = open()
+    const { get, asked } = cache
+    const one = lease()
+    const subjects = [undefined, ...['ada', 'bob'].map((sub) => subjectOf(cache, one, sub).subject)]
+    const waiting = subjects.map((subject) => get(one, { subject }))
+    await settle()
+    for (const each of asked) each.answer()
+    expect(await Promise.all(waiting)).toEqual(['token-0', 'token-1', 'token-2'])
+    expect(await Promise.all(subjects.map((subject) => get(one, { subject })))).toEqual([
+      'token-0',
+      'token-1',
+      'token-2',
+    ])
+    expect(asked.map(({ need }) => need.subject)).toEqual(subjects)
+    expect(cache.cache.drop({ subject: subjects[1]?.hash ?? '' })).toBe(1)
+    expect(cache.cache.drop({ subject: '' })).toBe(1)
+    expect(await get(one, { subject: subjects[2] })).toBe('token-2')
+  })
+
+  it('end with the handle, and a request under way with it', async () => {
+    const cache = open()
+    const { get, asked, givenBack } = cache
+    const one = lease()
+    const { subjects, subject } = subjectOf(cache, one, 'ada')
+    const held = get(one, { subject })
+    const waiting = get(one, { subject, name: 'stock' })
+    await settle()
+    asked[0]?.answer()
+    expect(await held).toBe('token-0')
+    subjects.end({})
+    expect([await waiting, await get(one, { subject }), cache.cache.count]).toEqual([
+      'subject_unknown',
+      'subject_unknown',
+      0,
+    ])
+    expect(givenBack).toEqual(['token-0'])
+  })
+
+  it('that end with their subject are used to their last second and not renewed', async () => {
+    const cache = open()
+    const { get, asked, clock } = cache
+    const one = lease()
+    const { subject } = subjectOf(cache, one, 'ada', TTL)
+    const first = get(one, { subject })
+    await settle()
+    asked[0]?.answer()
+    await first
+    for (let second = 1; second < TTL; second += 1) {
+      clock.advance(1_000)
+      expect(await get(one, { subject })).toBe('token-0')
+    }
+    clock.advance(1_000)
+    expect(await get(one, { subject })).toBe('subject_unknown')
+    expect(asked).toHaveLength(1)
+  })
+
+  it('that end before their subject are renewed as others are', async () => {
+    const cache = open()
+    const { get, asked, clock } = cache
+    const one = lease()
+    const { subject } = subjectOf(cache, one, 'ada')
+    const first = get(one, { subject })
+    await settle()
+    asked[0]?.answer()
+    await first
+    clock.advance(70_000)
+    await get(one, { subject })
+    clock.advance(20_000)
+    await settle()
+    expect(asked).toHaveLength(2)
   })
 })
