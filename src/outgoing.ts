@@ -10,8 +10,7 @@ import { Resolver } from './egress/resolve.ts'
 import { Intake } from './egress/subject-api.ts'
 import { Subjects } from './egress/subjects.ts'
 import type { TargetFactsOptions } from './egress/target-facts.ts'
-import { openTokenClient } from './egress/token-client.ts'
-import type { Tokens } from './egress/tokens.ts'
+import { openTokenClient, type TokenClient } from './egress/token-client.ts'
 import { Trust } from './egress/trust.ts'
 import type { RevokeAsk } from './operate/revoke.ts'
 import type { UidLimits } from './serve/limits.ts'
@@ -63,13 +62,13 @@ export function openOutgoing(
   const attest = config.tokens.clientAttestation === 'on' ? heldWit : undefined
   const held = { vault, clientKeys, book, authority, clock, jwt, attest }
   const client = openTokenClient({ ...settings, ...held, dialer })
-  const { tokens } = client
+  const { tokens, certificates } = client
   const { admission, rates } = core
   const { subjects: most, subjectsPerInstance: perInstance } = config.tokens
   const subjects = new Subjects({ clock, perInstance, limit: most })
   metrics.gauge('holdfast_subjects', 'Subject tokens held.', () => subjects.count)
-  const shared = { rates, admission, subjects }
-  const parts = { book, vault, revocations, audit, metrics, clock, tokens, heldWit, ...shared }
+  const credentials = { vault, tokens, certificates, heldWit, subjects }
+  const parts = { ...credentials, book, revocations, audit, metrics, clock, rates, admission }
   const door =
     config.egress.socket === 'on'
       ? openEgressDoor({
@@ -84,7 +83,7 @@ export function openOutgoing(
       : undefined
   const { nonces } = door?.binding ?? { nonces: new Nonces() }
   const releases = new Releases({ ...parts, nonces, timeout: config.egress.responseTimeout * MILLIS })
-  const unwatch = revoked.watch((ask) => endRevoked(ask, { door, tokens, subjects }))
+  const unwatch = revoked.watch((ask) => endRevoked(ask, { door, tokens, certificates, subjects }))
   return {
     door,
     releases,
@@ -103,7 +102,12 @@ export function openOutgoing(
 /** Leases, and with them connections and tokens, end by themselves; a revoked target or key has no lease of its own. */
 function endRevoked(
   ask: RevokeAsk | undefined,
-  { door, tokens, subjects }: Pick<Outgoing, 'door' | 'subjects'> & { readonly tokens: Pick<Tokens, 'drop'> },
+  {
+    door,
+    tokens,
+    certificates,
+    subjects,
+  }: Pick<Outgoing, 'door' | 'subjects'> & Pick<TokenClient, 'tokens' | 'certificates'>,
 ): void {
   if (ask?.kind === 'target') {
     door?.close({ target: ask.value })
@@ -115,5 +119,6 @@ function endRevoked(
   } else if (ask?.kind === 'jkt') {
     door?.close({ jkt: ask.value })
     tokens.drop({ jkt: ask.value })
+    certificates.drop(ask.value)
   }
 }

@@ -7,6 +7,7 @@ import type { Binding, Server } from '../policy/grant.ts'
 import { hashOf } from '../proof/jwt.ts'
 import type { Signer } from '../proof/signer.ts'
 import { bindDpop } from './bind-dpop.ts'
+import { bindMtls, certificateFor } from './bind-mtls.ts'
 import { bindWpt, witOff } from './bind-wpt.ts'
 import { type BindAsk, type BindOptions, type Bound, type Carried, type Part, tokenSigner } from './bound.ts'
 import type { Injected } from './headers.ts'
@@ -14,7 +15,7 @@ import { exchangedFor } from './subject-rule.ts'
 import type { BoundToken } from './tokens.ts'
 
 /** How a token is shown; a kind that is not here binds no token. */
-const SCHEMES: Partial<Record<Binding, string>> = { dpop: 'DPoP', bearer: 'Bearer' }
+const SCHEMES: Partial<Record<Binding, string>> = { dpop: 'DPoP', mtls: 'Bearer', bearer: 'Bearer' }
 
 /**
  * Headers for one try of `ask`. Throws revoked, keys_exhausted, unimplemented, subject_required, subject_refused, and
@@ -23,7 +24,7 @@ const SCHEMES: Partial<Record<Binding, string>> = { dpop: 'DPoP', bearer: 'Beare
 export async function bindRequest(options: BindOptions, ask: BindAsk, signal: AbortSignal): Promise<Bound> {
   const kinds = kindsOf(options, ask)
   const scheme = kinds.map((kind) => SCHEMES[kind]).find((each) => each !== undefined)
-  const signer = scheme === undefined ? undefined : tokenSigner(options, ask)
+  const signer = scheme === undefined ? undefined : holderOf(options, ask)
   const token = await tokenFor(options, ask, { kinds, signer, signal })
   // A key that was revoked while the token was fetched signs no more.
   if (signer) options.revocations.check([['jkt', signer.jkt]])
@@ -39,7 +40,8 @@ export async function bindRequest(options: BindOptions, ask: BindAsk, signal: Ab
   if (jkt === undefined) throw new Fault('bug')
   const tokenExpires = token?.expires
   const expires = Math.min(tokenExpires ?? Number.POSITIVE_INFINITY, ...parts.map((part) => part.expires))
-  return { headers, expires, tokenExpires, jkt, jti: parts[0]?.jti, ath }
+  const { jti, x5t } = parts[0] ?? {}
+  return { headers, expires, tokenExpires, jkt, jti, ath, x5t }
 }
 
 /** The token alone, for an application that may hold it. Throws as bindRequest. */
@@ -69,6 +71,14 @@ function kindsOf({ heldWit }: BindOptions, { kinds, identity }: BindAsk): readon
   return made.filter((kind) => kind !== 'wpt')
 }
 
+/** The key that the token is bound to; throws revoked, keys_exhausted. */
+function holderOf(options: BindOptions, ask: BindAsk): Signer {
+  if (!ask.kinds.includes('mtls')) return tokenSigner(options, ask)
+  const { signer } = certificateFor(ask)
+  options.revocations.check([['jkt', signer.jkt]])
+  return signer
+}
+
 interface PartAsk {
   readonly kind: Binding
   /** The key that the token is bound to. */
@@ -87,6 +97,7 @@ function partOf(options: BindOptions, ask: BindAsk, { kind, signer, carried }: P
       if (carried.ath === undefined) throw tokenless(ask)
       return undefined
     case 'mtls':
+      return bindMtls(ask)
     case 'http-signature':
       throw new Fault('unimplemented', `requests cannot be bound by ${kind} yet`)
   }
@@ -104,7 +115,7 @@ async function tokenFor(
   ask: BindAsk,
   { kinds, signer, signal }: TokenNeed,
 ): Promise<BoundToken | undefined> {
-  const { workload, entry, target, identity } = ask
+  const { workload, entry, target, identity, certificate } = ask
   const server: Server | undefined = identity.server
   if (!server?.client) return undefined
   if (!signer)
@@ -116,8 +127,8 @@ async function tokenFor(
       },
     )
   const subject = exchangedFor(ask, server)
-  const token = await tokens.get({ workload, entry, target, server, signer, subject }, signal)
-  if (kinds.includes('dpop') && token.jkt !== signer.jkt) throw new Fault('issued_unbound')
+  const token = await tokens.get({ workload, entry, target, server, signer, certificate, subject }, signal)
+  if (!kinds.includes('bearer') && token.jkt !== signer.jkt) throw new Fault('issued_unbound')
   return token
 }
 

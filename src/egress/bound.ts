@@ -8,6 +8,7 @@ import type { Revocations } from '../policy/revocations.ts'
 import type { Jkt, Signer } from '../proof/signer.ts'
 import type { CanonicalUrl } from '../proof/target.ts'
 import { purposeOf } from '../sign/sign.ts'
+import type { Certificate } from './certificates.ts'
 import type { Injected, RawHeaders } from './headers.ts'
 import type { Nonces } from './nonces.ts'
 import type { Subject } from './subjects.ts'
@@ -34,6 +35,8 @@ export interface BindAsk {
   readonly kinds: readonly Binding[]
   readonly method: string
   readonly url: CanonicalUrl
+  /** What the connection shows; absent where nothing is to be shown, or the agent does not make the connection. */
+  readonly certificate?: Certificate | undefined
   /** The caller's fields that go along; empty where the agent does not send the request. */
   readonly passed: RawHeaders
   /** On whose behalf the request is made. */
@@ -51,6 +54,8 @@ export interface Bound {
   readonly jti: string | undefined
   /** base64url SHA-256 of the access token. */
   readonly ath: string | undefined
+  /** The certificate that the connection has to show (`x5t#S256`). */
+  readonly x5t: string | undefined
 }
 
 /** What kinds see that are made after others. */
@@ -67,6 +72,7 @@ export interface Part {
   readonly expires: Seconds
   readonly jkt: Jkt
   readonly jti: string | undefined
+  readonly x5t?: string
 }
 
 /** The current key of the caller for `purpose`, which nobody has revoked; throws revoked, keys_exhausted. */

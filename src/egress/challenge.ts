@@ -14,31 +14,33 @@ export function nonceIn(raw: RawHeaders, name = 'dpop-nonce'): string | undefine
 
 /** Whether the answer asks for the same request with a nonce: 401 and `DPoP error="use_dpop_nonce"`. */
 export function wantsNonce(status: number, raw: RawHeaders): boolean {
-  return status === UNAUTHORIZED && dpopErrors(raw).includes('use_dpop_nonce')
+  return status === UNAUTHORIZED && errorsOf(raw, 'dpop').includes('use_dpop_nonce')
 }
 
-/** Whether the target refuses the token itself (RFC 6750 s.3.1), whatever its end says. */
-export function refusesToken(status: number, raw: RawHeaders): boolean {
-  return status === UNAUTHORIZED && dpopErrors(raw).includes('invalid_token')
+/** Whether the target refuses the token itself (RFC 6750 s.3.1), whatever its end says; `scheme` is how it was shown. */
+export function refusesToken(status: number, raw: RawHeaders, scheme: 'dpop' | 'bearer' = 'dpop'): boolean {
+  return status === UNAUTHORIZED && errorsOf(raw, scheme).includes('invalid_token')
 }
 
-function dpopErrors(raw: RawHeaders): readonly string[] {
-  return valuesOf(raw, 'www-authenticate').flatMap((value) => errorsIn(value.slice(0, CHALLENGES_LIMIT)))
+function errorsOf(raw: RawHeaders, wanted: string): readonly string[] {
+  return valuesOf(raw, 'www-authenticate').flatMap((value) =>
+    errorsIn(value.slice(0, CHALLENGES_LIMIT), wanted),
+  )
 }
 
 // One item of a list of challenges (RFC 9110 s.11.6.1): a scheme, a parameter, or a scheme with its first parameter.
 const ITEM =
   /(?:([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?:[ \t]+(?=[^\s=,])|[ \t]*(?=,|$)))?(?:([A-Za-z_]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s",]*)))?/y
 
-/** The `error` parameters of the DPoP challenges in one field value. */
-function errorsIn(value: string): readonly string[] {
+/** The `error` parameters of the challenges of one scheme in one field value. */
+function errorsIn(value: string, wanted: string): readonly string[] {
   const errors: string[] = []
   let scheme = ''
   for (let at = 0; at < value.length; at += 1) {
     ITEM.lastIndex = skip(value, at)
     const match = ITEM.exec(value)
     if (match?.[1]) scheme = match[1].toLowerCase()
-    if (scheme === 'dpop' && match?.[2] === 'error') errors.push(match[3] ?? match[4] ?? '')
+    if (scheme === wanted && match?.[2] === 'error') errors.push(match[3] ?? match[4] ?? '')
     at = commaAfter(value, Math.max(at, ITEM.lastIndex))
   }
   return errors

@@ -13,8 +13,8 @@ import type { Server } from '../policy/grant.ts'
 import { newJti } from '../proof/jwt.ts'
 import type { Signer } from '../proof/signer.ts'
 import { makeJws } from '../spiffe/jws.ts'
+import type { Certificates } from './certificates.ts'
 import type { ClientKeys, KeyClient } from './client-key.ts'
-import { HeldCertificate } from './held-certificate.ts'
 import { SvidAssertions } from './svid-assertions.ts'
 import type { TlsClient } from './trust.ts'
 
@@ -25,6 +25,7 @@ export interface ClientAsk {
   readonly instance: Instance
   /** The key of the request's DPoP proof: a client attestation is over it. */
   readonly signer: Signer
+  readonly certificate?: TlsClient | undefined
 }
 
 /** What goes into one request; `auth` makes an assertion, as policy says, each time it is called. */
@@ -38,7 +39,8 @@ export interface Authentication {
 
 export interface ClientAuthsOptions {
   readonly keys: ClientKeys
-  readonly authority: Pick<Authority, 'issueJwt' | 'issueX509'>
+  readonly authority: Pick<Authority, 'issueJwt'>
+  readonly certificates: Pick<Certificates, 'current'>
   readonly clock: Clock
   /** Whether JWT-SVIDs may be issued: several nodes must share their key. */
   readonly jwt: boolean
@@ -57,7 +59,6 @@ const ATTESTATION_CURE =
 /** Authenticates clients. */
 export class ClientAuths {
   readonly #options: ClientAuthsOptions
-  readonly #certificates = new Map<string, HeldCertificate>()
   readonly #assertions: SvidAssertions
 
   constructor(options: ClientAuthsOptions) {
@@ -83,13 +84,19 @@ export class ClientAuths {
       case 'attest_jwt_client_auth_dpop':
         return { ...none, headers: { [ATTESTATION]: this.#attestation(ask) }, auth: named(clientId) }
       case 'tls_client_auth':
-        return { ...none, tls: this.#certificateOf(ask), auth: named(clientId) }
+        return { ...none, tls: this.#certificateFor(ask), auth: named(clientId) }
     }
   }
 
   /** A JWT-SVID as actor token (RFC 8693 s.2.1): for the server alone, anew for each request. Throws authority_not_shared. */
   actorToken(ask: ClientAsk): string {
     return this.#svid('fresh', ask)
+  }
+
+  /** The one that the token is bound to, where a certificate binds it: a connection shows one. */
+  #certificateFor({ server, entry, instance, certificate }: ClientAsk): TlsClient {
+    const purpose = `client:${server.issuer}`
+    return certificate ?? this.#options.certificates.current({ entry, instance, purpose })
   }
 
   /** RFC 7523 s.3 with `aud` as draft-ietf-oauth-rfc7523bis s.4 wants it: the issuer alone. */
@@ -111,18 +118,6 @@ export class ClientAuths {
     const { attest } = this.#options
     if (!attest) throw new Fault('unimplemented', 'client attestation is off', { action: ATTESTATION_CURE })
     return attest(entry, signer)
-  }
-
-  #certificateOf({ server, entry, instance }: ClientAsk): HeldCertificate {
-    const key = JSON.stringify([instance.key, entry.spiffeId, entry.x509Ttl, server.issuer])
-    const known = this.#certificates.get(key)
-    if (known) return known
-    const made = new HeldCertificate(entry, this.#options)
-    // After the lease there is one request left: to give its token back.
-    if (instance.signal.aborted) return made
-    this.#certificates.set(key, made)
-    instance.signal.addEventListener('abort', () => this.#certificates.delete(key), { once: true })
-    return made
   }
 }
 

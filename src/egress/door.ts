@@ -1,15 +1,18 @@
 /** The egress door put together: what `public/egress.sock` serves, and how it hears of policy and revocation. */
+import type { Socket } from 'node:net'
 import type { Clock, Millis } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
 import type { HttpSide } from '../serve/http.ts'
 import type { UidLimits } from '../serve/limits.ts'
 import type { BindOptions } from './bound.ts'
-import { type Dialer, placeOf } from './dial.ts'
+import { type DialAsk, type Dialer, placeOf } from './dial.ts'
 import { openHttp1Side } from './http1-side.ts'
 import { openHttp2Side } from './http2-side.ts'
 import { Nonces } from './nonces.ts'
-import type { PermitOptions } from './permit.ts'
+import type { EgressPermitOptions } from './permit.ts'
 import type { Dial } from './pool.ts'
 import type { RecordOptions } from './record.ts'
+import type { TlsClient } from './trust.ts'
 import { type PoolFilter, Upstreams } from './upstreams.ts'
 
 /** The settings of the door; times are in seconds. */
@@ -21,7 +24,7 @@ export interface EgressSettings {
   readonly connectionsPerTarget: number
 }
 
-export interface EgressDoorOptions extends Omit<BindOptions, 'nonces'>, PermitOptions, RecordOptions {
+export interface EgressDoorOptions extends Omit<BindOptions, 'nonces'>, EgressPermitOptions, RecordOptions {
   readonly clock: Clock
   readonly dial: Dial
   readonly settings: EgressSettings
@@ -87,10 +90,15 @@ export function openEgressDoor(options: EgressDoorOptions): EgressDoor {
 
 /** Connections through `dialer`: checked addresses, verified servers. */
 export function dialWith(dialer: Dialer): Dial {
-  return ({ origin, platform, alpn }, signal) => {
+  return ({ origin, platform, alpn, client }, signal) => {
     const ask = { ...placeOf(origin), addresses: platform.addresses, signal }
     return origin.startsWith('https:')
-      ? dialer.dialTls({ ...ask, tls: platform.tls, alpn })
-      : dialer.dial(ask)
+      ? dialer.dialTls({ ...ask, tls: platform.tls, alpn, client })
+      : dialPlain(dialer, ask, client)
   }
+}
+
+async function dialPlain(dialer: Dialer, ask: DialAsk, client: TlsClient | undefined): Promise<Socket> {
+  if (client) throw new Fault('upstream_tls', 'a certificate can be shown to an https origin only')
+  return await dialer.dial(ask)
 }

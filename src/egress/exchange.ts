@@ -66,8 +66,9 @@ export async function carryOut(options: ExchangeOptions, exchange: Exchange): Pr
 }
 
 export function poolFor({ upstreams }: ExchangeOptions, { permit }: Exchange): Pool {
-  const { entry, instance, platform, target, url } = permit
-  return upstreams.poolOf({ spiffeId: entry.spiffeId, instance, target, platform, origin: url.origin })
+  const { entry, instance, platform, target, url, certificate } = permit
+  const { spiffeId } = entry
+  return upstreams.poolOf({ spiffeId, instance, target, platform, origin: url.origin, certificate })
 }
 
 function bodyOf({ limits }: ExchangeOptions, { request, line }: Exchange): Body | undefined {
@@ -128,7 +129,8 @@ function giveUpToken(
   { ath, jkt }: Bound,
   { headers, status }: { readonly headers: RawHeaders; readonly status: number },
 ): void {
-  if (ath === undefined || !refusesToken(status, headers)) return
+  const scheme = exchange.permit.kinds.includes('dpop') ? 'dpop' : 'bearer'
+  if (ath === undefined || !refusesToken(status, headers, scheme)) return
   if (!poolFor(options, exchange).mayRenew()) return
   const { entry, instance, subject, target } = exchange.permit
   options.tokens.drop({

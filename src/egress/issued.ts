@@ -21,8 +21,10 @@ export interface Issued {
 /** What the token has to be. */
 export interface Wanted {
   readonly issuer: string
-  /** Absent: a bearer token, under an exception of security. */
+  /** The key that it has to be bound to by DPoP. */
   readonly jkt: Jkt | undefined
+  /** The certificate instead (RFC 8705); with neither it is a bearer token, under an exception of security. */
+  readonly certificate: WantedCertificate | undefined
   readonly maxTtl: Seconds
   /** What becomes of a token that lives longer. */
   readonly tooLong: 'refuse' | 'revoke'
@@ -38,6 +40,12 @@ export interface Life {
   readonly expires: Seconds
   /** When it would end by itself, where that is after the longest life that policy allows. */
   readonly ends: Seconds | undefined
+}
+
+/** `isStated`: the server says that its tokens are bound to certificates, for those that cannot be read. */
+export interface WantedCertificate {
+  readonly x5t: string
+  readonly isStated: boolean
 }
 
 type Claims = Readonly<Record<string, unknown>>
@@ -63,8 +71,13 @@ export function checkIssued(issued: Issued, wanted: Wanted): Life {
 }
 
 /** RFC 9449 s.5, s.6.1: the type says it, and a token that can be read shows it. */
-function checkBinding({ tokenType }: Issued, claims: Claims | undefined, { jkt }: Wanted): void {
+function checkBinding({ tokenType }: Issued, claims: Claims | undefined, wanted: Wanted): void {
+  const { jkt, certificate } = wanted
   const type = tokenType.toLowerCase()
+  if (certificate) {
+    checkCertificate(type, claims, certificate)
+    return
+  }
   if (jkt === undefined) {
     if (type !== 'bearer') throw new Fault('issued_unbound', 'the issued token is no bearer token')
     return
@@ -72,10 +85,40 @@ function checkBinding({ tokenType }: Issued, claims: Claims | undefined, { jkt }
   if (type !== 'dpop')
     throw new Fault('issued_unbound', 'the issued token is a bearer token, wanted token_type DPoP')
   if (claims === undefined) return
-  const cnf = claims['cnf']
-  const bound = typeof cnf === 'object' && cnf !== null && 'jkt' in cnf ? cnf.jkt : undefined
+  const bound = confirmationOf(claims)['jkt']
   if (bound === undefined) throw new Fault('issued_unbound', 'the issued token has no cnf.jkt')
   if (bound !== jkt) throw new Fault('issued_unbound', 'the issued token is bound to another key')
+}
+
+/** RFC 8705 s.3: the type stays Bearer, and `cnf` names this certificate and nothing else (RFC 7800 s.3.1). */
+function checkCertificate(type: string, claims: Claims | undefined, wanted: WantedCertificate): void {
+  if (type !== 'bearer')
+    throw new Fault('issued_unbound', 'the issued token is bound by DPoP, wanted the certificate')
+  if (claims === undefined) {
+    if (wanted.isStated) return
+    throw new Fault(
+      'issued_unbound',
+      'the issued token cannot be read, and its server does not say that it binds tokens to certificates',
+      { action: 'Let the server issue JWTs, or state tls_client_certificate_bound_access_tokens.' },
+    )
+  }
+  const cnf = confirmationOf(claims)
+  const bound = cnf['x5t#S256']
+  if (bound === undefined) throw new Fault('issued_unbound', 'the issued token has no cnf.x5t#S256')
+  if (bound !== wanted.x5t)
+    throw new Fault('issued_unbound', 'the issued token is bound to another certificate')
+  if (Object.keys(cnf).length > 1)
+    throw new Fault('issued_unbound', 'the issued token is bound to something else than the certificate too')
+}
+
+function confirmationOf(claims: Claims): Claims {
+  const cnf = claims['cnf']
+  return typeof cnf === 'object' && cnf !== null ? (cnf as Claims) : {}
+}
+
+/** Whether what a token says can be seen: it is a JWT. */
+export function isReadable(token: string): boolean {
+  return parseJws(token) !== undefined
 }
 
 /** RFC 9068 s.2.2: a token of another issuer has been mixed up, or passed on. */

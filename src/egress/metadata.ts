@@ -52,6 +52,12 @@ export class Metadata {
     return stated !== undefined && isAtIssuer(stated, server) ? stated : undefined
   }
 
+  /** Whether the server binds tokens to certificates (RFC 8705 s.3.3). Throws issuer_unavailable. */
+  async bindsToCertificates(server: Server, route: IssuerRoute): Promise<boolean> {
+    const document = await this.#documentOf(server, route)
+    return document.tls_client_certificate_bound_access_tokens === true
+  }
+
   /** The certificate of a client is not shown for it. */
   #documentOf({ issuer }: Server, route: IssuerRoute): Promise<AuthorizationServer> {
     return this.#documents.get(issuer, async (signal) => {

@@ -12,6 +12,7 @@ import type { Revocations } from '../policy/revocations.ts'
 import { type CanonicalUrl, canonicalUrl } from '../proof/target.ts'
 import type { Admission, Call, Seen } from '../sign/admission.ts'
 import type { Rates } from '../sign/rate.ts'
+import type { Certificate, Certificates } from './certificates.ts'
 import type { Lifeline } from './lifeline.ts'
 import type { Route } from './route.ts'
 import type { Subject, Subjects } from './subjects.ts'
@@ -22,6 +23,10 @@ export interface PermitOptions {
   readonly rates: Rates
   readonly subjects: Subjects
   readonly admission: Admission
+}
+
+export interface EgressPermitOptions extends PermitOptions {
+  readonly certificates: Pick<Certificates, 'current'>
 }
 
 /** A request that may leave, and for whom. */
@@ -35,6 +40,8 @@ export interface Permit {
   readonly platform: TargetPlatform
   /** What the request carries. */
   readonly kinds: readonly Binding[]
+  /** What the connection of this request shows, and no other; absent where the target is not bound by one. */
+  readonly certificate: Certificate | undefined
   readonly method: string
   readonly url: CanonicalUrl
   /** On whose behalf the request is made. */
@@ -57,7 +64,7 @@ export interface Draft {
  * identity, revocations, rate and policy say, having noted in `draft` what it saw.
  */
 export async function permit(
-  options: PermitOptions,
+  options: EgressPermitOptions,
   workload: Workload,
   route: Route,
   draft: Draft,
@@ -78,7 +85,8 @@ export async function permit(
   const waits = { gone: line.signal, begin: line.waitFor, onEnd: line.onRelease }
   const found = await admission.admit(call, waits, () => look(options, call, route, draft))
   const { target, identity, platform, kinds, url } = found
-  return { workload, entry, instance, target, identity, platform, kinds, method, url, subject }
+  const certificate = certificateFor(options, { entry, instance, target, kinds })
+  return { workload, entry, instance, target, identity, platform, kinds, certificate, method, url, subject }
 }
 
 /** What policy says now of the request; throws what it refuses. */
@@ -113,6 +121,15 @@ function look(
   draft.decision = decision
   if (!decision.allowed && !(book.observe && isObservable(decision, draft.method))) throw refusal(decision)
   return { target, identity, platform, kinds, url, decision }
+}
+
+/** The newest certificate of the caller for the target; it stays with the request for all of its tries. */
+function certificateFor(
+  { certificates }: EgressPermitOptions,
+  { entry, instance, target, kinds }: Pick<Permit, 'entry' | 'instance' | 'target' | 'kinds'>,
+): Certificate | undefined {
+  if (!kinds.includes('mtls')) return undefined
+  return certificates.current({ entry, instance, purpose: `target:${target.name}` })
 }
 
 /** The target that the request names; throws target_unknown, revoked. */

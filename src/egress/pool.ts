@@ -13,6 +13,7 @@ import type { TargetPlatform } from '../policy/grant.ts'
 import { type Attempt, type Outgoing, upstreamFault } from './attempt.ts'
 import { sendHttp1, type UpgradeAttempt, upgradeHttp1 } from './http1.ts'
 import { openSession, sendHttp2 } from './http2.ts'
+import type { TlsClient } from './trust.ts'
 
 /** Which connection is wanted. */
 export interface DialAsk {
@@ -21,6 +22,8 @@ export interface DialAsk {
   readonly platform: Pick<TargetPlatform, 'tls' | 'addresses'>
   /** In order of preference; for https only. */
   readonly alpn: readonly ('h2' | 'http/1.1')[]
+  /** What the connection shows; only https can. */
+  readonly client: TlsClient | undefined
 }
 
 /** A new connection, verified; a TLSSocket for https. Throws upstream_address, upstream_tls, upstream_unavailable. */
@@ -32,6 +35,13 @@ export interface PoolOptions {
   readonly connectTimeout: Millis
   /** Requests at a time. */
   readonly limit: number
+}
+
+/** Where a pool leads, and what all of its connections show. */
+export interface PoolPlace {
+  readonly origin: string
+  readonly platform: TargetPlatform
+  readonly certificate?: TlsClient | undefined
 }
 
 const FREE_SOCKETS = 16
@@ -46,6 +56,7 @@ export class Pool {
   /** Thumbprints of the keys that its requests were proved with. */
   readonly jkts = new Set<string>()
   readonly #origin: string
+  readonly #client: TlsClient | undefined
   readonly #options: PoolOptions
   readonly #sockets = new Set<Socket>()
   readonly #ended = new AbortController()
@@ -58,8 +69,9 @@ export class Pool {
   #open = 0
   #renewed: Millis = Number.NEGATIVE_INFINITY
 
-  constructor(origin: string, platform: TargetPlatform, options: PoolOptions) {
+  constructor({ origin, platform, certificate }: PoolPlace, options: PoolOptions) {
     this.#origin = origin
+    this.#client = certificate
     this.platform = platform
     this.#options = options
     if (!origin.startsWith('https:')) this.#state = 'http1'
@@ -190,7 +202,7 @@ export class Pool {
       late.abort(new Fault('upstream_unavailable', 'the target takes no connection in time')),
     )
     try {
-      const ask = { origin: this.#origin, platform: this.platform, alpn }
+      const ask = { origin: this.#origin, platform: this.platform, alpn, client: this.#client }
       const socket = await dial(ask, late.signal)
       this.#watch(socket)
       return socket

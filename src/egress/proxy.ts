@@ -7,13 +7,13 @@ import { Fault } from '../base/fault.ts'
 import type { Caller } from '../serve/caller.ts'
 import { carryOut, type Exchange, type ExchangeOptions } from './exchange.ts'
 import { Lifeline } from './lifeline.ts'
-import { type Draft, type PermitOptions, permit } from './permit.ts'
+import { type Draft, type EgressPermitOptions, permit } from './permit.ts'
 import { type Ending, Record, type RecordOptions } from './record.ts'
 import { parseRoute } from './route.ts'
 import type { CallerRequest, CallerResponse } from './sides.ts'
 import { type CallerSide, checkHandshake, tunnel } from './websocket.ts'
 
-export interface ProxyOptions extends ExchangeOptions, PermitOptions, RecordOptions {
+export interface ProxyOptions extends ExchangeOptions, EgressPermitOptions, RecordOptions {
   /** Throws not_ready or draining. */
   readonly admit: () => void
   readonly headerTimeout: Millis

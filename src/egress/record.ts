@@ -46,6 +46,7 @@ export class Record {
       jkt: bound.jkt,
       jti: bound.jti,
       token: bound.ath?.slice(0, 16),
+      x5t: bound.x5t,
     })
     this.#options.audit.commit()
   }

@@ -140,7 +140,7 @@ export class TokenCache implements Tokens {
   }
 
   /** Everything that may make two tokens differ. */
-  #keyOf({ entry, instance, target, server, signer, subject }: TokenNeed): string {
+  #keyOf({ entry, instance, target, server, signer, certificate, subject }: TokenNeed): string {
     const { identity } = target
     return JSON.stringify([
       entry.spiffeId,
@@ -150,6 +150,7 @@ export class TokenCache implements Tokens {
       server.tokenEndpoint,
       server.client,
       signer.jkt,
+      certificate?.x5t,
       identity?.scopes,
       identity?.resource,
       identity?.maxTtl,
@@ -261,12 +262,13 @@ export class TokenCache implements Tokens {
     slot.cancelRenewal = this.#options.clock.after(delay * 1_000, () => this.#renew(slot))
   }
 
-  /** Only what was used within half the life of a token; the rest ends by itself. */
+  /** Only what was used within half the life of a token, for the newest certificate; the rest ends by itself. */
   #renew(slot: Slot): void {
     const { held } = slot
     if (!held || slot.flight) return
     const now = nowSeconds(this.#options.clock)
-    if (now >= held.token.expires || now - slot.lastUsed > held.life / 2) {
+    const isOver = slot.need.certificate?.isCurrent === false
+    if (isOver || now >= held.token.expires || now - slot.lastUsed > held.life / 2) {
       this.#end(slot)
       return
     }
@@ -291,7 +293,10 @@ export class TokenCache implements Tokens {
       if (change === 'rotated')
         this.#forget(
           (slot) =>
-            isOwners(slot) && purposeOf(slot.need.target) === key.purpose && slot.need.signer.jkt !== key.jkt,
+            isOwners(slot) &&
+            !slot.need.certificate &&
+            purposeOf(slot.need.target) === key.purpose &&
+            slot.need.signer.jkt !== key.jkt,
           {
             fault: new Fault('canceled'),
             giveBack: false,

@@ -7,6 +7,7 @@ import type { Vault } from '../keys/vault.ts'
 import type { RuleBook } from '../policy/book.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { Signer } from '../proof/signer.ts'
+import { Certificates } from './certificates.ts'
 import { ClientAuths } from './client-auth.ts'
 import type { ClientKeys } from './client-key.ts'
 import type { Dialer } from './dial.ts'
@@ -37,9 +38,10 @@ export interface TokenClientOptions {
   readonly onToken: (kind: 'issued' | 'renewed' | 'reused' | 'revoked', fault: Fault | undefined) => void
 }
 
-/** The tokens. */
+/** The tokens, and the certificates that connections show. */
 export interface TokenClient {
   readonly tokens: TokenCache
+  readonly certificates: Certificates
   stop(): void
 }
 
@@ -50,12 +52,13 @@ export function openTokenClient(options: TokenClientOptions): TokenClient {
   const metadata = new Metadata({ http, clock })
   const speaker = { reason: 'discovery_failed', name: 'the target' } as const
   const resources = new ResourceMetadata({ http: new IssuerHttp({ dialer, clock, timeout, speaker }), clock })
-  const clients = new ClientAuths({ ...options, keys: clientKeys })
+  const certificates = new Certificates(options)
+  const clients = new ClientAuths({ ...options, keys: clientKeys, certificates })
   const nonces = new IssuerNonces()
   const shared = { http, metadata, clients, nonces, book, clock }
   const onRevoked = (fault: Fault | undefined) => onToken('revoked', fault)
   const revoker = new Revoker({ ...shared, onRevoked })
   const requests = new TokenRequests({ ...shared, resources, skew, revoker })
   const tokens = new TokenCache({ ...options, requests, revoker })
-  return { tokens, stop: () => tokens.stop() }
+  return { tokens, certificates, stop: () => tokens.stop() }
 }

@@ -22,7 +22,7 @@ import { makeDpop } from '../proof/dpop.ts'
 import { canonicalUrl } from '../proof/target.ts'
 import type { ClientAuths } from './client-auth.ts'
 import { checkExchanged, checkGrant, checkIssuedType, type ExchangeWanted } from './exchanged.ts'
-import { checkIssued, type Issued } from './issued.ts'
+import { checkIssued, type Issued, isReadable } from './issued.ts'
 import { refusalOf } from './issuer-error.ts'
 import { type IssuerAnswer, type IssuerHttp, type IssuerRoute, unavailable } from './issuer-http.ts'
 import type { IssuerNonces } from './issuer-nonces.ts'
@@ -66,7 +66,8 @@ interface Plan {
   readonly identity: TargetIdentity
   readonly route: IssuerRoute
   readonly endpoint: string
-  readonly isBearer: boolean
+  /** How the token is bound; `bearer` only under an exception of security. */
+  readonly binding: 'dpop' | 'mtls' | 'bearer'
   /** What is asked for; each try asks anew. */
   readonly grant: () => Promise<TokenGrant>
 }
@@ -148,9 +149,10 @@ export class TokenRequests {
     const identity = identityOf(need)
     const { clients, metadata, book } = this.#options
     const { tls } = clients.authenticate(need)
-    const route = { platform: book.get().serverTls(server.issuer), client: tls, signal }
+    const client = need.certificate ?? tls
+    const route = { platform: book.get().serverTls(server.issuer), client, signal }
     const endpoint = await metadata.tokenEndpoint(server, route)
-    return { need, identity, route, endpoint, isBearer: identity.binding.includes('bearer'), grant }
+    return { need, identity, route, endpoint, binding: bindingOf(identity, need), grant }
   }
 
   async #try(plan: Plan): Promise<IssuerAnswer> {
@@ -172,20 +174,32 @@ export class TokenRequests {
     return answer
   }
 
-  #proofFor({ need, endpoint, isBearer }: Plan): Record<string, string> {
-    if (isBearer) return {}
+  #proofFor({ need, endpoint, binding }: Plan): Record<string, string> {
+    if (binding !== 'dpop') return {}
     const { htu } = canonicalUrl(endpoint)
     const claims = { htm: 'POST', htu, nonce: this.#options.nonces.of(endpoint) }
     return { dpop: makeDpop(need.signer, claims, this.#options.clock).proof }
   }
 
-  /** RFC 9449 s.8: the same once more, with a nonce; a bearer token has no proof to hold one. */
-  #asksForMore({ need, isBearer }: Plan, answer: IssuerAnswer): boolean {
-    return !isBearer && this.#options.nonces.isAskedFor(need.server, answer)
+  /** RFC 9449 s.8: the same once more, with a nonce; without a proof there is none to hold it. */
+  #asksForMore({ need, binding }: Plan, answer: IssuerAnswer): boolean {
+    return binding === 'dpop' && this.#options.nonces.isAskedFor(need.server, answer)
+  }
+
+  /** Whether the server says that it binds tokens to certificates (RFC 8705 s.3.3): asked only where none can be seen. */
+  async #statesBinding({ need, route, binding }: Plan, { accessToken }: Issued): Promise<boolean> {
+    if (binding !== 'mtls' || isReadable(accessToken)) return false
+    try {
+      return await this.#options.metadata.bindsToCertificates(need.server, route)
+    } catch {
+      return false
+    }
   }
 
   async #accept(plan: Plan, issued: Issued): Promise<BoundToken> {
-    const { need, identity, isBearer } = plan
+    const { need, identity, binding } = plan
+    const { signer, certificate } = need
+    const isBearer = binding === 'bearer'
     const { book, clock, skew, revoker } = this.#options
     const token = new Secret(issued.accessToken)
     const exception = isBearer ? book.get().exceptionOf(need.target.name) : undefined
@@ -195,9 +209,11 @@ export class TokenRequests {
           'issued_unbound',
           `security states no exception for bearer tokens of ${need.target.name}`,
         )
+      const isStated = await this.#statesBinding(plan, issued)
       const checked = checkIssued(issued, {
         issuer: need.server.issuer,
-        jkt: isBearer ? undefined : need.signer.jkt,
+        jkt: binding === 'dpop' ? signer.jkt : undefined,
+        certificate: binding === 'mtls' && certificate ? { x5t: certificate.x5t, isStated } : undefined,
         maxTtl: Math.min(identity.maxTtl, exception?.maxTtl ?? Number.POSITIVE_INFINITY),
         tooLong: identity.tooLong,
         scopes: identity.scopes,
@@ -206,12 +222,14 @@ export class TokenRequests {
         skew,
       })
       const { ends } = checked
-      const expires = this.#checkExchange(plan, issued, checked.expires)
+      // A certificate takes along what is bound to it.
+      const latest = Math.min(checked.expires, certificate?.expires ?? Number.POSITIVE_INFINITY)
+      const expires = this.#checkExchange(plan, issued, latest)
       if (ends !== undefined) {
         await this.#checkTakesBack(plan)
         revoker.addAt(need, token, { at: expires, ends })
       }
-      return { token, jkt: need.signer.jkt, expires, ends }
+      return { token, jkt: signer.jkt, expires, ends }
     } catch (error) {
       revoker.add(need, token, Number.POSITIVE_INFINITY)
       throw error
@@ -251,6 +269,13 @@ const NO_ACCESS_TOKEN = { n_a: () => {} }
 function identityOf({ target }: TokenNeed): TargetIdentity {
   if (target.identity) return target.identity
   throw new Fault('policy_denied', `identity states nothing for ${target.name}`, { owner: 'identity' })
+}
+
+function bindingOf({ binding }: TargetIdentity, { certificate }: TokenNeed): Plan['binding'] {
+  if (binding.includes('bearer')) return 'bearer'
+  if (!binding.includes('mtls')) return 'dpop'
+  if (!certificate) throw new Fault('bug', 'a token is to be bound to a certificate, and there is none')
+  return 'mtls'
 }
 
 /** The answer as RFC 6749 s.5.1 has it; throws issued_unbound, issuer_unavailable. */

@@ -5,6 +5,7 @@ import type { Secret } from '../base/secret.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { Server, Target } from '../policy/grant.ts'
 import type { Jkt, Signer } from '../proof/signer.ts'
+import type { Certificate } from './certificates.ts'
 import type { Subject } from './subjects.ts'
 
 /** For whom and for what a token is wanted. */
@@ -17,6 +18,8 @@ export interface TokenAsk {
   readonly signer: Signer
   /** Absent: the workload's own token; else one that is exchanged for the subject's. */
   readonly subject?: Subject | undefined
+  /** The certificate that the token is to be bound to instead (RFC 8705), over the key `signer` names. */
+  readonly certificate?: Certificate | undefined
 }
 
 /** An access token that only its key makes useful. */

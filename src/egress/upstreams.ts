@@ -1,10 +1,11 @@
-/** Every pool of the agent: one for each identity, instance and target, gone with its lease or its policy. */
+/** Every pool of the agent: one for each identity, instance, target and certificate, gone with its lease or its policy. */
 import type { Instance } from '../attest/workload.ts'
-import type { Clock, Millis } from '../base/clock.ts'
+import { type Clock, type Millis, nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { RuleBook } from '../policy/book.ts'
 import type { Target, TargetPlatform } from '../policy/grant.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
+import type { Certificate } from './certificates.ts'
 import { Pool, type PoolOptions } from './pool.ts'
 
 /** Whose pool, and where it leads. */
@@ -14,6 +15,8 @@ export interface PoolAsk {
   readonly target: Target
   readonly platform: TargetPlatform
   readonly origin: string
+  /** What its connections show; another one has another pool. */
+  readonly certificate?: Certificate | undefined
 }
 
 /** Which pools are closed; absent members match all. */
@@ -31,6 +34,8 @@ interface Held {
   readonly instance: string
   readonly target: string
   readonly place: string
+  /** When the certificate of its connections ends. */
+  readonly ends: Seconds
   used: Millis
   forget(): void
 }
@@ -61,7 +66,7 @@ export class Upstreams {
 
   /** The pool of `ask`; throws lease_ended, overloaded. */
   poolOf(ask: PoolAsk): Pool {
-    const key = `${ask.instance.key} ${ask.spiffeId} ${ask.target.name}`
+    const key = `${ask.instance.key} ${ask.spiffeId} ${ask.target.name} ${ask.certificate?.x5t ?? ''}`
     const place = placeOf(ask.platform)
     const known = this.#pools.get(key)
     if (known?.place === place) {
@@ -104,7 +109,7 @@ export class Upstreams {
     if (this.#pools.size >= LIMIT) this.#endIdle(0)
     if (this.#pools.size >= LIMIT)
       throw new Fault('overloaded', `${LIMIT} workloads and targets are connected`)
-    const pool = new Pool(ask.origin, ask.platform, this.#options)
+    const pool = new Pool(ask, this.#options)
     const end = () => this.#end(key, held)
     const held: Held = {
       pool,
@@ -112,6 +117,7 @@ export class Upstreams {
       instance: ask.instance.key,
       target: ask.target.name,
       place,
+      ends: ask.certificate?.expires ?? Number.POSITIVE_INFINITY,
       used: this.#clock.monotonic(),
       forget: () => signal.removeEventListener('abort', end),
     }
@@ -140,6 +146,8 @@ export class Upstreams {
   #arm(): void {
     this.#cancel = this.#clock.after(LOOK_EVERY, () => {
       this.#endIdle(IDLE)
+      const now = nowSeconds(this.#clock)
+      this.#endAll(({ ends }) => now >= ends)
       this.#arm()
     })
   }

@@ -140,7 +140,7 @@ function bindingProblems({ name, binding, server, place }: IdentityStatement): r
   return refused.map((message) => ({ ...place, message: `${name}: ${message}` }))
 }
 
-const LATER: readonly Binding[] = ['mtls', 'http-signature']
+const LATER: readonly Binding[] = ['http-signature']
 
 /** The bundle of the trust domain says nothing about other trust domains. */
 function peerProblems(peerId: string | undefined, place: Place, home: string): readonly Problem[] {

@@ -2,6 +2,7 @@
 import { PROBLEMS_LIMIT, type Problem } from '../base/problem.ts'
 import { idOfTrustDomain } from '../spiffe/id.ts'
 import { bypassesIn } from './bypass.ts'
+import { mtlsConflicts } from './conflicts-mtls.ts'
 import { routeConflicts } from './conflicts-routes.ts'
 import { serverConflicts } from './conflicts-servers.ts'
 import { sidecarConflicts } from './conflicts-sidecar.ts'
@@ -25,6 +26,7 @@ export function conflictsIn(statements: Statements, context: PolicyContext): rea
     ...tokenConflicts(statements),
     ...sidecarConflicts(statements),
     ...routeConflicts(statements),
+    ...mtlsConflicts(statements),
     ...bypassesIn(statements),
     ...foreignCallers(statements, home),
     ...(context.hasHook === false ? hooklessGrants(statements) : []),

@@ -4,6 +4,7 @@ import type { Entry } from './entry.ts'
 import type { Exception, TargetIdentity, TargetPlatform } from './grant.ts'
 import { kindOf } from './index-entries.ts'
 import { isSafeOrigin } from './parse.ts'
+import { isMatchOfAny } from './pattern.ts'
 import { isAudienceOf } from './reserved.ts'
 import { BEARER_TTL, type Named, type Statements } from './statements.ts'
 
@@ -21,6 +22,7 @@ export function weaknessesOf(statements: Statements): readonly Weakness[] {
   return [
     ...statements.entries.flatMap((entry) => entryWeaknesses(entry, statements.identity)),
     ...statements.identity.flatMap(identityWeaknesses),
+    ...certificateWeaknesses(statements),
     ...statements.platform.flatMap(platformWeaknesses),
     ...statements.exceptions.map(exceptionWeakness),
     ...statements.observe.map(
@@ -76,6 +78,27 @@ function identityWeaknesses(target: Named<TargetIdentity>): readonly Weakness[] 
       `tokens that live longer than ${target.maxTtl}s are used and then revoked: one whose revocation fails, or whose agent ends, lives on`,
     )
   return found
+}
+
+/** Where a certificate is all that a target asks for, one that is delivered needs no agent. */
+function certificateWeaknesses({ entries, identity, application }: Statements): readonly Weakness[] {
+  const open = new Set(
+    identity
+      .filter(({ binding, server }) => binding.includes('mtls') && !server?.client)
+      .map(({ name }) => name),
+  )
+  const granted = application.filter(({ name }) => open.has(name))
+  return entries
+    .filter((entry) => entry.deliver.x509)
+    .flatMap((entry) => {
+      const isGranted = (callers: readonly string[]) => isMatchOfAny(callers, entry.spiffeId)
+      const target = granted.find(({ grants }) => grants.some(({ callers }) => isGranted(callers)))
+      if (!target) return []
+      const message = `its X.509-SVID is all that ${target.name} asks for: whoever copies it calls there without the agent`
+      return [
+        { code: 'deliver_and_sign', grade: 'insecure', subject: entry.name, message, place: entry.place },
+      ]
+    })
 }
 
 function platformWeaknesses(target: Named<TargetPlatform>): readonly Weakness[] {

@@ -53,6 +53,7 @@ const FIELDS: ReadonlyMap<string, Field> = new Map(
     audience: 'list',
     jkt: 'string',
     jti: 'string',
+    x5t: 'string',
     token: 'string',
     subject: 'string',
     policy: 'string',

@@ -61,6 +61,8 @@ export interface AuditFacts {
   readonly audience?: readonly string[] | undefined
   readonly jkt?: string | undefined
   readonly jti?: string | undefined
+  /** The certificate that the connection shows (`x5t#S256`). */
+  readonly x5t?: string | undefined
   /** The first 16 characters of the token's `ath`. */
   readonly token?: string | undefined
   /** The first 16 characters of the hash of the subject's handle: on whose behalf. */

@@ -9,6 +9,7 @@ import { Fault } from '../../src/base/fault.ts'
 import { Live } from '../../src/base/live.ts'
 import { Secret } from '../../src/base/secret.ts'
 import type { BindOptions } from '../../src/egress/bound.ts'
+import type { Certificates } from '../../src/egress/certificates.ts'
 import { Dialer } from '../../src/egress/dial.ts'
 import { dialWith, type EgressDoor, type EgressSettings, openEgressDoor } from '../../src/egress/door.ts'
 import { Resolver } from '../../src/egress/resolve.ts'
@@ -57,6 +58,13 @@ export interface EgressOptions {
   readonly settings?: Partial<EgressSettings>
   readonly tokenSeconds?: number
   readonly audit?: 'refuse' | 'broken'
+  /** A real token client in place of tokens that a test's issuer signs, and what policy says of its server. */
+  readonly tokens?: Tokens
+  readonly server?: string
+  /** More of each entry. */
+  readonly entry?: string
+  /** What connections show, where targets are bound by it. */
+  readonly certificates?: Pick<Certificates, 'current'>
   /** Makes WIT-SVIDs; `off` as an agent without them. */
   readonly wit?: BindOptions['heldWit'] | 'off'
   readonly clock?: Clock
@@ -98,7 +106,7 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
   writeFileSync(join(dir, 'ca.pem'), ca.pem, { mode: 0o644 })
   const clock = options.clock ?? systemClock
   const users = options.users ?? { web: process.getuid?.() ?? 0 }
-  const load = (targets: EgressOptions['targets']) => bookOf(dir, users, targets)
+  const load = (targets: EgressOptions['targets']) => bookOf(dir, { ...options, users, targets })
   const book = new Live<RuleBook>(await load(options.targets))
   const folder = new AuditFolder()
   const audit = folder.open({ clock })
@@ -134,7 +142,8 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
     rates,
     subjects,
     admission: new Admission({ book, rates, clock, approvals, hook: options.hook }),
-    tokens: fakeTokens(asked, dropped, options.tokenSeconds ?? 300, clock),
+    tokens: options.tokens ?? fakeTokens(asked, dropped, options.tokenSeconds ?? 300, clock),
+    certificates: options.certificates ?? { current: unused },
     heldWit: options.wit === 'off' ? undefined : (options.wit ?? (() => 'wit')),
     dial: dialWith(dialer),
     settings: { ...SETTINGS, ...options.settings },
@@ -186,6 +195,10 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
   }
 }
 
+function unused(): never {
+  throw new Error('no certificate is expected')
+}
+
 /** Tokens as an authorization server issues them; each key's is kept. */
 function fakeTokens(asked: TokenAsk[], dropped: string[], seconds: number, clock: Clock): Tokens {
   const issuer = ecPair()
@@ -210,15 +223,16 @@ function fakeTokens(asked: TokenAsk[], dropped: string[], seconds: number, clock
   }
 }
 
-async function bookOf(
-  dir: string,
-  users: Readonly<Record<string, number>>,
-  targets: EgressOptions['targets'],
-): Promise<RuleBook> {
+const SERVER = 'issuer: "https://login.example.org", client: { id: shop, auth: private_key_jwt }'
+
+type BookOptions = Required<Pick<EgressOptions, 'users' | 'targets'>> &
+  Pick<EgressOptions, 'server' | 'entry'>
+
+async function bookOf(dir: string, options: BookOptions): Promise<RuleBook> {
   const policy = join(dir, 'policy')
   rmSync(policy, { recursive: true, force: true })
   mkdirSync(policy, { mode: 0o755 })
-  for (const [layer, text] of Object.entries(textsOf(dir, users, targets)))
+  for (const [layer, text] of Object.entries(textsOf(dir, options)))
     writeFileSync(join(policy, `${layer}.yaml`), text, { mode: 0o644 })
   const context = {
     trustDomain: parseTrustDomain(TRUST_DOMAIN),
@@ -228,11 +242,11 @@ async function bookOf(
   return loadPolicy([policy], context)
 }
 
-function textsOf(dir: string, users: Readonly<Record<string, number>>, targets: EgressOptions['targets']) {
+function textsOf(dir: string, { users, targets, server = SERVER, entry = '' }: BookOptions) {
   const named = Object.entries(targets)
   const entries = Object.entries(users).map(
     ([name, uid]) =>
-      `  - spiffe_id: spiffe://${TRUST_DOMAIN}/${name}\n    selectors: [unix:uid:${uid}]\n    deliver: { x509: false, jwt: false, wit: false }\n`,
+      `  - spiffe_id: spiffe://${TRUST_DOMAIN}/${name}\n    selectors: [unix:uid:${uid}]\n    deliver: { x509: false, jwt: false, wit: false }\n${entry}`,
   )
   const identity = named.map(
     ([name, { identity = 'server: login' }]) =>
@@ -247,7 +261,7 @@ function textsOf(dir: string, users: Readonly<Record<string, number>>, targets: 
       `  - name: ${name}\n    grants:\n      - { callers: ["spiffe://${TRUST_DOMAIN}/**"], methods: ${methods}, paths: ${paths}${grant && `, ${grant}`} }\n`,
   )
   return {
-    identity: `layer: identity\nservers:\n  - { name: login, issuer: "https://login.example.org", client: { id: shop, auth: private_key_jwt } }\nentries:\n${entries.join('')}targets:\n${identity.join('')}`,
+    identity: `layer: identity\nservers:\n  - { name: login, ${server} }\nentries:\n${entries.join('')}targets:\n${identity.join('')}`,
     platform: `layer: platform\ntargets:\n${platform.join('')}`,
     application: `layer: application\ntargets:\n${application.join('')}`,
   }

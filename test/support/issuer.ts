@@ -17,6 +17,8 @@ export interface IssuerClient {
   /** Whether it shows a client attestation, with its DPoP proof as proof of possession. */
   readonly attested?: boolean
   readonly scopes?: readonly string[]
+  /** Whether its tokens are bound to the certificate it shows (RFC 8705 s.3). */
+  readonly certificateBound?: boolean
   /** Whether it may have bearer tokens too. */
   readonly bearer?: boolean
 }
@@ -146,14 +148,15 @@ function configurationOf(
 }
 
 function clientOf(client: IssuerClient, exchanges: boolean): Record<string, unknown> {
-  const { clientId, scopes = [], bearer = false } = client
+  const { clientId, scopes = [], bearer = false, certificateBound = false } = client
   return {
     client_id: clientId,
     grant_types: ['client_credentials', ...(exchanges ? [EXCHANGE, JWT_BEARER] : [])],
     response_types: [],
     redirect_uris: [],
     id_token_signed_response_alg: 'ES256',
-    dpop_bound_access_tokens: !bearer,
+    dpop_bound_access_tokens: !bearer && !certificateBound,
+    tls_client_certificate_bound_access_tokens: certificateBound,
     ...(scopes.length > 0 ? { scope: scopes.join(' ') } : {}),
     ...methodOf(client),
   }
@@ -193,6 +196,7 @@ function mutualTls(): Record<string, unknown> {
   return {
     enabled: true,
     tlsClientAuth: true,
+    certificateBoundAccessTokens: true,
     getCertificate: certificate,
     certificateAuthorized: (context: Context) => context.socket.authorized,
     certificateSubjectMatches: (context: Context, property: string, expected: string) =>

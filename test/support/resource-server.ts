@@ -7,6 +7,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { Duplex } from 'node:stream'
+import type { TLSSocket } from 'node:tls'
 import { calculateJwkThumbprint, decodeJwt, EmbeddedJWK, jwtVerify } from 'jose'
 import type { TestCa } from './tls.ts'
 
@@ -14,6 +15,8 @@ import type { TestCa } from './tls.ts'
 export interface Proved {
   readonly sub: string
   readonly jkt: string
+  /** The certificate that the connection showed, where one is demanded. */
+  readonly x5t?: string
 }
 
 export type Handler = (request: IncomingMessage, response: ServerResponse, proved: Proved) => void
@@ -22,6 +25,8 @@ export interface ResourceOptions {
   readonly ca: TestCa
   /** By path; `/echo` answers with what was proved. */
   readonly handlers?: Readonly<Record<string, Handler>>
+  /** Roots of client certificates in PEM: demands one, and tokens that are bound to it (RFC 8705) in place of proofs. */
+  readonly clientRoots?: string
   /** Paths of `handlers` that want no token. */
   readonly open?: readonly string[]
   readonly upgrade?: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
@@ -50,7 +55,13 @@ export async function startResourceServer(options: ResourceOptions): Promise<Res
   const seen = new Set<string>()
   let [open, accepted] = [0, 0]
   const state = { nonce: undefined as string | undefined }
-  const server = createServer({ ...options.ca.serverFiles(), ALPNProtocols: ['http/1.1'] })
+  const server = createServer({
+    ...options.ca.serverFiles(),
+    ALPNProtocols: ['http/1.1'],
+    ...(options.clientRoots === undefined
+      ? {}
+      : { requestCert: true, rejectUnauthorized: true, ca: options.clientRoots }),
+  })
   server.on('secureConnection', (socket) => {
     open += 1
     accepted += 1
@@ -66,10 +77,13 @@ export async function startResourceServer(options: ResourceOptions): Promise<Res
     const place = `https://localhost:${(server.address() as AddressInfo).port}${request.url?.split('?')[0]}`
     const path = request.url?.split('?')[0] ?? ''
     if (options.open?.includes(path)) return options.handlers?.[path]?.(request, response, NOBODY)
-    const proved = await check(request, place, state.nonce, seen).catch((error: Error) => error.message)
+    const checking =
+      options.clientRoots === undefined ? check(request, place, state.nonce, seen) : checkCertificate(request)
+    const proved = await checking.catch((error: Error) => error.message)
     if (typeof proved === 'string') {
       refused.push(proved)
-      const challenge = `DPoP algs="ES256", error="${proved}"`
+      const scheme = options.clientRoots === undefined ? 'DPoP algs="ES256",' : 'Bearer'
+      const challenge = `${scheme} error="${proved}"`
       response.writeHead(401, {
         'WWW-Authenticate': challenge,
         ...(state.nonce ? { 'DPoP-Nonce': state.nonce } : {}),
@@ -160,6 +174,17 @@ export async function checkProof(shown: Shown, seen: Set<string>): Promise<Prove
   const claims = decodeJwt(token)
   if ((claims['cnf'] as { jkt?: string } | undefined)?.jkt !== jkt) throw new Error('invalid_token')
   return { sub: claims.sub ?? '', jkt }
+}
+
+/** RFC 8705 s.3: the token names the certificate of the very connection it came over. */
+async function checkCertificate({ headers, socket }: IncomingMessage): Promise<Proved> {
+  const der = (socket as TLSSocket).getPeerX509Certificate()?.raw ?? Buffer.alloc(0)
+  const x5t = createHash('sha256').update(der).digest('base64url')
+  const [scheme, token = ''] = (headers.authorization ?? '').split(' ')
+  if (scheme !== 'Bearer' || headers['dpop'] !== undefined) throw new Error('invalid_token')
+  const { sub = '', cnf } = decodeJwt(token)
+  if ((cnf as Record<string, string> | undefined)?.['x5t#S256'] !== x5t) throw new Error('invalid_token')
+  return { sub, jkt: '', x5t }
 }
 
 export const freshNonce = () => `nonce-${randomUUID()}`

@@ -42,6 +42,7 @@ const PLACE = { file: 'identity.yaml', line: 1 }
 export interface RigOptions {
   readonly ca: TestCa
   readonly clock?: Clock
+  readonly trustDomain?: string
   readonly jwt?: boolean
   readonly rotation?: number
   readonly timeout?: number
@@ -104,7 +105,7 @@ export function openTokenRig(options: RigOptions): TokenRig {
   const platform = options.origins && { ...NOWHERE, origins: options.origins, tls, addresses }
   const book = new Live(bookOf({ tls, addresses }, options.exception))
   const authority = embeddedAuthority({
-    trustDomain: parseTrustDomain('example.test'),
+    trustDomain: parseTrustDomain(options.trustDomain ?? 'example.test'),
     clock,
     algorithm: 'ES256',
     intermediate: false,
@@ -149,7 +150,12 @@ export function openTokenRig(options: RigOptions): TokenRig {
     workload: makeWorkload,
     ask: (server, { workload, entry }, over, name) => {
       const target = targetOf(server, over, { name, platform })
-      const owner = { spiffeId: entry.spiffeId, instance: workload.instanceOf(entry) }
+      const instance = workload.instanceOf(entry)
+      const owner = { spiffeId: entry.spiffeId, instance }
+      if (target.identity?.binding.includes('mtls')) {
+        const certificate = client.certificates.current({ entry, instance, purpose: 'target:orders' })
+        return { workload, entry, target, server, signer: certificate.signer, certificate }
+      }
       const signer = vault.signerFor(owner, purposeOf(target), 300)
       return { workload, entry, target, server, signer }
     },

@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto'
 import { connect, createServer, type TLSSocket } from 'node:tls'
 import { describe, expect, it, vi } from 'vitest'
-import { makeTlsContext } from '../../../src/keys/tls.ts'
+import { makeTlsKey } from '../../../src/keys/tls.ts'
 import { makeTestCa } from '../../support/tls.ts'
 
 const { createSecureContext } = vi.hoisted(() => ({ createSecureContext: vi.fn() }))
@@ -14,10 +14,9 @@ vi.mock('node:tls', async (original) => {
 describe('a key in a TLS context', () => {
   it('shows the certificate that was made for it, and proves that it holds the key', async () => {
     const ca = makeTestCa()
-    const context = makeTlsContext((spki) => [ca.certify(spki, { dns: 'client' })], {
-      ca: ca.pem,
-      minVersion: 'TLSv1.2',
-    })
+    const key = makeTlsKey()
+    const chain = [ca.certify(key.spki, { dns: 'client' })]
+    const context = key.contextWith(chain, { ca: ca.pem, minVersion: 'TLSv1.2' })
     const server = createServer({ ...ca.serverFiles(), requestCert: true, ca: ca.pem })
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
     const address = server.address()
@@ -32,16 +31,18 @@ describe('a key in a TLS context', () => {
     server.close()
   })
 
-  it('leaves no key text behind, also when the certificate cannot be made', () => {
+  it('leaves no key text behind, also when no context can be made', () => {
     const ca = makeTestCa()
-    createSecureContext.mockClear()
-    makeTlsContext((spki) => [ca.certify(spki, { dns: 'client' })], {})
-    const [[{ key } = { key: undefined }] = []] = createSecureContext.mock.calls as { key: Buffer }[][]
-    expect(key).toEqual(Buffer.alloc(key?.length ?? 0))
-    expect(key?.length).toBeGreaterThan(200)
-    const refuse = () => {
-      throw new Error('no')
+    const key = makeTlsKey()
+    for (const chain of [[ca.certify(key.spki, { dns: 'client' })], [Buffer.from('none')]]) {
+      createSecureContext.mockClear()
+      if (chain[0]?.length === 4) expect(() => key.contextWith(chain, {})).toThrow()
+      else key.contextWith(chain, {})
+      const [[{ key: text } = { key: undefined }] = []] = createSecureContext.mock.calls as {
+        key: Buffer
+      }[][]
+      expect(text).toEqual(Buffer.alloc(text?.length ?? 0))
+      expect(text?.length).toBeGreaterThan(200)
     }
-    expect(() => makeTlsContext(refuse, {})).toThrow('no')
   })
 })
