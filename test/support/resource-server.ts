@@ -37,7 +37,7 @@ const NOBODY: Proved = { sub: '', jkt: '' }
 /** A running server. */
 export interface ResourceServer extends AsyncDisposable {
   readonly port: number
-  /** Demands this nonce when set. */
+  /** Demands this nonce when set; then refuses every token that a certificate binds. */
   nonce: string | undefined
   /** All that came, decrypted, of all connections. */
   readonly bytes: string
@@ -78,7 +78,9 @@ export async function startResourceServer(options: ResourceOptions): Promise<Res
     const path = request.url?.split('?')[0] ?? ''
     if (options.open?.includes(path)) return options.handlers?.[path]?.(request, response, NOBODY)
     const checking =
-      options.clientRoots === undefined ? check(request, place, state.nonce, seen) : checkCertificate(request)
+      options.clientRoots === undefined
+        ? check(request, place, state.nonce, seen)
+        : checkCertificate(request, state.nonce)
     const proved = await checking.catch((error: Error) => error.message)
     if (typeof proved === 'string') {
       refused.push(proved)
@@ -177,7 +179,11 @@ export async function checkProof(shown: Shown, seen: Set<string>): Promise<Prove
 }
 
 /** RFC 8705 s.3: the token names the certificate of the very connection it came over. */
-async function checkCertificate({ headers, socket }: IncomingMessage): Promise<Proved> {
+async function checkCertificate(
+  { headers, socket }: IncomingMessage,
+  nonce: string | undefined,
+): Promise<Proved> {
+  if (nonce !== undefined) throw new Error('invalid_token')
   const der = (socket as TLSSocket).getPeerX509Certificate()?.raw ?? Buffer.alloc(0)
   const x5t = createHash('sha256').update(der).digest('base64url')
   const [scheme, token = ''] = (headers.authorization ?? '').split(' ')
