@@ -12,6 +12,7 @@ import { Documents } from './documents.ts'
 import { valuesOf } from './headers.ts'
 import type { IssuerAnswer, IssuerHttp } from './issuer-http.ts'
 import { originOf, statementsOf } from './permit.ts'
+import type { TlsClient } from './trust.ts'
 
 /** For what a token is wanted. */
 export interface ResourceAsk {
@@ -19,6 +20,8 @@ export interface ResourceAsk {
   readonly server: Server
   /** Makes the proofs that the target will see. */
   readonly signer: Signer
+  /** Shown to a target that takes no other connections. */
+  readonly certificate?: TlsClient | undefined
 }
 
 export interface ResourceMetadataOptions {
@@ -51,7 +54,7 @@ export class ResourceMetadata {
     const { tls, addresses } = platform
     const url = placeOf(origin, identity)
     const document = await this.#documents.get(JSON.stringify([url, tls, addresses]), async (signal) => {
-      const route = { platform: { tls, addresses }, client: undefined, signal }
+      const route = { platform: { tls, addresses }, client: ask.certificate, signal }
       const headers = { accept: 'application/json' }
       return documentIn(await this.#http.call(url, { method: 'GET', headers, body: undefined }, route))
     })
