@@ -7,7 +7,7 @@ import { Fault } from '../base/fault.ts'
 import { parseJws } from '../spiffe/jws.ts'
 
 /** What conditions see of whoever called. */
-export interface SubjectFacts {
+interface SubjectFacts {
   /** Empty when nothing says it. */
   readonly subject: string
   /** Who acts for the subject, the newest first (RFC 8693 s.4.1); an actor without `sub` is an empty name. */
@@ -23,8 +23,6 @@ export interface SubjectClaims extends SubjectFacts {
   /** Seconds since 1970. */
   readonly expires: Seconds | undefined
 }
-
-export const NOBODY: SubjectFacts = { subject: '', actors: [], txn: '' }
 
 /** The claims of `token`; undefined when it is opaque. Throws token_malformed for what others might read as a JWT. */
 export function readSubject(token: string): SubjectClaims | undefined {

@@ -8,7 +8,7 @@ import { Fault } from '../base/fault.ts'
 import { Secret } from '../base/secret.ts'
 import type { KeyOwner } from '../keys/vault.ts'
 import { hashOf } from '../proof/jwt.ts'
-import { NOBODY, readSubject, type SubjectClaims, type SubjectFacts } from './subject-token.ts'
+import { readSubject, type SubjectClaims } from './subject-token.ts'
 
 export interface SubjectsOptions {
   readonly clock: Clock
@@ -96,11 +96,6 @@ export class Subjects {
     if (!held || held.owner.key !== keyOf(owner) || held.expires <= nowSeconds(this.#options.clock))
       throw new Fault('subject_unknown')
     return held
-  }
-
-  /** What conditions may see of a call: nobody without a handle, and what an opaque token says is nothing. */
-  static factsOf(subject: Subject | undefined): SubjectFacts {
-    return subject?.claims ?? NOBODY
   }
 
   /** Ends the handles of an identity, or all; how many. */

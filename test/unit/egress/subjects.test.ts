@@ -189,7 +189,6 @@ describe('what is read of a subject token', () => {
       undefined,
       undefined,
     ])
-    expect(Subjects.factsOf(undefined)).toEqual({ subject: '', actors: [], txn: '' })
   })
 
   it.each([
