@@ -34,12 +34,16 @@ const INVALID_FRAMES = 32
 const REJECTED_STREAMS = 100
 const OUTSTANDING_PINGS = 8
 const IDLE: Millis = 60_000
+/** Requests of a connection that their caller may take back: so many at once, and so many more a second. */
+const RESETS = { burst: 500, perSecond: 100 }
 
-/** Serves connections that are handed in. Floods of resets and settings end their connection: Node counts them. */
+/** Serves connections that are handed in. Floods of resets, settings and pings end their connection. */
 export function openHttp2Side(options: Http2SideOptions): HttpSide {
   const sessions = new Set<ServerHttp2Session>()
   const encode = faultEncoder()
   const answer = (caller: Caller, stream: ServerHttp2Stream, head: Head2) => {
+    // Taken back in the same read: nothing was decided yet.
+    if (stream.closed || stream.destroyed) return
     const request = new Request2(stream, head)
     const response = new Response2(stream, options.clock)
     const refuse = refusing(request, response, encode)
@@ -94,7 +98,24 @@ function openSession(options: Http2SideOptions, connection: Socket): ServerHttp2
   })
   session.on('error', () => {})
   endIdle(session, options.clock, options.headerTimeout)
+  endFlood(session, options.clock)
   return session
+}
+
+/** A request that is taken back costs its caller nothing and the agent a decision (CVE-2023-44487). */
+function endFlood(session: ServerHttp2Session, clock: Clock): void {
+  let [left, since] = [RESETS.burst, clock.monotonic()]
+  // Node's own assertions fail when a session is destroyed while it reads.
+  const end = () => session.destroyed || session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM)
+  session.on('stream', (stream: ServerHttp2Stream) =>
+    stream.once('close', () => {
+      if ((stream.rstCode ?? 0) === constants.NGHTTP2_NO_ERROR) return
+      const now = clock.monotonic()
+      left = Math.min(RESETS.burst, left + ((now - since) / 1_000) * RESETS.perSecond) - 1
+      since = now
+      if (left < 0) setImmediate(end)
+    }),
+  )
 }
 
 /** Says goodbye to who asks nothing: `first` after the start, and later after each quiet minute. */

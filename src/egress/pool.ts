@@ -3,6 +3,8 @@
  * lease. States: `unknown` until a first connection has shown which HTTP the target speaks, then `http1` or `http2`;
  * `closed` for good.
  */
+
+import { setMaxListeners } from 'node:events'
 import { Agent } from 'node:http'
 import type { ClientHttp2Session } from 'node:http2'
 import type { Socket } from 'node:net'
@@ -74,6 +76,8 @@ export class Pool {
     this.#client = certificate
     this.platform = platform
     this.#options = options
+    // Each connection that is being made listens.
+    setMaxListeners(0, this.#ended.signal)
     if (!origin.startsWith('https:')) this.#state = 'http1'
     this.#agent = new Agent({
       keepAlive: true,
