@@ -40,10 +40,11 @@ const RESETS = { burst: 500, perSecond: 100 }
 /** Serves connections that are handed in. Floods of resets, settings and pings end their connection. */
 export function openHttp2Side(options: Http2SideOptions): HttpSide {
   const sessions = new Set<ServerHttp2Session>()
+  const floods = new WeakSet<object>()
   const encode = faultEncoder()
   const answer = (caller: Caller, stream: ServerHttp2Stream, head: Head2) => {
     // Taken back in the same read: nothing was decided yet.
-    if (stream.closed || stream.destroyed) return
+    if (stream.closed || stream.destroyed || (stream.session && floods.has(stream.session))) return
     const request = new Request2(stream, head)
     const response = new Response2(stream, options.clock)
     const refuse = refusing(request, response, encode)
@@ -54,6 +55,7 @@ export function openHttp2Side(options: Http2SideOptions): HttpSide {
     inject: (connection, caller) => {
       const session = openSession(options, connection)
       sessions.add(session)
+      endFlood(session, options.clock, () => floods.add(session))
       session.once('close', () => sessions.delete(session))
       session.on(
         'stream',
@@ -98,14 +100,15 @@ function openSession(options: Http2SideOptions, connection: Socket): ServerHttp2
   })
   session.on('error', () => {})
   endIdle(session, options.clock, options.headerTimeout)
-  endFlood(session, options.clock)
   return session
 }
 
-/** A request that is taken back costs its caller nothing and the agent a decision (CVE-2023-44487). */
-function endFlood(session: ServerHttp2Session, clock: Clock): void {
+/**
+ * A request that is taken back costs its caller nothing and the agent a decision (CVE-2023-44487). `onFlood` hears at
+ * once; the session ends when it has read what came with it, since Node's own assertions fail when it ends in between.
+ */
+function endFlood(session: ServerHttp2Session, clock: Clock, onFlood: () => void): void {
   let [left, since] = [RESETS.burst, clock.monotonic()]
-  // Node's own assertions fail when a session is destroyed while it reads.
   const end = () => session.destroyed || session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM)
   session.on('stream', (stream: ServerHttp2Stream) =>
     stream.once('close', () => {
@@ -113,7 +116,9 @@ function endFlood(session: ServerHttp2Session, clock: Clock): void {
       const now = clock.monotonic()
       left = Math.min(RESETS.burst, left + ((now - since) / 1_000) * RESETS.perSecond) - 1
       since = now
-      if (left < 0) setImmediate(end)
+      if (left >= 0) return
+      onFlood()
+      setImmediate(end)
     }),
   )
 }
