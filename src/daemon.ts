@@ -4,7 +4,8 @@ import { Fault } from './base/fault.ts'
 import { type Core, type CoreOptions, openCore } from './core.ts'
 import { type Doors, openDoors } from './doors.ts'
 import { clientJwks, JWKS_MAX_AGE } from './egress/client-key.ts'
-import { type BundleEndpoint, openBundleEndpoint } from './issue/bundle-endpoint.ts'
+import { type BundleEndpoint, endpointUrl, openBundleEndpoint } from './issue/bundle-endpoint.ts'
+import type { AdminApiOptions } from './operate/admin-api.ts'
 import { openOps } from './operate/ops.ts'
 import { type AgentStatus, bundleStatus, identityStatuses, targetStatuses } from './operate/status.ts'
 import type { RuleBook } from './policy/book.ts'
@@ -30,7 +31,7 @@ export interface Daemon {
   status(): AgentStatus
   /** Loads policy again; on failure the last good policy stays, the agent is degraded, and the Fault is thrown. */
   reload(): Promise<void>
-  /** Refuses new calls, lets those under way end within `grace`, then destroys every key. */
+  /** Refuses new calls, lets those under way end and gives tokens back within `grace`, then destroys every key. */
   stop(grace: Millis): Promise<void>
 }
 
@@ -38,6 +39,8 @@ export interface Daemon {
 type Phase = 'starting' | 'ready' | 'draining' | 'passive'
 
 const DRAIN_GRACE: Millis = 2_000
+/** Tokens end soon by themselves: a server that hangs must not keep the agent. */
+const GIVE_BACK_LIMIT: Millis = 3_000
 const ANSWER_FIRST: Millis = 50
 const LOOK_EVERY: Millis = 20
 
@@ -88,7 +91,12 @@ class Agent implements Daemon {
         revocationsFile: '',
         directories: this.directories,
         admit: () => refuse(this.#phase),
-        admin: { status: () => this.status(), reload: () => this.reload(), drain: () => this.#drain() },
+        admin: {
+          status: () => this.status(),
+          reload: () => this.reload(),
+          drain: () => this.#drain(),
+          registration: this.#registration(),
+        },
         onTaken: () => this.#becomePassive(),
         onBack: () => this.#becomeReady(),
       },
@@ -157,7 +165,9 @@ class Agent implements Daemon {
     this.#phase = 'draining'
     this.#doors?.leave(grace, false)
     this.#endStreams()
+    const given = grace > 0 ? this.#doors?.giveBack(Math.min(grace, GIVE_BACK_LIMIT)) : undefined
     await settled(this.#options.clock, grace, () => this.#doors?.connections() === 0)
+    await given
     this.end()
   }
 
@@ -170,6 +180,12 @@ class Agent implements Daemon {
     this.#core.stop()
     this.#options.audit.append({ event: 'agent.stop', allowed: true })
     this.#options.audit.close()
+  }
+
+  #registration(): AdminApiOptions['registration'] {
+    const { authority, bundleEndpoint } = this.#options.config
+    const endpoint = () => endpointUrl({ ...bundleEndpoint, port: this.endpointPort })
+    return { keys: this.#core.clientKeys, caFile: authority.ca.certificateFile, endpoint }
   }
 
   /** The operator is answered first: the end closes the admin socket too. */

@@ -43,6 +43,8 @@ export interface Doors {
   publish(): void
   /** Sends everybody away: GOAWAY, no new connections. Sockets stay bound when `stay`, as for a passive agent. */
   leave(grace: Millis, stay: boolean): void
+  /** Gives tokens back to their servers, for `limit` at most. */
+  giveBack(limit: Millis): Promise<void>
   stop(): void
 }
 
@@ -81,6 +83,7 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
       http.drain()
       egress?.drain()
     },
+    giveBack: sending.giveBack,
     stop: () => {
       closeSockets()
       grpc.stop()
@@ -104,7 +107,8 @@ function lazyOutgoing(options: DoorsOptions, core: Core, limits: OutgoingLimits)
     loading ??= open()
     return loading
   }
-  return { load, stop: () => loaded?.stop() }
+  const giveBack = async (limit: Millis) => loaded?.giveBack(limit)
+  return { load, giveBack, stop: () => loaded?.stop() }
 }
 
 type Accept = (socket: Socket) => void

@@ -29,6 +29,8 @@ export interface Outgoing {
   readonly intake: Intake
   /** What was taken in. */
   readonly subjects: Subjects
+  /** Gives every token back to its server; resolves when that is done, or after `limit`. */
+  giveBack(limit: Millis): Promise<void>
   stop(): void
 }
 
@@ -90,6 +92,7 @@ export function openOutgoing(
     facts: { book, revocations, rates, trust },
     intake: new Intake(parts),
     subjects,
+    giveBack: (limit) => tokens.giveBack(limit),
     stop: () => {
       unwatch()
       subjects.end({})

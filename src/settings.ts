@@ -228,7 +228,7 @@ export const SETTINGS = {
       MINUTE,
       1,
       HOUR,
-      'How long before its end a token is renewed; a third of its life before it, when that is less.',
+      'How long before its end a token is renewed at the latest; a third of its life before it, when that is less; up to a sixth of its life earlier, so that renewals are spread.',
     ),
     timeout: duration(10, 1, 2 * MINUTE, 'How long one request to an authorization server may take.'),
     clock_skew: duration(

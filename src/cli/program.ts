@@ -35,7 +35,7 @@ Start with
 
 Ask              status  watch  explain  check  wait  version
 Send             request  token
-Operate          run  approve  revoke  drain  log
+Operate          run  approve  revoke  drain  log  client
 Policy, audit    init  policy  audit
 
 holdfast COMMAND --help says what each takes; -o json works everywhere.
@@ -157,6 +157,14 @@ function addOperatorCommands(program: Command, io: Io, done: Done): void {
   asOperator(program.command('drain'))
     .description('let calls under way end, then the agent')
     .action(ending(done, async (options) => (await import('./operate.ts')).drain(options, io)))
+  const client = program
+    .command('client')
+    .description('the clients that the agent is at authorization servers')
+  asOperator(client.command('register-info <name>'))
+    .description('what to enter at the authorization server that policy calls so')
+    .action(
+      ending(done, async (name, options) => (await import('./client.ts')).registerInfo(name, options, io)),
+    )
   const log = program.command('log').description("the agent's log")
   const level = new Argument('<level>', 'the least grave lines').choices(['debug', 'info', 'warn', 'error'])
   asOperator(log.command('level').description('log from a level on').addArgument(level)).action(

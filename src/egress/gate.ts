@@ -1,4 +1,4 @@
-/** How many requests may be open at one authorization server: callers that wait go before renewals. */
+/** How many requests may be open at each authorization server: callers that wait go before renewals. */
 import { Fault } from '../base/fault.ts'
 
 export type Urgency = 'caller' | 'renewal'
@@ -10,6 +10,30 @@ interface Waiting {
 
 const WAITING_LIMIT = 20_000
 
+const GATES_LIMIT = 256
+
+/** A gate for each server. */
+export class Gates {
+  readonly #limit: number
+  readonly #gates = new Map<string, Gate>()
+
+  /** With at most `limit` requests at one server. */
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
+  of(issuer: string): Gate {
+    const known = this.#gates.get(issuer)
+    if (known) return known
+    // A gate that is in use holds its bound, however many servers there are.
+    if (this.#gates.size >= GATES_LIMIT)
+      for (const [name, gate] of this.#gates) if (gate.isIdle) this.#gates.delete(name)
+    const gate = new Gate(this.#limit)
+    this.#gates.set(issuer, gate)
+    return gate
+  }
+}
+
 /** States of one request: waiting -> inside -> left; or it leaves while it waits. */
 export class Gate {
   readonly #limit: number
@@ -18,6 +42,11 @@ export class Gate {
 
   constructor(limit: number) {
     this.#limit = limit
+  }
+
+  /** Whether nobody waits and nobody is inside. */
+  get isIdle(): boolean {
+    return this.#inside === 0 && this.#waiting.size === 0
   }
 
   /** Runs `call` when there is room; throws overloaded, and the signal's reason when it aborts before. */

@@ -15,7 +15,7 @@ import type { Server } from '../policy/grant.ts'
 import { makeDpop } from '../proof/dpop.ts'
 import { canonicalUrl } from '../proof/target.ts'
 import type { ClientAuths } from './client-auth.ts'
-import { Gate } from './gate.ts'
+import { Gates } from './gate.ts'
 import { refusalOf } from './issuer-error.ts'
 import type { IssuerAnswer, IssuerHttp, IssuerRoute } from './issuer-http.ts'
 import { type IssuerNonces, isAttested } from './issuer-nonces.ts'
@@ -53,6 +53,7 @@ const TRIES = 5
 const AGAIN_AFTER: Millis = 30_000
 const REFUSAL_KEPT: Millis = 3_600_000
 const QUEUE_LIMIT = 1_024
+/** At one server: one that hangs must not keep what belongs to another. */
 const AT_ONCE = 2
 /** What ends before a request would reach the server needs none. */
 const WORTH: Seconds = 3
@@ -60,7 +61,7 @@ const WORTH: Seconds = 3
 /** Gives tokens back to their servers. */
 export class Revoker {
   readonly #options: RevokerOptions
-  readonly #gate = new Gate(AT_ONCE)
+  readonly #gates = new Gates(AT_ONCE)
   /** What is given back at a time or with its lease; calling it leaves the token out. */
   readonly #later = new Map<Secret<string>, () => void>()
   readonly #given = new WeakSet<Secret<string>>()
@@ -68,6 +69,7 @@ export class Revoker {
   readonly #refusals = new Map<string, Millis>()
   readonly #controller = new AbortController()
   #queued = 0
+  #tellIdle = () => {}
 
   constructor(options: RevokerOptions) {
     this.#options = options
@@ -108,6 +110,18 @@ export class Revoker {
     return at !== undefined && this.#options.clock.monotonic() - at < REFUSAL_KEPT
   }
 
+  /** Resolves when everything has been tried, or after `limit`. */
+  settled(limit: Millis): Promise<void> {
+    if (this.#queued === 0) return Promise.resolve()
+    return new Promise((resolve) => {
+      const cancel = this.#options.clock.after(limit, resolve)
+      this.#tellIdle = () => {
+        cancel()
+        resolve()
+      }
+    })
+  }
+
   stop(): void {
     this.#controller.abort(new Fault('draining'))
     for (const token of [...this.#later.keys()]) this.#leaveOut(token)
@@ -128,7 +142,8 @@ export class Revoker {
       return
     }
     this.#queued += 1
-    this.#gate
+    this.#gates
+      .of(need.server.issuer)
       .run('renewal', signal, () => this.#revoke(need, token, signal))
       .then(
         (isDone) => (isDone ? this.#options.onRevoked(undefined) : undefined),
@@ -136,6 +151,7 @@ export class Revoker {
       )
       .finally(() => {
         this.#queued -= 1
+        if (this.#queued === 0) this.#tellIdle()
       })
   }
 

@@ -2,7 +2,7 @@
  * The tokens of this node: one request at a time for each, renewed early while they are used, forgotten when their key,
  * lease or policy goes. No token is ever part of a key, a record or a Fault.
  */
-import type { Clock, Seconds } from '../base/clock.ts'
+import type { Clock, Millis, Seconds } from '../base/clock.ts'
 import { nowSeconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
@@ -10,7 +10,7 @@ import type { Vault } from '../keys/vault.ts'
 import type { RuleBook } from '../policy/book.ts'
 import { purposeOf } from '../sign/sign.ts'
 import { Flight } from './flight.ts'
-import { Gate, type Urgency } from './gate.ts'
+import { Gates, type Urgency } from './gate.ts'
 import type { Revoker } from './revoke.ts'
 import { Setbacks } from './setbacks.ts'
 import type { Subject } from './subjects.ts'
@@ -19,7 +19,7 @@ import type { BoundToken, TokenAsk, Tokens } from './tokens.ts'
 
 export interface TokenCacheOptions {
   readonly requests: Pick<TokenRequests, 'request'>
-  readonly revoker: Pick<Revoker, 'add' | 'stop'>
+  readonly revoker: Pick<Revoker, 'add' | 'settled' | 'stop'>
   readonly vault: Vault
   readonly book: Live<RuleBook>
   readonly clock: Clock
@@ -65,12 +65,13 @@ export class TokenCache implements Tokens {
   readonly #random: () => number
   /** In order of use. */
   readonly #slots = new Map<string, Slot>()
-  readonly #gates = new Map<string, Gate>()
+  readonly #gates = new Gates(AT_ONCE)
   readonly #servers: Setbacks
   readonly #refusals: Setbacks
   readonly #watched = new Set<string>()
   readonly #subjects = new WeakSet<Subject>()
   readonly #unwatch: () => void
+  #isEnding = false
 
   constructor(options: TokenCacheOptions) {
     const { clock, random = Math.random, book } = options
@@ -88,6 +89,7 @@ export class TokenCache implements Tokens {
   }
 
   async get(ask: TokenAsk, signal: AbortSignal): Promise<BoundToken> {
+    if (this.#isEnding) throw new Fault('draining')
     const need = needOf(ask)
     const slot = this.#slotOf(need)
     const now = nowSeconds(this.#options.clock)
@@ -112,7 +114,15 @@ export class TokenCache implements Tokens {
     return this.#forget(isWanted, { fault: new Fault('revoked'), giveBack: true })
   }
 
+  /** Hands out nothing more and gives every token back; resolves when that is done, or after `limit`. */
+  giveBack(limit: Millis): Promise<void> {
+    this.#isEnding = true
+    this.#forget(() => true, { fault: new Fault('draining'), giveBack: true })
+    return this.#options.revoker.settled(limit)
+  }
+
   stop(): void {
+    this.#isEnding = true
     this.#unwatch()
     this.#forget(() => true, { fault: new Fault('draining'), giveBack: false })
     this.#options.revoker.stop()
@@ -185,9 +195,9 @@ export class TokenCache implements Tokens {
     const kind = urgency === 'caller' ? 'issued' : 'renewed'
     const flight: Flight<BoundToken> = new Flight(async (signal) => {
       try {
-        const token = await this.#gateOf(placeOf(slot.need)).run(urgency, signal, () =>
-          this.#request(slot, signal),
-        )
+        const token = await this.#gates
+          .of(placeOf(slot.need))
+          .run(urgency, signal, () => this.#request(slot, signal))
         this.#land(slot, flight, token)
         this.#options.onToken(kind, undefined)
         return token
@@ -213,15 +223,6 @@ export class TokenCache implements Tokens {
     }
   }
 
-  #gateOf(issuer: string): Gate {
-    const known = this.#gates.get(issuer)
-    if (known) return known
-    if (this.#gates.size >= SERVERS_LIMIT) this.#gates.clear()
-    const gate = new Gate(AT_ONCE)
-    this.#gates.set(issuer, gate)
-    return gate
-  }
-
   #land(slot: Slot, flight: Flight<BoundToken>, token: BoundToken): void {
     const { key, need } = slot
     this.#refusals.clear(key)
@@ -245,8 +246,8 @@ export class TokenCache implements Tokens {
   #hold(slot: Slot, token: BoundToken): void {
     const life = token.expires - nowSeconds(this.#options.clock)
     slot.held = { token, life }
-    // A third of its life before its end or earlier, and each token at a moment of its own.
-    const lead = Math.min(this.#options.renewBefore, life / 3) * (1 + 0.5 * this.#random())
+    // Each token at a moment of its own: those that a restart brought together are not renewed together.
+    const lead = Math.min(this.#options.renewBefore, life / 3) + (life / 6) * this.#random()
     if (!endsWithSubject(slot.need, token)) this.#schedule(slot, life - lead)
   }
 

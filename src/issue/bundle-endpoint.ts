@@ -37,6 +37,38 @@ export interface BundleEndpoint {
   stop(): void
 }
 
+export interface EndpointPlace {
+  readonly listen: { readonly host: string } | undefined
+  /** The port that is open; none before it is. */
+  readonly port: number | undefined
+  readonly certificateFile: string | undefined
+  readonly issuer: string | undefined
+}
+
+const ANY_ADDRESS: ReadonlySet<string> = new Set(['0.0.0.0', '::', '[::]'])
+
+/** Where others reach the endpoint, without a slash at its end; throws config_invalid when nobody does. */
+export function endpointUrl({ listen, port, certificateFile, issuer }: EndpointPlace): string {
+  if (!listen || port === undefined) {
+    throw new Fault('config_invalid', 'bundle_endpoint.listen is off', {
+      action: 'Set bundle_endpoint.listen, and bundle_endpoint.issuer to the URL at which others reach it.',
+    })
+  }
+  if (issuer !== undefined) return issuer.replace(/\/$/, '')
+  const { host } = listen
+  if (ANY_ADDRESS.has(host)) {
+    throw new Fault(
+      'config_invalid',
+      `bundle_endpoint.listen is ${host}, which no other machine can ask for`,
+      {
+        action: 'Set bundle_endpoint.issuer to the URL at which others reach the endpoint.',
+      },
+    )
+  }
+  const name = host.includes(':') && !host.startsWith('[') ? `[${host}]` : host
+  return `${certificateFile === undefined ? 'http' : 'https'}://${name}:${port}`
+}
+
 const LOOPBACK: ReadonlySet<string> = new Set(['127.0.0.1', '::1', 'localhost'])
 const LIMITS = { maxHeaderSize: 8192, requestTimeout: 10_000, headersTimeout: 10_000 }
 const CONNECTIONS = 256

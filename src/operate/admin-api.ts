@@ -8,6 +8,7 @@ import type { JsonAnswer, JsonRequest, Route, Routes } from '../serve/http.ts'
 import type { Audit, AuditFacts } from '../telemetry/audit.ts'
 import type { Log, LogLevel } from '../telemetry/log.ts'
 import { type ApproveOptions, approveOne, listApprovals } from './approve.ts'
+import { type RegistrationOptions, registrationAt } from './client-registration.ts'
 import { parseRevoke, type RevokeOptions, revoke } from './revoke.ts'
 import type { AgentStatus } from './status.ts'
 
@@ -18,6 +19,8 @@ export interface AdminApiOptions extends ApproveOptions {
   readonly book: Live<RuleBook>
   readonly log: Log
   readonly contacts: Contacts
+  /** Facts for client registration, beside the book. */
+  readonly registration: Omit<RegistrationOptions, 'book'>
   /** Reads configuration and policy again; throws what is wrong with them. */
   readonly reload: () => Promise<void>
   /** Ends the agent gently. */
@@ -34,6 +37,7 @@ export function adminApi(options: AdminApiOptions): Routes {
     'GET /v1/approvals': () => listApprovals(options),
     'POST /v1/approve': (request) => approveOne(options, request),
     'POST /v1/explain': ({ body }) => explainPid(options, body),
+    'POST /v1/client-registration': ({ body }) => registerClient(options, body),
     'POST /v1/revoke': audited(options, 'revoke', ({ body }) => revokeOne(options, body)),
     'POST /v1/lift': audited(options, 'lift', ({ body }) => liftOne(options, body)),
     'POST /v1/reload': audited(options, 'admin', async () => {
@@ -96,6 +100,11 @@ async function explainPid(options: AdminApiOptions, body: Members): Promise<Json
   if (!Number.isSafeInteger(pid)) throw new Fault('invalid_request', 'pid is missing or not an integer')
   const { selectors } = await options.attestation.describe(pid as number)
   return explainRequest(options.book.get(), selectors, body, options.contacts)
+}
+
+function registerClient({ book, registration }: AdminApiOptions, { server }: Members): JsonAnswer {
+  if (typeof server !== 'string') throw new Fault('invalid_request', 'server is missing or not a name')
+  return registrationAt({ ...registration, book: book.get() }, server)
 }
 
 const LEVELS: ReadonlySet<unknown> = new Set(['debug', 'info', 'warn', 'error'])

@@ -286,6 +286,14 @@ describe('a token is given back to its server', () => {
     await until('the event', () => rig.events.includes('revoked'))
   })
 
+  it('when the agent stops, which waits for that, and hands out no other', async () => {
+    const rig = open()
+    const { issuer, ask, token } = await held(rig)
+    await rig.tokens.giveBack(3_000)
+    expect(await issuer.isLive(token)).toBe(false)
+    expect(await refusal(rig.get(ask))).toContain('draining')
+  })
+
   it('when an operator drops it', async () => {
     const rig = open()
     const { issuer, token } = await held(rig)

@@ -50,6 +50,41 @@ describe('giving tokens back', () => {
     expect(looking).toHaveBeenCalledTimes(1_024)
   })
 
+  it('lets a server that hangs keep nothing of another', async () => {
+    const { revoker, looking, heard } = open(async () => undefined)
+    looking
+      .mockImplementationOnce(() => new Promise(() => {}))
+      .mockImplementationOnce(() => new Promise(() => {}))
+    for (let index = 0; index < 3; index += 1) revoker.add(need, new Secret('t'), NOW + 60)
+    const other = { server: { issuer: 'https://b.example.org' } } as TokenNeed
+    revoker.add(other, new Secret('t'), NOW + 60)
+    await settle()
+    expect([looking.mock.calls.length, heard]).toEqual([3, []])
+  })
+
+  it('is waited for until all is done, or for the limit', async () => {
+    let release = () => {}
+    const { revoker, clock } = open(() => new Promise((resolve) => (release = () => resolve(undefined))))
+    const ended: string[] = []
+    const wait = (name: string) => revoker.settled(3_000).then(() => ended.push(name))
+    await wait('nothing')
+    revoker.add(need, new Secret('t'), NOW + 60)
+    void wait('one')
+    await settle()
+    expect(ended).toEqual(['nothing'])
+    release()
+    await settle()
+    expect(ended).toEqual(['nothing', 'one'])
+    revoker.add(need, new Secret('t'), NOW + 60)
+    void wait('late')
+    clock.advance(2_999)
+    await settle()
+    expect(ended).toHaveLength(2)
+    clock.advance(1)
+    await settle()
+    expect(ended).toEqual(['nothing', 'one', 'late'])
+  })
+
   it('leaves alone what ends at once', async () => {
     const { revoker, looking } = open(async () => undefined)
     revoker.add(need, new Secret('t'), NOW + 2)

@@ -28,12 +28,13 @@ interface Asked {
   fail(fault: Fault): void
 }
 
-function open(limit = 100) {
+function open(limit = 100, random = 0) {
   const clock = new ManualClock()
   const vault = new Vault({ clock, rotation: 3_600 })
   const book = new Live({ hash: 'one' } as RuleBook)
   const asked: Asked[] = []
   const givenBack: string[] = []
+  const settling: number[] = []
   const events: string[] = []
   const request = (need: TokenNeed, signal: AbortSignal) =>
     new Promise<BoundToken>((resolve, reject) => {
@@ -44,16 +45,20 @@ function open(limit = 100) {
     })
   const cache = new TokenCache({
     requests: { request },
-    revoker: { add: (_need, token) => givenBack.push(token.reveal()), stop: () => {} },
+    revoker: {
+      add: (_need, token) => givenBack.push(token.reveal()),
+      settled: async (limit) => void settling.push(limit),
+      stop: () => {},
+    },
     vault,
     book,
     clock,
     renewBefore: 60,
     limit,
-    random: () => 0,
+    random: () => random,
     onToken: (kind, fault) => events.push(fault ? `${kind}: ${fault.reason}` : kind),
   })
-  return { cache, clock, vault, book, asked, givenBack, events, get: getter(cache, vault) }
+  return { cache, clock, vault, book, asked, givenBack, settling, events, get: getter(cache, vault) }
 }
 
 interface Lease {
@@ -207,8 +212,8 @@ describe('tokens that are kept', () => {
 })
 
 describe('renewal', () => {
-  async function held(ttl = TTL) {
-    const parts = open()
+  async function held(ttl = TTL, random = 0) {
+    const parts = open(100, random)
     const one = lease()
     const promise = parts.get(one)
     await settle()
@@ -238,6 +243,21 @@ describe('renewal', () => {
     clock.advance(3_000_000)
     await get(one)
     clock.advance(539_999)
+    expect(asked).toHaveLength(1)
+    clock.advance(1)
+    await settle()
+    expect(asked).toHaveLength(2)
+  })
+
+  it.each([
+    [0, 3_540],
+    [0.5, 3_240],
+    [1, 2_940],
+  ])('of a long token is spread over a sixth of its life: random %d, after %d s', async (random, after) => {
+    const { get, asked, clock, one } = await held(3_600, random)
+    clock.advance(2_900_000)
+    await get(one)
+    clock.advance((after - 2_900) * 1_000 - 1)
     expect(asked).toHaveLength(1)
     clock.advance(1)
     await settle()
@@ -279,7 +299,7 @@ describe('renewal', () => {
           return { token: new Secret('t'), jkt: signer.jkt, expires: Math.floor(clock.now() / 1000) + TTL }
         },
       },
-      revoker: { add: () => {}, stop: () => {} },
+      revoker: { add: () => {}, settled: async () => {}, stop: () => {} },
       vault: new Vault({ clock, rotation: 3_600 }),
       book: new Live({ hash: 'one' } as RuleBook),
       clock,
@@ -369,6 +389,13 @@ describe('a token goes', () => {
     const { cache, givenBack } = await held()
     expect(cache.drop(filter)).toBe(dropped)
     expect(givenBack).toHaveLength(dropped)
+  })
+
+  it('and is given back when the agent drains, for a limited time, and no other is had', async () => {
+    const { cache, get, givenBack, settling } = await held()
+    await cache.giveBack(3_000)
+    expect([cache.count, givenBack, settling]).toEqual([0, ['token-0'], [3_000]])
+    expect(await get(lease())).toBe('draining')
   })
 
   it('without being given back when the agent stops', async () => {
