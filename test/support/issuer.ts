@@ -10,6 +10,8 @@ import { type Acts, EXCHANGE, type ExchangeOptions, JWT_BEARER, registerExchange
 /** A client that the server knows. */
 export interface IssuerClient {
   readonly clientId: string
+  /** Client metadata to register as it stands, whatever else is said here. */
+  readonly metadata?: object
   /** Its keys for `private_key_jwt`. */
   readonly jwks?: readonly (PublicJwk & { readonly kid?: string })[]
   /** The SPIFFE ID of its certificate for `tls_client_auth`. */
@@ -129,6 +131,7 @@ function configurationOf(
       ...(attesterKey ? ['attest_jwt_client_auth_dpop'] : []),
     ],
     ttl: { ClientCredentials: TTL_SECONDS },
+    fetch: fetchOnLoopback,
     enabledJWA: { dPoPSigningAlgValues: ['ES256'] },
     features: {
       devInteractions: { enabled: false },
@@ -147,7 +150,14 @@ function configurationOf(
   }
 }
 
+/** The library's own dispatcher refuses loopback, where every `jwks_uri` of a test is. */
+function fetchOnLoopback(url: string, options: RequestInit & { readonly dispatcher?: unknown }) {
+  const { dispatcher: _unused, ...rest } = options
+  return fetch(url, rest)
+}
+
 function clientOf(client: IssuerClient, exchanges: boolean): Record<string, unknown> {
+  if (client.metadata) return { id_token_signed_response_alg: 'ES256', ...client.metadata }
   const { clientId, scopes = [], bearer = false, certificateBound = false } = client
   return {
     client_id: clientId,

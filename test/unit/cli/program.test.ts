@@ -68,7 +68,7 @@ describe('every command', () => {
 
   it('is the list of the reference', () => {
     expect(program.commands.map((command) => command.name()).sort()).toEqual(
-      'approve audit check completion drain explain fetch init log policy proof request revoke run status token version wait watch'.split(
+      'approve audit check client completion drain explain fetch init log policy proof request revoke run status token version wait watch'.split(
         ' ',
       ),
     )
