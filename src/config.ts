@@ -38,6 +38,11 @@ export function readEnvironment(): Environment {
   }
 }
 
+/** The environment of a child: this process's own, and `more`. */
+export function environmentWith(more: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
+  return { ...process.env, ...more }
+}
+
 /** The trust domain of `--dev`: a name that no other agent has (RFC 6761 s.6.2). */
 export const DEV_TRUST_DOMAIN = parseTrustDomain('dev.holdfast.test')
 

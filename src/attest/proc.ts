@@ -26,6 +26,21 @@ export function readProcess(pid: number): ProcessFacts | undefined {
   return { startTime, ...status, cgroups }
 }
 
+/** Who started a process, and when it began itself. */
+export interface Parent {
+  readonly parent: number
+  /** Clock ticks since boot. */
+  readonly startTime: string
+}
+
+/** The parent of `pid`; undefined when it has ended. */
+export function readParent(pid: number): Parent | undefined {
+  const stat = readSmall(`/proc/${pid}/stat`)
+  const startTime = parseStartTime(stat)
+  const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
+  return startTime !== undefined && Number.isInteger(parent) ? { parent, startTime } : undefined
+}
+
 /** Where `pid` is; empty when it has ended or may not be looked at. */
 export function readCgroups(pid: number): readonly Cgroup[] {
   return parseCgroups(readSmall(`/proc/${pid}/cgroup`))

@@ -35,9 +35,12 @@ function fail(fault: Fault, args: readonly string[], io: Io): void {
 }
 
 function wantsJson(args: readonly string[]): boolean {
-  return args.some((arg, index) =>
+  // What follows is another command's.
+  const end = args.indexOf('--')
+  const own = end < 0 ? args : args.slice(0, end)
+  return own.some((arg, index) =>
     arg === '-o' || arg === '--output'
-      ? args[index + 1] === 'json'
+      ? own[index + 1] === 'json'
       : arg === '-ojson' || arg === '--output=json',
   )
 }

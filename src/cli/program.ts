@@ -1,9 +1,9 @@
 /** Every word that `holdfast` takes. A command's own code is loaded when it is used: start-up stays small. */
 import { Argument, Command, InvalidArgumentError, Option } from 'commander'
-import { EXIT, type ExitCode, type Io } from './io.ts'
+import { EXIT, type Io } from './io.ts'
 
-/** Told how the command ended; not called by `run`, which ends with its agent. */
-export type Done = (code: ExitCode) => void
+/** Told how the command ended, `exec` with its command's own code; not called by `run`, which ends with its agent. */
+export type Done = (code: number) => void
 
 /** The commands, writing to `io`. Usage errors are thrown as CommanderErrors. */
 export function buildProgram(io: Io, done: Done): Command {
@@ -17,6 +17,7 @@ export function buildProgram(io: Io, done: Done): Command {
   addRun(program, io)
   addWorkloadCommands(program, io, done)
   addFetch(program, io, done)
+  addRelays(program, io, done)
   addOperatorCommands(program, io, done)
   addRevoke(program, io, done)
   addFileCommands(program, io, done)
@@ -34,7 +35,7 @@ Start with
   holdfast proof GET https://api.example.test/      a DPoP proof for one request
 
 Ask              status  watch  explain  check  wait  version
-Send             request  token
+Send             request  token  exec  sidecar
 Operate          run  approve  revoke  drain  log  client
 Policy, audit    init  policy  audit
 
@@ -42,7 +43,7 @@ holdfast COMMAND --help says what each takes; -o json works everywhere.
 `
 
 /** `work` and then its exit code. */
-function ending<A extends readonly unknown[]>(done: Done, work: (...args: A) => Promise<ExitCode>) {
+function ending<A extends readonly unknown[]>(done: Done, work: (...args: A) => Promise<number>) {
   return async (...args: A): Promise<void> => done(await work(...args))
 }
 
@@ -138,6 +139,21 @@ function addFetch(program: Command, io: Io, done: Done): void {
   kind('wit', 'WIT-SVIDs', 'wit.jwt and wit.key.json')
     .option('--spiffe-id <id>', 'which identity')
     .action(ending(done, async (options) => (await load()).fetchWit(options, io)))
+}
+
+function addRelays(program: Command, io: Io, done: Done): void {
+  asWorkload(program.command('exec <command...>'))
+    .description('a command with an egress socket of its own, HOLDFAST_EGRESS_SOCKET, which ends with it')
+    .option('--only <target>', 'let through TARGET, or TARGET:METHOD, only; may be repeated', collected)
+    .addHelpText('after', '\nholdfast exec --only orders:GET -- ./job.sh')
+    .action(ending(done, async (command, options) => (await import('./exec.ts')).exec(command, options, io)))
+  asWorkload(program.command('sidecar'))
+    .description('a loopback port for clients without unix sockets, which speaks as this process')
+    .requiredOption('--secret-file <file>', 'what clients show as Holdfast-Secret; made when it is not there')
+    .option('--port <port>', 'the port on 127.0.0.1; 0 takes any')
+    .option('--listen <address>', '127.0.0.1:PORT or [::1]:PORT instead')
+    .option('--allow-host-network', 'run where every process of the host reaches the port')
+    .action(ending(done, async (options) => (await import('./sidecar.ts')).sidecar(options, io)))
 }
 
 function addOperatorCommands(program: Command, io: Io, done: Done): void {

@@ -109,7 +109,7 @@ function typeOf(body: Buffer): string {
 }
 
 /** The egress socket, which stands beside the workload socket; throws unimplemented where the door is off. */
-async function egressSocket(options: RequestOptions, io: Io): Promise<string> {
+export async function egressSocket(options: Where, io: Io): Promise<string> {
   const path = join(dirname(await workloadSocket(options, io)), 'egress.sock')
   try {
     return await findSocket([{ path, from: 'beside the workload socket' }])

@@ -168,6 +168,21 @@ export function passResponse(raw: RawHeaders): RawHeaders {
   })
 }
 
+/** What a relay of the same workload passes on to its agent: all but the fields of one connection and its own secret. */
+export function relayRequest(raw: RawHeaders): RawHeaders {
+  const listed = connectionNames(raw)
+  return filter(raw, (name) => {
+    if (HOP_BY_HOP.has(name) || FRAMING.has(name) || listed.has(name)) return false
+    return name !== 'holdfast-secret'
+  })
+}
+
+/** What it passes back: the agent's answer as it is. */
+export function relayResponse(raw: RawHeaders): RawHeaders {
+  const listed = connectionNames(raw)
+  return filter(raw, (name) => !HOP_BY_HOP.has(name) && !listed.has(name))
+}
+
 /** Trailer fields that pass; framing, routing and credentials have no place there (RFC 9110 s.6.5.1). */
 export function passTrailers(raw: RawHeaders): RawHeaders {
   const fit = raw.length <= PAIRS_LIMIT * 2 ? raw : []

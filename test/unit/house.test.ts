@@ -46,7 +46,8 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   ingress: [...GROUND],
   operate: [...GROUND, 'issue', 'sign', 'egress'],
   client: ['base'],
-  cli: [...GROUND, 'client', 'issue', 'operate'],
+  relay: [...GROUND, 'issue', 'sign', 'egress', 'client'],
+  cli: [...GROUND, 'client', 'issue', 'operate', 'relay'],
 }
 
 /** Where a secret leaves its box: into a hash, a check or the answer that must hold it. */

@@ -68,7 +68,7 @@ describe('every command', () => {
 
   it('is the list of the reference', () => {
     expect(program.commands.map((command) => command.name()).sort()).toEqual(
-      'approve audit check client completion drain explain fetch init log policy proof request revoke run status token version wait watch'.split(
+      'approve audit check client completion drain exec explain fetch init log policy proof request revoke run sidecar status token version wait watch'.split(
         ' ',
       ),
     )
@@ -86,7 +86,10 @@ describe('every command', () => {
 
   it('takes no secret as an argument', () => {
     const names = leaves.flatMap((leaf) => leaf.options.map(({ long }) => long))
-    expect(names.filter((name) => /token|secret|key|password/.test(name ?? ''))).toEqual(['--token-file'])
+    expect(names.filter((name) => /token|secret|key|password/.test(name ?? ''))).toEqual([
+      '--secret-file',
+      '--token-file',
+    ])
   })
 
   it('stands in the greeting', () => {
