@@ -1,5 +1,4 @@
 /** Carries one request over a way, or a WebSocket, streaming in both directions. */
-import type { Duplex } from 'node:stream'
 import { nowSeconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { relay } from '../egress/answer.ts'
@@ -9,7 +8,7 @@ import { firstOf, hasBody } from '../egress/headers.ts'
 import type { Switched } from '../egress/http1.ts'
 import { orAborted } from '../egress/lifeline.ts'
 import { startBody } from '../egress/sending.ts'
-import { checkAnswer, handshake, join, switchingHead } from '../egress/websocket.ts'
+import { type CallerSide, checkAnswer, handshake, join, switchingHead } from '../egress/websocket.ts'
 import type { Relayed, Way, WayOptions } from './way.ts'
 
 const LATE = 'nothing moves any more'
@@ -40,18 +39,12 @@ export async function carry({ clock, limits }: WayOptions, way: Way, relayed: Re
 /** What became of a handshake. */
 type Outcome = Answer | (Switched & { readonly status: 101 })
 
-/** The caller's connection and what it sent behind its handshake. */
-export interface UpgradeSide {
-  readonly socket: Duplex
-  readonly head: Buffer
-}
-
 /** Resolves when the tunnel has closed, or another answer is with the caller; throws as carry. */
 export async function tunnel(
   { clock, limits }: WayOptions,
   way: Way,
   relayed: Relayed,
-  caller: UpgradeSide,
+  caller: CallerSide,
 ): Promise<void> {
   const { line, request, response } = relayed
   const release = way.take()
@@ -65,7 +58,7 @@ export async function tunnel(
     line.wait(limits.idleTimeout, LATE)
     if (!('socket' in outcome)) return await relay(outcome, response, line, way.pass)
     checkAnswer(outcome, firstOf(request.rawHeaders, 'sec-websocket-key') ?? '')
-    response.detachSocket(request.socket)
+    caller.leave()
     caller.socket.write(switchingHead(outcome.headers))
     const end = () => line.end(new Fault('token_expired'))
     const cancel = expires === undefined ? () => {} : clock.after((expires - nowSeconds(clock)) * 1000, end)

@@ -2,16 +2,16 @@
  * The server of a relay: HTTP/1.1, as strict as the egress door, since what it lets through is read once more there.
  * Every refusal carries Holdfast-Reason; nothing of a request is logged.
  */
-import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http'
+import type { IncomingMessage, Server } from 'node:http'
 import type { Socket } from 'node:net'
-import type { Duplex } from 'node:stream'
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
-import { rawFault, sendFault } from '../egress/answer.ts'
+import { sendFault } from '../egress/answer.ts'
+import { type Incoming, makeHttp1Server } from '../egress/http1-server.ts'
 import { Lifeline } from '../egress/lifeline.ts'
 import { parseRoute, type Route } from '../egress/route.ts'
 import { checkHandshake } from '../egress/websocket.ts'
-import { carry, tunnel, type UpgradeSide } from './carry.ts'
+import { carry, tunnel } from './carry.ts'
 import type { Relayed, Way, WayOptions } from './way.ts'
 
 export interface RelayOptions extends WayOptions {
@@ -23,9 +23,6 @@ export interface RelayOptions extends WayOptions {
   readonly wayFor: (route: Route, signal: AbortSignal) => Promise<Way>
 }
 
-const HEADER_BYTES = 32 * 1024
-const KEEP_ALIVE = 60_000
-
 /** A server and its open connections, upgraded ones too, which Node does not end by itself. */
 export interface Relay {
   readonly server: Server
@@ -34,7 +31,9 @@ export interface Relay {
 
 /** A relay that is not listening yet. */
 export function makeRelay(options: RelayOptions): Relay {
-  const server = makeServer(options)
+  const { headerTimeout, connections } = options.limits
+  const server = makeHttp1Server({ headerTimeout, serve: (incoming) => void serve(options, incoming) })
+  server.maxConnections = connections
   const sockets = new Set<Socket>()
   server.on('connection', (socket: Socket) => {
     sockets.add(socket)
@@ -43,66 +42,7 @@ export function makeRelay(options: RelayOptions): Relay {
   return { server, sockets }
 }
 
-function makeServer(options: RelayOptions): Server {
-  const { connections, headerTimeout } = options.limits
-  const server = createServer({
-    maxHeaderSize: HEADER_BYTES,
-    headersTimeout: headerTimeout,
-    // A body may take as long as it moves.
-    requestTimeout: 0,
-    keepAliveTimeout: KEEP_ALIVE,
-    connectionsCheckingInterval: 1_000,
-    insecureHTTPParser: false,
-    // Exactly one Host is demanded with the other headers.
-    requireHostHeader: false,
-  })
-  server.maxConnections = connections
-  // Node would drop what is beyond a limit, an Origin too.
-  server.maxHeadersCount = 0
-  const answer = (request: IncomingMessage, response: ServerResponse) =>
-    void serve(options, { request, response })
-  server.on('request', answer)
-  server.on('checkContinue', answer)
-  server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-    void serve(options, { request, response: responseOn(request, socket), upgrade: { socket, head } })
-  })
-  server.on('checkExpectation', (request, response) =>
-    sendFault(request, response, new Fault('invalid_request', 'the expectation is unknown')),
-  )
-  server.on('connect', (_request, socket: Duplex) =>
-    socket.end(rawFault(new Fault('method_not_allowed', 'CONNECT is refused'))),
-  )
-  server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
-    if (socket.writable) socket.end(rawFault(clientFault(error)))
-    else socket.destroy()
-  })
-  return server
-}
-
-/** Node gives an upgrade no response of its own; a refusal is one all the same, the last on its connection. */
-function responseOn(request: IncomingMessage, socket: Duplex): ServerResponse {
-  const response = new ServerResponse(request)
-  response.shouldKeepAlive = false
-  response.assignSocket(socket as Socket)
-  socket.on('error', () => socket.destroy())
-  response.once('finish', () => socket.end())
-  return response
-}
-
-function clientFault(error: NodeJS.ErrnoException): Fault {
-  if (error.code === 'HPE_HEADER_OVERFLOW')
-    return new Fault('invalid_request', `the headers are over ${HEADER_BYTES} bytes`)
-  if (error.code === 'ERR_HTTP_REQUEST_TIMEOUT') return new Fault('deadline')
-  return new Fault('invalid_request', 'the request is not HTTP/1.1')
-}
-
-interface Asked {
-  readonly request: IncomingMessage
-  readonly response: ServerResponse
-  readonly upgrade?: UpgradeSide
-}
-
-async function serve(options: RelayOptions, { request, response, upgrade }: Asked): Promise<void> {
+async function serve(options: RelayOptions, { request, response, upgrade }: Incoming): Promise<void> {
   const { clock, limits } = options
   const line = new Lifeline(clock, limits.idleTimeout)
   response.once('close', () => response.writableFinished || line.end(new Fault('canceled')))

@@ -33,7 +33,29 @@ export function sendFault(
   if (!request.complete) response.setHeader('Connection', 'close')
   const { status, headers, body } = faultAnswer(fault, more)
   response.writeHead(status, headers)
-  response.end(body)
+  if (request.complete || request.headers.expect !== undefined) response.end(body)
+  else endAfterBody(request, response, body)
+}
+
+const LINGER_BYTES = 1024 * 1024
+const LINGER_MS = 2_000
+
+/**
+ * The whole answer at once, and its end once the body has come, some of it, or nothing more: closing while the caller
+ * still sends resets the connection, and many callers then never read the answer (RFC 9112 s.9.6).
+ */
+function endAfterBody(request: IncomingMessage, response: ServerResponse, body: string): void {
+  let size = 0
+  const end = () => response.end()
+  response.write(body)
+  request.socket.setTimeout(LINGER_MS, end)
+  request.removeAllListeners('data')
+  request.on('data', (chunk: Buffer) => {
+    size += chunk.length
+    if (size > LINGER_BYTES) end()
+  })
+  request.once('end', end)
+  request.resume()
 }
 
 /** The same answer for what never became a request. */

@@ -147,7 +147,7 @@ describe.each(['orders', 'stock'] as const)('a request to %s', (name) => {
       heard += chunk
     })
     socket.write(get(name, '/v1/events'))
-    const stream = await until('the stream', () => streams.size > before && [...streams].at(-1))
+    const stream = await until('the stream', () => (streams.size > before ? [...streams].at(-1) : undefined))
     stream.write('data: 1\n\n')
     await until('an event', () => heard.includes('data: 1'))
     socket.destroy()
@@ -242,19 +242,19 @@ describe('a request that is refused', () => {
     [
       'a length and chunks',
       () =>
-        withSecret(
+        `${withSecret(
           'POST /v1/sum HTTP/1.1',
           'Host: orders',
           'Content-Length: 3',
           'Transfer-Encoding: chunked',
-        ) + '0\r\n\r\nGET /stolen HTTP/1.1\r\nHost: orders\r\n\r\n',
+        )}0\r\n\r\nGET /stolen HTTP/1.1\r\nHost: orders\r\n\r\n`,
       400,
       'invalid_request',
     ],
     [
       'another transfer coding',
       () =>
-        withSecret('POST /v1/sum HTTP/1.1', 'Host: orders', 'Transfer-Encoding: gzip, chunked') + '0\r\n\r\n',
+        `${withSecret('POST /v1/sum HTTP/1.1', 'Host: orders', 'Transfer-Encoding: gzip, chunked')}0\r\n\r\n`,
       400,
       'invalid_request',
     ],
@@ -325,8 +325,8 @@ describe('a target via sidecar', () => {
   it('is cut off once policy takes it away', { timeout: 30_000 }, async () => {
     const before = streams.size
     const waiting = tell(sidecar, get('stock', '/v1/events'))
-    const stream = await until('the stream', () => streams.size > before && [...streams].at(-1))
-    const { 'application.yaml': application, ...rest } = rig.policy()
+    const stream = await until('the stream', () => (streams.size > before ? [...streams].at(-1) : undefined))
+    const { 'application.yaml': application = '', ...rest } = rig.policy()
     const without = application.replace(/^ {2}- \{ name: stock.*\n/m, '')
     await rig.agent.setPolicy({ ...rest, 'application.yaml': without })
     expect((await waiting).status).toBe(200)
