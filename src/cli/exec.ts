@@ -1,5 +1,6 @@
 /** `holdfast exec -- COMMAND`: a command with a private egress socket, which speaks as this process and ends with it. */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { isatty } from 'node:tty'
 import { systemClock } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { environmentWith } from '../config.ts'
@@ -24,6 +25,7 @@ interface Ended {
 const KEYS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGQUIT']
 const PASSED: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGHUP', 'SIGUSR1', 'SIGUSR2']
 const BY_SIGNAL = 128
+const STDIN = 0
 
 /** The exit code of the command, or this process's end by the same signal; throws usage, agent_unreachable, unimplemented. */
 export async function exec(command: readonly string[], options: ExecCommand, io: Io): Promise<number> {
@@ -68,7 +70,8 @@ function notStarted(file: string, error: NodeJS.ErrnoException): Fault {
 }
 
 function passSignals(child: ChildProcess): () => void {
-  const isTerminal = process.stdin.isTTY === true
+  // Not process.stdin: opening it makes the descriptor non-blocking, the command's own too.
+  const isTerminal = isatty(STDIN)
   const stops = [...KEYS, ...PASSED].map((name) => {
     const pass = () => {
       if (!isTerminal || !KEYS.includes(name)) child.kill(name)
