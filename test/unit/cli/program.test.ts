@@ -87,8 +87,8 @@ describe('every command', () => {
   it('takes no secret as an argument', () => {
     const names = leaves.flatMap((leaf) => leaf.options.map(({ long }) => long))
     expect(names.filter((name) => /token|secret|key|password/.test(name ?? ''))).toEqual([
-      '--secret-file',
       '--token-file',
+      '--secret-file',
     ])
   })
 
