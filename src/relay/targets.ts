@@ -110,7 +110,7 @@ export class Targets {
       bundleOf: (name) => (name === told.bundle?.trustDomain ? told.bundle : undefined),
     })
     const dialer = new Dialer({ clock, resolver: this.#resolver, trust, patience: CONNECT_TIMEOUT })
-    const pool = new Pool(told.origin, told.platform, {
+    const pool = new Pool(told, {
       dial: dialWith(dialer),
       clock,
       connectTimeout: CONNECT_TIMEOUT,
