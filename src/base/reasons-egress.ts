@@ -66,8 +66,8 @@ export const EGRESS_REASONS = {
   },
   redirect_refused: {
     owner: 'platform',
-    cause: 'the target answers with a redirect, and redirects are not followed',
-    cure: 'Ask for the place it names, when that is a target that policy grants.',
+    cause: 'the target redirects to a place where this request may not go',
+    cure: 'Grant the place it names as a target, or leave out redirects: the caller then gets the redirect itself.',
   },
   body_not_replayable: {
     owner: 'caller',

@@ -4,7 +4,7 @@ import { Fault } from '../base/fault.ts'
 import { relay } from './answer.ts'
 import type { Answer, Attempt, Outgoing } from './attempt.ts'
 import { bindRequest } from './bind.ts'
-import { Body } from './body.ts'
+import type { Body } from './body.ts'
 import type { BindOptions, Bound } from './bound.ts'
 import { nonceIn, refusesToken, wantsNonce } from './challenge.ts'
 import { framingOf, hasBody, lists, outgoing, passRequest, type RawHeaders } from './headers.ts'
@@ -12,6 +12,7 @@ import { type Lifeline, orAborted } from './lifeline.ts'
 import type { Permit } from './permit.ts'
 import type { Pool } from './pool.ts'
 import type { Ending, Record } from './record.ts'
+import { type Redirect, redirectOf } from './redirect.ts'
 import { discard, expects, mayResend, startBody } from './sending.ts'
 import type { CallerRequest, CallerResponse } from './sides.ts'
 import type { Upstreams } from './upstreams.ts'
@@ -37,17 +38,28 @@ export interface Exchange {
   /** Empty, or `?` and what follows it; passes unsigned (RFC 9449 s.4.2). */
   readonly query: string
   readonly request: CallerRequest
+  /** Its head as it goes on, in the words of HTTP/1.1. */
+  readonly raw: RawHeaders
   readonly response: CallerResponse
   readonly line: Lifeline
   readonly record: Record
 }
 
+/** An answer that was not passed on, since policy has it followed. */
+export interface Redirected {
+  readonly status: number
+  readonly redirect: Redirect
+}
+
 /** Carries `exchange` out; how it ended. Throws what binding, the target and the end of `line` say. */
-export async function carryOut(options: ExchangeOptions, exchange: Exchange): Promise<Ending> {
+export async function carryOut(
+  options: ExchangeOptions,
+  exchange: Exchange,
+  body: Body | undefined,
+): Promise<Ending | Redirected> {
   const { line, request, response } = exchange
   const pool = poolFor(options, exchange)
   const release = pool.take()
-  const body = bodyOf(options, exchange)
   let attempt: Attempt | undefined
   try {
     const tried = await settle(options, exchange, body, async (sending) => {
@@ -55,9 +67,16 @@ export async function carryOut(options: ExchangeOptions, exchange: Exchange): Pr
       startBody(options.clock, exchange, { attempt, body })
       return { attempt, outcome: attempt.answer }
     })
+    const { status } = tried.outcome
+    const redirect = redirectOf(exchange.permit, tried.outcome)
+    if (redirect) {
+      body?.detach()
+      if (attempt) await discard(attempt, tried.outcome, line)
+      return { status, redirect }
+    }
     line.wait(options.limits.idleTimeout, 'the answer stands still')
     await relay(tried.outcome, response, line)
-    return { status: tried.outcome.status }
+    return { status }
   } finally {
     release()
     if (!attempt?.sink.writableFinished || line.signal.aborted) attempt?.abort()
@@ -69,12 +88,6 @@ export function poolFor({ upstreams }: ExchangeOptions, { permit }: Exchange): P
   const { entry, instance, platform, target, url, certificate } = permit
   const { spiffeId } = entry
   return upstreams.poolOf({ spiffeId, instance, target, platform, origin: url.origin, certificate })
-}
-
-function bodyOf({ limits }: ExchangeOptions, { request, line }: Exchange): Body | undefined {
-  return hasBody(request.rawHeaders)
-    ? new Body(request, { limit: limits.bufferBytes, onBytes: line.touch })
-    : undefined
 }
 
 /** One try under way, and what comes of it. */
@@ -95,8 +108,8 @@ export async function settle<T extends Pick<Answer, 'headers'> & { readonly stat
   body: Body | undefined,
   send: (sending: Outgoing) => Promise<Try<T>>,
 ): Promise<Settled<T>> {
-  const { line, permit, record, request } = exchange
-  const passed = passRequest(request.rawHeaders, { transaction: permit.identity.passesTransaction })
+  const { line, permit, raw, record } = exchange
+  const passed = passRequest(raw, { transaction: permit.identity.passesTransaction })
   let [hasNonce, isFresh] = [false, false]
   for (;;) {
     const bound = await bindRequest(options, { ...permit, passed }, line.signal)
@@ -148,11 +161,13 @@ function learnNonce({ nonces }: ExchangeOptions, { kinds, url }: Permit, bound: 
   return nonce
 }
 
-function outgoingOf({ permit, query, request }: Exchange, passed: RawHeaders, bound: Bound): Outgoing {
-  const { rawHeaders: raw } = request
+function outgoingOf({ permit, query, raw, request }: Exchange, passed: RawHeaders, bound: Bound): Outgoing {
   const { method, url } = permit
   const host = url.origin.slice(url.origin.indexOf('://') + 3)
-  const framing = [...framingOf(raw, method), ...(expects(request) ? ['Expect', '100-continue'] : [])]
+  const framing = [
+    ...framingOf(raw, method),
+    ...(hasBody(raw) && expects(request) ? ['Expect', '100-continue'] : []),
+  ]
   return {
     method,
     path: url.path + query,

@@ -5,7 +5,8 @@
 import type { Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Caller } from '../serve/caller.ts'
-import { carryOut, type Exchange, type ExchangeOptions } from './exchange.ts'
+import type { Exchange, ExchangeOptions } from './exchange.ts'
+import { follow, type Hop } from './follow.ts'
 import { Lifeline } from './lifeline.ts'
 import { type Draft, type EgressPermitOptions, permit } from './permit.ts'
 import { type Ending, Record, type RecordOptions } from './record.ts'
@@ -37,24 +38,25 @@ export interface Asked {
 export async function serve(options: ProxyOptions, caller: Caller | undefined, asked: Asked): Promise<void> {
   const { request, response } = asked
   const draft: Draft = { method: request.method ?? '' }
-  const record = new Record(options, draft)
+  const hop = { draft, record: new Record(options, draft) }
   const line = new Lifeline(options.clock, options.limits.answerTimeout)
   response.once('close', () => response.writableFinished || line.end(new Fault('canceled')))
   request.on('error', () => {})
-  const ending = await endingOf(options, caller, { ...asked, draft, record, line })
+  const ending = await endingOf(options, caller, { ...asked, hop, line })
   line.release()
-  record.ended(ending)
+  hop.record.ended(ending)
   if (ending.fault && ending.status !== SWITCHING) asked.refuse(ending.fault)
 }
 
-type Serving = Asked & Pick<Exchange, 'record' | 'line'> & { readonly draft: Draft }
+type Serving = Asked & Pick<Exchange, 'line'> & { readonly hop: Hop }
 
 async function endingOf(
   options: ProxyOptions,
   caller: Caller | undefined,
   serving: Serving,
 ): Promise<Ending> {
-  const { request, response, upgrade, draft, record, line } = serving
+  const { request, response, upgrade, hop, line } = serving
+  const { draft, record } = hop
   try {
     if (!caller) throw new Fault('peer_gone')
     options.admit()
@@ -65,8 +67,8 @@ async function endingOf(
     options.audit.check()
     const permitted = await permit(options, caller.workload(), route, draft, line)
     line.wait(options.limits.answerTimeout, 'the target does not answer in time')
-    const exchange = { permit: permitted, query: route.query, request, response, line, record }
-    return await (upgrade ? tunnel(options, exchange, upgrade) : carryOut(options, exchange))
+    const exchange = { permit: permitted, query: route.query, request, raw, response, line, record }
+    return await (upgrade ? tunnel(options, exchange, upgrade) : follow(options, hop, route, exchange))
   } catch (caught) {
     const fault = Fault.from(line.signal.aborted ? line.signal.reason : caught)
     return response.headersSent ? { fault, status: response.statusCode } : { fault }
