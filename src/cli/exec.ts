@@ -49,17 +49,23 @@ async function run(
   session: { readonly path: string; admit(pid: number): void },
 ): Promise<Ended> {
   const env = environmentWith({ HOLDFAST_EGRESS_SOCKET: session.path })
-  const child = spawn(file, args, { stdio: 'inherit', env })
-  const stopPassing = passSignals(child)
+  // The command may run, and signals come, before spawn returns: they wait until there is a child to pass them to.
+  let child: ChildProcess | undefined
+  const stopPassing = passSignals((name) => child?.kill(name))
   try {
-    return await new Promise<Ended>((resolve, reject) => {
-      child.once('error', (error: NodeJS.ErrnoException) => reject(notStarted(file, error)))
-      child.once('exit', (code, signal) => resolve({ code, signal }))
-      if (child.pid !== undefined) session.admit(child.pid)
-    })
+    child = spawn(file, args, { stdio: 'inherit', env })
+    return await endOf(file, child, session)
   } finally {
     stopPassing()
   }
+}
+
+function endOf(file: string, child: ChildProcess, session: { admit(pid: number): void }): Promise<Ended> {
+  return new Promise((resolve, reject) => {
+    child.once('error', (error: NodeJS.ErrnoException) => reject(notStarted(file, error)))
+    child.once('exit', (code, signal) => resolve({ code, signal }))
+    if (child.pid !== undefined) session.admit(child.pid)
+  })
 }
 
 function notStarted(file: string, error: NodeJS.ErrnoException): Fault {
@@ -69,15 +75,15 @@ function notStarted(file: string, error: NodeJS.ErrnoException): Fault {
   })
 }
 
-function passSignals(child: ChildProcess): () => void {
+function passSignals(pass: (name: NodeJS.Signals) => void): () => void {
   // Not process.stdin: opening it makes the descriptor non-blocking, the command's own too.
   const isTerminal = isatty(STDIN)
   const stops = [...KEYS, ...PASSED].map((name) => {
-    const pass = () => {
-      if (!isTerminal || !KEYS.includes(name)) child.kill(name)
+    const hear = () => {
+      if (!isTerminal || !KEYS.includes(name)) pass(name)
     }
-    process.on(name, pass)
-    return () => process.off(name, pass)
+    process.on(name, hear)
+    return () => process.off(name, hear)
   })
   return () => {
     for (const stop of stops) stop()
