@@ -13,6 +13,8 @@
 export type { FaultJson, Owner, Reason } from '../base/fault.ts'
 export { Fault } from '../base/fault.ts'
 export type { AgentOptions } from './agent.ts'
+export type { HoldfastFetchOptions } from './egress-fetch.ts'
+export { createHoldfastFetch, holdfastFetch } from './egress-fetch.ts'
 export type { WrapFetchOptions } from './fetch.ts'
 export { wrapFetch } from './fetch.ts'
 export type { FetchJwtOptions, JwtSource, JwtSourceOptions, JwtSvid, JwtVerdict } from './jwt-source.ts'

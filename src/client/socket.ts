@@ -41,6 +41,28 @@ export function endpointFromEnvironment(): string | undefined {
   return process.env['SPIFFE_ENDPOINT_SOCKET']
 }
 
+/** HOLDFAST_EGRESS_SOCKET as it stands in the environment of this process: `holdfast exec` sets it. */
+export function egressFromEnvironment(): string | undefined {
+  return process.env[EGRESS_VARIABLE]
+}
+
+/** What names the egress socket: it stands beside the workload socket unless it is named itself. */
+export interface EgressChoice {
+  /** A path or a `unix:` URI, named by hand. */
+  readonly socket?: string | undefined
+  /** HOLDFAST_EGRESS_SOCKET. */
+  readonly egress?: string | undefined
+  /** SPIFFE_ENDPOINT_SOCKET. */
+  readonly endpoint?: string | undefined
+}
+
+/** Where the egress door may be; throws as workloadSockets. */
+export function egressSockets({ socket, egress, endpoint }: EgressChoice): readonly SocketPlace[] {
+  if (socket) return [{ path: socketPath(socket, '--socket'), from: '--socket' }]
+  if (egress) return [{ path: socketPath(egress, EGRESS_VARIABLE), from: EGRESS_VARIABLE }]
+  return workloadSockets({ endpoint }).map((place) => ({ ...place, path: join(dirname(place.path), EGRESS) }))
+}
+
 /** Where the Workload API may be; throws invalid_request for a socket that is not a unix one. */
 export function workloadSockets(choice: SocketChoice = {}): readonly SocketPlace[] {
   const { socket, dir, endpoint } = choice
@@ -60,6 +82,8 @@ export function adminSockets({ dir, endpoint }: Omit<SocketChoice, 'socket'> = {
 }
 
 const ENDPOINT = 'SPIFFE_ENDPOINT_SOCKET'
+const EGRESS_VARIABLE = 'HOLDFAST_EGRESS_SOCKET'
+const EGRESS = 'egress.sock'
 
 function defaults(name: string): readonly SocketPlace[] {
   const uid = process.geteuid?.() ?? ROOT
