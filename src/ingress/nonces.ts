@@ -24,6 +24,7 @@ export class ServerNonces {
   readonly #key: KeyObject
   /** What the clocks said last. */
   #last = { time: Number.NEGATIVE_INFINITY, monotonic: 0 }
+  #least: Seconds = Number.NEGATIVE_INFINITY
   #newest: { readonly given: Seconds; readonly nonce: string } | undefined
 
   constructor(options: NoncesOptions) {
@@ -34,9 +35,14 @@ export class ServerNonces {
   /** The nonce of now; the same for a while, and for every caller. */
   current(): string {
     const now = Math.floor(this.#now())
-    const step = now - (now % STEP)
+    const step = Math.max(now - (now % STEP), Math.min(this.#least, now + STEP))
     if (this.#newest?.given !== step) this.#newest = { given: step, nonce: this.#make(step) }
     return this.#newest.nonce
+  }
+
+  /** Nonces from now on are of after `floor`: a store that has lost its history takes no older ones. */
+  raise(floor: Seconds): void {
+    this.#least = Math.max(this.#least, Math.floor(floor) + 1)
   }
 
   /** When `nonce` was given; undefined when it is not of this key, no longer good, or from the future. */

@@ -43,6 +43,18 @@ describe('a nonce', () => {
     expect(foreign.nonces.givenAt(nonce)).toBeUndefined()
   })
 
+  it('given after a floor was raised is of after it, on the same step', () => {
+    const { clock, nonces } = open()
+    const before = nonces.current()
+    const floor = nowSeconds(clock)
+    nonces.raise(floor)
+    const after = nonces.current()
+    expect(nonces.givenAt(before)).toBeLessThanOrEqual(floor)
+    expect(nonces.givenAt(after)).toBeGreaterThan(floor)
+    clock.advance(60 * SECOND)
+    expect(nonces.givenAt(nonces.current())).toBeGreaterThan(floor + 1)
+  })
+
   it('is not made good again by a clock that is set back', () => {
     const { clock, nonces } = open()
     const nonce = nonces.current()

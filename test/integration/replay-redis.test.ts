@@ -1,0 +1,318 @@
+/** The shared replay store on a real Redis server: once over all nodes, and never again after its history is lost. */
+import { createHash } from 'node:crypto'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { nowSeconds, systemClock } from '../../src/base/clock.ts'
+import type { Fault } from '../../src/base/fault.ts'
+import { parseRedisUrl } from '../../src/ingress/redis-place.ts'
+import type { ProofUse } from '../../src/ingress/replay.ts'
+import { MemoryReplayStore } from '../../src/ingress/replay-memory.ts'
+import { openRedisReplays, type RedisReplays } from '../../src/ingress/replay-open.ts'
+import { hasRedis, openRedis, type TestRedis } from '../support/redis.ts'
+import { makeTestCa } from '../support/tls.ts'
+import { until } from '../support/until.ts'
+
+const KEEP = 60
+const SKEW = 5
+
+interface Node extends RedisReplays {
+  readonly floors: boolean[]
+  readonly states: (Fault | undefined)[]
+  readonly alone: Fault[]
+  use(proof?: Partial<ProofUse>): Promise<string>
+}
+
+const nodes: Node[] = []
+let redis: TestRedis
+
+beforeEach(async () => {
+  redis = await openRedis()
+})
+
+afterEach(async () => {
+  for (const node of nodes.splice(0)) node.store.stop()
+  await redis[Symbol.asyncDispose]()
+})
+
+interface Over {
+  readonly url?: string
+  readonly isLocal?: boolean
+  readonly share?: number
+  readonly passwordFile?: string
+  readonly caFile?: string
+}
+
+/** A verifier's side of the store; `made` of its proofs lies well above any floor of the test. */
+function open({ url = redis.url, isLocal = false, share = 1000, passwordFile, caFile }: Over = {}): Node {
+  const [floors, states, alone]: [boolean[], (Fault | undefined)[], Fault[]] = [[], [], []]
+  const clock = systemClock
+  const opened = openRedisReplays({
+    clock,
+    place: parseRedisUrl(url),
+    passwordFile,
+    caFile,
+    deadline: 300,
+    prefix: 'holdfast',
+    keep: KEEP,
+    skew: SKEW,
+    share,
+    local: isLocal ? new MemoryReplayStore({ clock, keep: KEEP, limit: 1000, share }) : undefined,
+    onFloor: (_floor, isLost) => floors.push(isLost),
+    onState: (fault) => states.push(fault),
+    onLocal: (fault) => alone.push(fault),
+  })
+  const use = async (proof: Partial<ProofUse> = {}) => {
+    const standard = {
+      scope: 'orders',
+      jkt: 'key',
+      jti: 'one',
+      subject: 'web',
+      made: later(),
+      hasNonce: false,
+    }
+    try {
+      return await opened.store.use({ ...standard, ...proof })
+    } catch (error) {
+      return (error as Fault).reason
+    }
+  }
+  const node = { ...opened, floors, states, alone, use }
+  nodes.push(node)
+  return node
+}
+
+const later = () => nowSeconds(systemClock) + 30
+const isOpen = (node: Node) => until('the connection', () => node.redis.fault === undefined)
+
+describe.skipIf(!hasRedis)('a shared replay store', () => {
+  it('lets one of 100 parallel replays over two nodes pass', async () => {
+    const [a, b] = [open(), open()]
+    await Promise.all([a.redis.first, b.redis.first])
+    const made = later()
+    const words = await Promise.all(Array.from({ length: 100 }, (_, n) => (n % 2 ? a : b).use({ made })))
+    expect(words.filter((word) => word === 'fresh')).toHaveLength(1)
+    expect(words.filter((word) => word === 'replayed')).toHaveLength(99)
+  })
+
+  it('tells proofs of another jti, key or hop apart, and names nobody in its keys', async () => {
+    const node = open()
+    await node.redis.first
+    const proofs = [{}, { jti: 'two' }, { jkt: 'other' }, { scope: 'carts' }, { jkt: 'ke', jti: 'yone' }]
+    expect(await Promise.all(proofs.map(node.use))).toEqual(Array(5).fill('fresh'))
+    const keys = redis.cli('KEYS', '*').split('\n')
+    expect(keys.filter((key) => !/^holdfast:(?:epoch|[0-9a-f]{32}:(?:of:)?[0-9a-f]{64})$/.test(key))).toEqual(
+      [],
+    )
+    const ends = keys.filter((key) => key !== 'holdfast:epoch').map((key) => Number(redis.cli('PTTL', key)))
+    expect(ends.every((ms) => ms > 0 && ms <= KEEP * 1000)).toBe(true)
+  })
+
+  it('lets no subject take more than its share', async () => {
+    const node = open({ share: 2 })
+    await node.redis.first
+    const words = []
+    for (const jti of ['one', 'two', 'three', 'one']) words.push(await node.use({ jti }))
+    expect(words).toEqual(['fresh', 'fresh', 'share', 'replayed'])
+    expect(await node.use({ jti: 'three', subject: 'other' })).toBe('fresh')
+  })
+
+  it('refuses what was made before its start, or so that a fast clock may have made it before', async () => {
+    const node = open()
+    await node.redis.first
+    const now = nowSeconds(systemClock)
+    const words = [now - 1, now + SKEW, now + 2 * SKEW].map((made, n) => node.use({ made, jti: `${n}` }))
+    expect(await Promise.all(words)).toEqual(['floor', 'floor', 'fresh'])
+    expect(await node.use({ made: now - 1, jti: 'n', hasNonce: true })).toBe('floor')
+    expect(await node.use({ made: now + 2, jti: 'n', hasNonce: true })).toBe('fresh')
+  })
+
+  it('raises its floor when FLUSHALL comes between two replays, and says so', async () => {
+    const [a, b] = [open(), open()]
+    await Promise.all([a.redis.first, b.redis.first])
+    const made = nowSeconds(systemClock) + SKEW + 1
+    expect(await a.use({ made })).toBe('fresh')
+    await until('the proof to be older than now', () => nowSeconds(systemClock) >= made - SKEW)
+    redis.cli('FLUSHALL')
+    expect([await b.use({ made }), await a.use({ made })]).toEqual(['floor', 'floor'])
+    expect([a.floors, b.floors]).toEqual([
+      [false, true],
+      [false, true],
+    ])
+    expect(await b.use({ made: later(), jti: 'after' })).toBe('fresh')
+  })
+
+  it('raises its floor when the server is another run, whatever it still knows', async () => {
+    const node = open()
+    await node.redis.first
+    const made = nowSeconds(systemClock) + SKEW + 1
+    expect(await node.use({ made })).toBe('fresh')
+    redis.cli('SAVE')
+    redis.cli(
+      'DEL',
+      redis
+        .cli('KEYS', 'holdfast:*:*')
+        .split('\n')
+        .find((key) => !key.includes(':of:')) ?? '',
+    )
+    redis.cli('SAVE')
+    await redis.stop('SIGKILL')
+    await until('the loss', () => node.redis.fault)
+    expect(await node.use({ made })).toBe('replay_unavailable')
+    await until('the proof to be older than now', () => nowSeconds(systemClock) >= made - SKEW)
+    await redis.start()
+    expect(redis.cli('EXISTS', 'holdfast:epoch')).toBe('1')
+    await isOpen(node)
+    expect(await node.use({ made })).toBe('floor')
+    expect(node.floors).toEqual([false, true])
+  })
+
+  it('loads its scripts again when the server has forgotten them', async () => {
+    const node = open()
+    await node.redis.first
+    redis.cli('SCRIPT', 'FLUSH')
+    expect([await node.use(), await node.use()]).toEqual(['fresh', 'replayed'])
+  })
+
+  it('refuses while the server is down, and goes on when it is back', async () => {
+    const node = open()
+    await node.redis.first
+    await redis.stop()
+    await until('the loss', () => node.redis.fault)
+    expect(await node.use()).toBe('replay_unavailable')
+    await redis.start()
+    await isOpen(node)
+    expect(await node.use()).toBe('fresh')
+  })
+
+  it('refuses while the server is slow', async () => {
+    const node = open()
+    await node.redis.first
+    redis.cli('CONFIG', 'SET', 'maxmemory-policy', 'noeviction')
+    const sleeping = import('node:child_process').then(({ spawn }) =>
+      spawn('redis-cli', ['-s', join(redis.dir, 'redis.sock'), 'DEBUG', 'SLEEP', '2'], { stdio: 'ignore' }),
+    )
+    await sleeping
+    await until(
+      'a slow answer',
+      async () => (await node.use({ jti: `${performance.now()}` })) === 'replay_unavailable',
+    )
+    expect(node.states.at(-1)?.message).toMatch(/does not answer in time|connection/)
+    await isOpen(node)
+    expect(await node.use({ jti: 'after' })).toBe('fresh')
+  })
+
+  it('goes on with the memory of the node where policy takes that, which knows what it has seen', async () => {
+    const node = open({ isLocal: true })
+    await node.redis.first
+    const made = later()
+    expect(await node.use({ made })).toBe('fresh')
+    await redis.stop()
+    await until('the loss', () => node.redis.fault)
+    expect([await node.use({ made }), await node.use({ made, jti: 'two' })]).toEqual(['replayed', 'fresh'])
+    expect(node.alone.map(({ reason }) => reason)).toEqual(['replay_unavailable'])
+    await redis.start()
+    await isOpen(node)
+    expect(await node.use({ made, jti: 'two' })).toBe('replayed')
+  })
+
+  it('refuses a server that evicts keys, at start and later', async () => {
+    await using evicting = await openRedis({ args: ['--maxmemory-policy', 'allkeys-lru'] })
+    const refused = open({ url: evicting.url })
+    expect(String(await refused.redis.first)).toContain(
+      'evicts keys (maxmemory-policy allkeys-lru), wanted noeviction',
+    )
+    expect(await refused.use()).toBe('replay_unavailable')
+    const node = open()
+    await node.redis.first
+    redis.cli('CONFIG', 'SET', 'maxmemory-policy', 'volatile-ttl')
+    await until('the next look', () => node.redis.fault)
+    expect(node.redis.fault?.message).toContain('volatile-ttl')
+  })
+
+  it('refuses when the memory is full', async () => {
+    const node = open()
+    await node.redis.first
+    redis.cli('CONFIG', 'SET', 'maxmemory', '1mb')
+    expect(await node.use()).toBe('replay_unavailable')
+  })
+
+  it('refuses a replica', async () => {
+    await using replica = await openRedis({ args: ['--replicaof', '127.0.0.1', '1'] })
+    expect(String(await open({ url: replica.url }).redis.first)).toContain('is a replica')
+  })
+
+  it('works over TLS with the shipped ACL, which allows nothing else', async () => {
+    const ca = makeTestCa()
+    const files = {
+      ...ca.serverFiles(),
+      ca: ca.pem,
+      other: makeTestCa().pem,
+      password: 'correct horse\n',
+      wrong: 'no',
+    }
+    const paths = Object.fromEntries(
+      Object.entries(files).map(([name, text]) => {
+        writeFileSync(join(redis.dir, name), text, { mode: 0o600 })
+        return [name, join(redis.dir, name)]
+      }),
+    ) as Record<keyof typeof files, string>
+    const shipped = readFileSync(new URL('../../deploy/redis/users.acl', import.meta.url), 'utf8')
+    const hash = createHash('sha256').update('correct horse').digest('hex')
+    const acl = join(redis.dir, 'users.acl')
+    writeFileSync(acl, shipped.replace('replace-by-the-sha256-of-the-password-in-hex', hash))
+    await using guarded = await openRedis({ args: ['--aclfile', acl], tls: paths })
+    const url = guarded.tlsUrl.replace('//', '//holdfast@')
+    const [passwordFile, caFile] = [paths.password, paths.ca]
+    const node = open({ url, passwordFile, caFile })
+    expect(await node.redis.first).toBeUndefined()
+    expect([await node.use(), await node.use()]).toEqual(['fresh', 'replayed'])
+    await until('two looks', () => node.redis.fault === undefined)
+    const refusals = [
+      open({ url, passwordFile: paths.wrong, caFile }),
+      open({ url, caFile }),
+      open({ url, passwordFile, caFile: paths.other }),
+    ]
+    const whys = await Promise.all(refusals.map(({ redis: { first } }) => first.then(String)))
+    expect(whys[0]).toContain('WRONGPASS')
+    expect(whys[1]).toContain('NOAUTH')
+    expect(whys[2]).toContain('cannot be reached (SELF_SIGNED_CERT_IN_CHAIN)')
+    const as = ['--user', 'holdfast', '--pass', 'correct horse', '--no-auth-warning']
+    for (const command of [['FLUSHALL'], ['KEYS', '*'], ['GET', 'else'], ['CONFIG', 'SET', 'maxmemory', '0']])
+      expect(guarded.cli(...as, ...command)).toContain('NOPERM')
+  })
+})
+
+describe('the URL of a Redis server', () => {
+  it.each([
+    ['rediss://r.example.org', { host: 'r.example.org', port: 6379 }, true, undefined, 0],
+    ['rediss://hf@r.example.org:7000/3', { host: 'r.example.org', port: 7000 }, true, 'hf', 3],
+    ['redis://[::1]:7000', { host: '::1', port: 7000 }, false, undefined, 0],
+    ['redis+unix:///run/redis.sock', { path: '/run/redis.sock' }, false, undefined, 0],
+    ['redis+unix://hf@localhost/run/redis.sock', { path: '/run/redis.sock' }, false, 'hf', 0],
+  ])('may be %s', (text, at, isTls, user, database) => {
+    expect(parseRedisUrl(text)).toEqual({ at, isTls, user, database })
+  })
+
+  it.each([
+    'redis://r.example.org',
+    'rediss://hf:secret@r.example.org',
+    'rediss://:secret@r.example.org',
+    'rediss://r.example.org/a',
+    'rediss://r.example.org/1/2',
+    'rediss://r.example.org?db=1',
+    'http://localhost',
+    'redis+unix://',
+    'redis+unix://else/run/redis.sock',
+    'redis.example.org:6379',
+  ])('may not be %s, which is not quoted', (text) => {
+    let said = ''
+    try {
+      parseRedisUrl(text)
+    } catch (error) {
+      said = String(error)
+    }
+    expect(said).toContain('Fault')
+    expect(said).not.toContain('secret')
+  })
+})
