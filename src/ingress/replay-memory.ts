@@ -15,6 +15,10 @@ export interface MemoryReplayOptions {
   readonly limit: number
   /** Of these, how many one subject may hold. */
   readonly share: number
+  /** How far ahead `iat` of a proof may be: one used before the start may lie that far above it. Default: 0. */
+  readonly skew?: Seconds
+  /** Nonces of before the start are good too, since other nodes give them or the key outlives this process. */
+  readonly sharesNonces?: boolean
 }
 
 interface Bucket {
@@ -37,7 +41,9 @@ export class MemoryReplayStore implements ReplayStore {
 
   constructor(options: MemoryReplayOptions) {
     this.#options = options
-    this.#floor = nowSeconds(options.clock)
+    const start = nowSeconds(options.clock)
+    this.#floor = start + (options.skew ?? 0)
+    if (options.sharesNonces) this.#nonceFloor = start
   }
 
   /** Proofs that are remembered. */
@@ -69,7 +75,7 @@ export class MemoryReplayStore implements ReplayStore {
     this.#nonceFloor = Number.POSITIVE_INFINITY
   }
 
-  /** A nonce is younger than this memory, whose start it does not predate; what was forgotten since counts for both. */
+  /** A nonce of this process is younger than its memory; what was forgotten since counts for both. */
   #isBelow(made: Seconds, hasNonce: boolean): boolean {
     return made <= (hasNonce ? this.#nonceFloor : this.#floor)
   }

@@ -10,7 +10,7 @@ import { ManualClock } from '../../support/clock.ts'
 const SECOND = 1_000
 const KEEP = 90
 
-function open(over: { limit?: number; share?: number } = {}) {
+function open(over: { limit?: number; share?: number; skew?: number; sharesNonces?: boolean } = {}) {
   const clock = new ManualClock()
   const store = new MemoryReplayStore({ clock, keep: KEEP, limit: 1_000, share: 1_000, ...over })
   clock.advance(2 * SECOND)
@@ -52,6 +52,14 @@ describe('a proof', () => {
     expect(use({ made })).toBe('replayed')
     clock.advance(SECOND)
     expect(use({ made })).toBe('floor')
+  })
+
+  it('of before the start by a clock ahead, or with a nonce of then, is below the floor', () => {
+    const { clock, use } = open({ skew: 5, sharesNonces: true })
+    const start = nowSeconds(clock) - 2
+    expect([use({ made: start + 5 }), use({ made: start + 6 })]).toEqual(['floor', 'fresh'])
+    const withNonce = [start, start + 1].map((made) => use({ made, hasNonce: true, jti: 'two' }))
+    expect(withNonce).toEqual(['floor', 'fresh'])
   })
 
   it('of before the start is below the floor, unless a nonce shows that it is younger', () => {
