@@ -30,6 +30,7 @@ export async function explain(
 export function explanationText(found: Explanation, pid: number | undefined, isColored: boolean): string {
   const rows = [
     ['request', `${found.method ?? ''} ${found.origin}${found.path}`.trim()],
+    ...row('door', found.door),
     ...factRows(found, pid),
     ...entryRows(found),
     ...ruleRows(found),

@@ -5,9 +5,9 @@ import { type CanonicalUrl, canonicalUrl } from '../proof/target.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import type { Selector } from '../spiffe/selector.ts'
 import type { RuleBook } from './book.ts'
-import { type Decision, decide, type Question } from './decide.ts'
+import { type Decision, decide, decideTarget, type Question } from './decide.ts'
 import type { Entry } from './entry.ts'
-import type { Door, Grant, ProofKind } from './grant.ts'
+import type { Binding, Door, Grant, Target } from './grant.ts'
 import { placeText } from './statements.ts'
 
 /** What is asked; the identity is the first that the selectors give. */
@@ -15,10 +15,13 @@ export interface ExplainAsk {
   readonly selectors: readonly Selector[]
   readonly method: string | undefined
   readonly url: CanonicalUrl
-  readonly kind: ProofKind
+  readonly kind: Binding
+  readonly also?: readonly Binding[]
   readonly token: 'full' | 'hash' | 'none'
   /** `headers` when absent. */
   readonly door?: Door
+  /** The target that was named; absent: found by the URL. */
+  readonly target?: Target
 }
 
 /** The answer, in the names of the wire. */
@@ -26,6 +29,8 @@ export interface Explanation {
   readonly allowed: boolean
   /** The request is refused by the rules and let through by `mode: observe`. */
   readonly observed?: true
+  /** Which door the answer is for, where the request names a target rather than a URL. */
+  readonly door?: Door
   readonly selectors: readonly Selector[]
   readonly method?: string
   readonly origin: string
@@ -70,7 +75,10 @@ export function explain(book: RuleBook, ask: ExplainAsk, contacts: Contacts = {}
   return behind ? { ...found, contact: `${behind.team}, ${behind.contact}` } : found
 }
 
-/** The answer to a request's `method` and `url`, for a caller with these selectors; throws invalid_request, url_refused. */
+/**
+ * The answer to a request's `method` and `url`, for a caller with these selectors; `http://TARGET/PATH` asks of the
+ * egress door. Throws invalid_request, url_refused.
+ */
 export function explainRequest(
   book: RuleBook,
   selectors: readonly Selector[],
@@ -80,12 +88,29 @@ export function explainRequest(
   const { method = 'GET', url } = members
   if (typeof url !== 'string' || typeof method !== 'string')
     throw new Fault('invalid_request', 'method and url are strings')
-  return explain(book, { selectors, method, url: canonicalUrl(url), kind: 'dpop', token: 'full' }, contacts)
+  const asked = namedTarget(book, url) ?? { url: canonicalUrl(url), kind: 'dpop', token: 'full' }
+  return explain(book, { selectors, method, ...asked }, contacts)
+}
+
+const NAMED = /^http:\/\/([^/?#:@]+)(?=[/?]|$)/
+
+/** What egress would ask of the target that `url` names, where no target has that very origin. */
+function namedTarget(book: RuleBook, url: string): Omit<ExplainAsk, 'selectors' | 'method'> | undefined {
+  const [start = '', name = ''] = NAMED.exec(url) ?? []
+  const target = book.targetNamed(name)
+  const [origin] = target?.platform?.origins ?? []
+  if (!target?.identity || origin === undefined || origin.endsWith(':*')) return undefined
+  if (book.targetsFor(canonicalUrl(url)).length > 0) return undefined
+  const { binding, server } = target.identity
+  const [kind = 'dpop', ...also] = binding
+  const token = server?.client ? 'full' : 'none'
+  return { url: canonicalUrl(origin + url.slice(start.length)), kind, also, token, door: 'egress', target }
 }
 
 function explainOne(book: RuleBook, ask: ExplainAsk): Explanation {
   const { selectors, method, url } = ask
   const facts = {
+    ...(ask.door === undefined ? {} : { door: ask.door }),
     selectors,
     ...(method === undefined ? {} : { method }),
     origin: url.origin,
@@ -94,10 +119,10 @@ function explainOne(book: RuleBook, ask: ExplainAsk): Explanation {
   }
   const [entry, ...others] = book.entriesFor(new Set(selectors))
   if (!entry) return { allowed: false, ...facts, ...withoutEntry(book, selectors) }
-  const decision = decide(book, questionOf(ask, entry))
+  const decision = decisionOf(book, ask, entry)
   const allowedAs = decision.allowed
     ? []
-    : others.filter((other) => decide(book, questionOf(ask, other)).allowed).map((other) => other.spiffeId)
+    : others.filter((other) => decisionOf(book, ask, other).allowed).map((other) => other.spiffeId)
   return {
     ...answerOf(decision),
     ...facts,
@@ -107,8 +132,10 @@ function explainOne(book: RuleBook, ask: ExplainAsk): Explanation {
   }
 }
 
-function questionOf(ask: ExplainAsk, entry: Entry): Question {
-  return { ...ask, door: ask.door ?? 'headers', spiffeId: entry.spiffeId, entry }
+function decisionOf(book: RuleBook, ask: ExplainAsk, entry: Entry): Decision {
+  const { target, ...asked } = ask
+  const question: Question = { ...asked, door: ask.door ?? 'headers', spiffeId: entry.spiffeId, entry }
+  return target ? decideTarget(book, target, question) : decide(book, question)
 }
 
 function entryFacts(entry: Entry): ExplainedEntry {

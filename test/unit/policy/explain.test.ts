@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { notesOn } from '../../../src/policy/check.ts'
 import { devPolicy, devSpiffeId } from '../../../src/policy/dev.ts'
-import { type ExplainAsk, explain } from '../../../src/policy/explain.ts'
+import { type ExplainAsk, explain, explainRequest } from '../../../src/policy/explain.ts'
 import { parsePolicy } from '../../../src/policy/load.ts'
 import { runPolicyTests } from '../../../src/policy/tests.ts'
 import { canonicalUrl } from '../../../src/proof/target.ts'
@@ -35,6 +35,31 @@ describe('explain', () => {
       rule: 'application.yaml:5',
       policy: book.hash,
     })
+  })
+
+  it('answers for the egress door where the URL names a target', async () => {
+    const inline = 'server: { issuer: https://as.example.org, token_endpoint: https://as.example.org/token }'
+    const servers =
+      'servers:\n  - { name: login, issuer: https://as.example.org, client: { id: shop, auth: private_key_jwt } }\n'
+    const identity = LAYERS.identity
+      .replace(inline, 'server: login')
+      .replace('targets:\n', `${servers}targets:\n`)
+    const book = await bookOf({ ...LAYERS, identity })
+    const asked = (method: string, url: string) => explainRequest(book, ask().selectors, { method, url }, {})
+    expect(asked('GET', 'http://orders/orders/1?q=1')).toMatchObject({
+      allowed: true,
+      door: 'egress',
+      target: 'orders',
+      origin: 'https://orders.example.org',
+      path: '/orders/1',
+    })
+    const without = await bookOf()
+    const url = 'http://orders/orders/1'
+    expect(explainRequest(without, ask().selectors, { url }, {})).toMatchObject({ reason: 'token_required' })
+    expect(asked('PUT', 'http://orders/orders/1')).toMatchObject({ allowed: false, reason: 'policy_denied' })
+    expect(asked('GET', 'https://orders.example.org/orders/1')).not.toHaveProperty('door')
+    expect(asked('GET', 'http://nobody/orders/1')).toMatchObject({ reason: 'target_unknown' })
+    expect(() => asked('GET', 'http://orders/orders/../x')).toThrow('dot segment')
   })
 
   it('names the nearest rule and the smallest change', async () => {
