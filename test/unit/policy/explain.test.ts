@@ -55,7 +55,10 @@ describe('explain', () => {
     })
     const without = await bookOf()
     const url = 'http://orders/orders/1'
-    expect(explainRequest(without, ask().selectors, { url }, {})).toMatchObject({ reason: 'token_required' })
+    expect(explainRequest(without, ask().selectors, { url }, {})).toMatchObject({
+      allowed: false,
+      message: expect.stringContaining('token'),
+    })
     expect(asked('PUT', 'http://orders/orders/1')).toMatchObject({ allowed: false, reason: 'policy_denied' })
     expect(asked('GET', 'https://orders.example.org/orders/1')).not.toHaveProperty('door')
     expect(asked('GET', 'http://nobody/orders/1')).toMatchObject({ reason: 'target_unknown' })
