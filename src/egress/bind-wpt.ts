@@ -8,7 +8,7 @@ import { firstOf } from './headers.ts'
 /** `ath` and `tth` are mandatory where their tokens go along. Throws unimplemented, revoked, keys_exhausted, key_lost. */
 export function bindWpt(options: BindOptions, ask: BindAsk, { ath }: Carried): Part {
   const { heldWit, clock } = options
-  if (!heldWit) throw witOff()
+  if (!heldWit) throw witOff('WPTs')
   const signer = signerFor(options, ask, 'wpt')
   const wit = heldWit(ask.entry, signer)
   const transaction = firstOf(ask.passed, 'txn-token')
@@ -25,6 +25,7 @@ export function bindWpt(options: BindOptions, ask: BindAsk, { ath }: Carried): P
   }
 }
 
-export function witOff(): Fault {
-  return new Fault('unimplemented', 'WPTs are off: `wit: on` in the configuration enables them')
+/** `what` needs a WIT, and there are none. */
+export function witOff(what: string): Fault {
+  return new Fault('unimplemented', `${what} are off: \`wit: on\` in the configuration enables them`)
 }

@@ -8,6 +8,7 @@ import { hashOf } from '../proof/jwt.ts'
 import type { Signer } from '../proof/signer.ts'
 import { bindDpop } from './bind-dpop.ts'
 import { bindMtls, certificateFor } from './bind-mtls.ts'
+import { bindSignature } from './bind-signature.ts'
 import { bindWpt, witOff } from './bind-wpt.ts'
 import { type BindAsk, type BindOptions, type Bound, type Carried, type Part, tokenSigner } from './bound.ts'
 import type { Injected } from './headers.ts'
@@ -67,7 +68,7 @@ const ORDER: readonly Binding[] = ['dpop', 'bearer', 'mtls', 'wpt', 'http-signat
 function kindsOf({ heldWit }: BindOptions, { kinds, identity }: BindAsk): readonly Binding[] {
   const made = ORDER.filter((kind) => kinds.includes(kind))
   if (heldWit || !made.includes('wpt')) return made
-  if (made.length === 1 || identity.server?.client) throw witOff()
+  if (made.length === 1 || identity.server?.client) throw witOff('WPTs')
   return made.filter((kind) => kind !== 'wpt')
 }
 
@@ -99,7 +100,7 @@ function partOf(options: BindOptions, ask: BindAsk, { kind, signer, carried }: P
     case 'mtls':
       return bindMtls(ask)
     case 'http-signature':
-      throw new Fault('unimplemented', `requests cannot be bound by ${kind} yet`)
+      return bindSignature(options, ask, carried)
   }
 }
 

@@ -37,10 +37,21 @@ export interface BindAsk {
   readonly url: CanonicalUrl
   /** What the connection shows; absent where nothing is to be shown, or the agent does not make the connection. */
   readonly certificate?: Certificate | undefined
-  /** The caller's fields that go along; empty where the agent does not send the request. */
+  /** Empty, or `?` and what follows it. */
+  readonly query: string
+  /** The caller's fields that go along, as far as the agent knows them. */
   readonly passed: RawHeaders
   /** On whose behalf the request is made. */
   readonly subject: Subject | undefined
+  readonly signing: SigningAsk
+}
+
+/** What an HTTP message signature covers beyond what the agent says itself. */
+export interface SigningAsk {
+  /** Lower-case names of the caller's fields that the grant has signed. */
+  readonly names: readonly string[]
+  /** A Content-Digest that the agent adds. */
+  readonly digest: string | undefined
 }
 
 /** The headers of one request and public facts of them. */

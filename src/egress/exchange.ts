@@ -7,6 +7,7 @@ import { bindRequest } from './bind.ts'
 import type { Body } from './body.ts'
 import type { BindOptions, Bound } from './bound.ts'
 import { nonceIn, refusesToken, wantsNonce } from './challenge.ts'
+import { digestFor } from './digest.ts'
 import { framingOf, hasBody, lists, outgoing, passRequest, type RawHeaders } from './headers.ts'
 import { type Lifeline, orAborted } from './lifeline.ts'
 import type { Permit } from './permit.ts'
@@ -35,7 +36,7 @@ export interface ExchangeOptions extends BindOptions {
 /** A request of a caller and what belongs to it. */
 export interface Exchange {
   readonly permit: Permit
-  /** Empty, or `?` and what follows it; passes unsigned (RFC 9449 s.4.2). */
+  /** Empty, or `?` and what follows it; DPoP proofs do not cover it (RFC 9449 s.4.2). */
   readonly query: string
   readonly request: CallerRequest
   /** Its head as it goes on, in the words of HTTP/1.1. */
@@ -110,9 +111,14 @@ export async function settle<T extends Pick<Answer, 'headers'> & { readonly stat
 ): Promise<Settled<T>> {
   const { line, permit, raw, record } = exchange
   const passed = passRequest(raw, { transaction: permit.identity.passesTransaction })
+  const digest = permit.kinds.includes('http-signature')
+    ? await digestFor(exchange, passed, body, options.limits.answerTimeout)
+    : undefined
+  const signing = { names: permit.signedHeaders, digest }
   let [hasNonce, isFresh] = [false, false]
   for (;;) {
-    const bound = await bindRequest(options, { ...permit, passed }, line.signal)
+    const ask = { ...permit, query: exchange.query, passed, signing }
+    const bound = await bindRequest(options, ask, line.signal)
     record.leaves(bound)
     poolFor(options, exchange).jkts.add(bound.jkt)
     line.wait(options.limits.answerTimeout, 'the target does not answer in time')

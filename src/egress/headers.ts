@@ -3,6 +3,7 @@
  * only the agent or the platform may say never passes, and what the agent says is added last.
  */
 import { Fault } from '../base/fault.ts'
+import { FRAMING, HOP_BY_HOP, isDenied } from '../policy/header-names.ts'
 
 /** Names and values in turn, as received: `rawHeaders` of Node. */
 export type RawHeaders = readonly string[]
@@ -21,17 +22,6 @@ const NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$/
 const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
 const LENGTH = /^[0-9]{1,15}$/
 
-const HOP_BY_HOP: ReadonlySet<string> = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'te',
-  'transfer-encoding',
-  'upgrade',
-  'http2-settings',
-])
-/** Said anew for each hop; `Connection` may not take them away. */
-const FRAMING: ReadonlySet<string> = new Set(['host', 'content-length', 'transfer-encoding', 'expect'])
 const ONCE: ReadonlySet<string> = new Set([
   ...FRAMING,
   'content-type',
@@ -45,29 +35,6 @@ const ONCE: ReadonlySet<string> = new Set([
   // draft-ietf-oauth-transaction-tokens s.9: exactly one.
   'txn-token',
 ])
-
-const DENIED: ReadonlySet<string> = new Set([
-  'authorization',
-  'forwarded',
-  'workload.spiffe.io',
-  'x-method-override',
-  'x-real-ip',
-])
-const DENIED_PREFIXES: readonly string[] = [
-  'dpop',
-  'proxy-',
-  'x-forwarded',
-  'x-original-',
-  'x-rewrite-',
-  'x-http-method',
-  'client-cert',
-  'x-client-cert',
-  'x-ssl-',
-  'signature',
-  'workload-',
-  'oauth-client-attestation',
-  'holdfast-',
-]
 
 /** Throws header_refused, invalid_request or browser_refused for a head that no two servers would read alike. */
 export function checkHeaders(raw: RawHeaders): void {
@@ -128,10 +95,6 @@ function plainName(name: string): string {
   return name.toLowerCase().replaceAll('_', '-')
 }
 
-function isDenied(name: string): boolean {
-  return DENIED.has(name) || DENIED_PREFIXES.some((prefix) => name.startsWith(prefix))
-}
-
 /** What leaves: Host, the caller's fields, the framing of this hop, and last what the agent injects, each once. */
 export function outgoing(
   host: string,
@@ -149,7 +112,12 @@ export function framingOf(raw: RawHeaders, method: string): RawHeaders {
   const length = firstOf(raw, 'content-length')
   if (length !== undefined) return ['Content-Length', length]
   if (firstOf(raw, 'transfer-encoding') !== undefined) return ['Transfer-Encoding', 'chunked']
-  return BODILESS.has(method) ? [] : ['Content-Length', '0']
+  return takesBody(method) ? ['Content-Length', '0'] : []
+}
+
+/** Whether a body is expected of the method. */
+export function takesBody(method: string): boolean {
+  return !BODILESS.has(method)
 }
 
 const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'DELETE', 'OPTIONS'])

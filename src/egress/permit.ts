@@ -46,6 +46,8 @@ export interface Permit {
   readonly url: CanonicalUrl
   /** On whose behalf the request is made. */
   readonly subject: Subject | undefined
+  /** Lower-case names of the caller's fields that the grant has signed (RFC 9421). */
+  readonly signedHeaders: readonly string[]
 }
 
 /** What is known of a request as far as it got: for its audit record. */
@@ -86,7 +88,9 @@ export async function permit(
   const found = await admission.admit(call, waits, () => look(options, call, route, draft))
   const { target, identity, platform, kinds, url } = found
   const certificate = certificateFor(options, { entry, instance, target, kinds })
-  return { workload, entry, instance, target, identity, platform, kinds, certificate, method, url, subject }
+  const signedHeaders = signedBy(found.decision)
+  const who = { workload, entry, instance, subject }
+  return { ...who, target, identity, platform, kinds, certificate, method, url, signedHeaders }
 }
 
 /** What policy says now of the request; throws what it refuses. */
@@ -148,6 +152,11 @@ export function subjectOf(
   handle: string | undefined,
 ): Subject | undefined {
   return handle === undefined ? undefined : subjects.find(owner, handle)
+}
+
+/** What the grant has signed; nothing where none was found and that is only observed. */
+export function signedBy(decision: Decision): readonly string[] {
+  return decision.allowed ? decision.grant.signedHeaders : []
 }
 
 /** What requests to the target carry, each of which has to be allowed; of an empty list DPoP, which it then refuses. */

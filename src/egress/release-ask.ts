@@ -1,13 +1,21 @@
 /** What applications that send requests themselves ask for, parsed once: JSON and protobuf have the same members. */
 import { Fault } from '../base/fault.ts'
+import { parseContentDigest } from '../proof/content-digest.ts'
 import { type CanonicalUrl, canonicalUrl } from '../proof/target.ts'
 import { METHOD, type Members, NONCE, optional, refuseUnknown, required } from '../sign/ask.ts'
 import { parseSpiffeId, type SpiffeId } from '../spiffe/id.ts'
+import type { RawHeaders } from './headers.ts'
 
 /** The headers of one request. */
 export interface HeadersAsk {
   readonly method: string
   readonly url: CanonicalUrl
+  /** Empty, or `?` and what follows it: a signature covers it. */
+  readonly query: string
+  /** Fields that the application sends and wants signed: names in lower case, each once, and values in turn. */
+  readonly signedHeaders: RawHeaders
+  /** The RFC 9530 digest of the body that the application sends. */
+  readonly contentDigest: string | undefined
   readonly spiffeId: SpiffeId | undefined
   /** On whose behalf: a handle. */
   readonly subject: string | undefined
@@ -30,7 +38,7 @@ export interface ReleaseAsk {
   readonly subject: string | undefined
 }
 
-const HEADERS_MEMBERS = new Set(['method', 'url', 'spiffe_id', 'subject'])
+const HEADERS_MEMBERS = new Set(['method', 'url', 'signed_headers', 'content_digest', 'spiffe_id', 'subject'])
 const REPORT_MEMBERS = new Set(['url', 'status', 'dpop_nonce', 'www_authenticate', 'spiffe_id'])
 const RELEASE_MEMBERS = new Set(['url', 'target', 'spiffe_id', 'subject'])
 // What is no handle is an unknown one.
@@ -42,9 +50,13 @@ const FIELD = /^[\t\x20-\x7e\x80-\xff]{0,4096}$/
 /** Throws invalid_request, url_refused, spiffe_id_invalid, as all here. Unknown members are refused. */
 export function parseHeadersAsk(members: Members): HeadersAsk {
   refuseUnknown(members, HEADERS_MEMBERS)
+  const url = urlOf(members['url'])
   return {
     method: required(members, 'method', METHOD),
-    url: urlOf(members['url']),
+    url,
+    query: queryOf(String(members['url'])),
+    signedHeaders: signedHeadersOf(members['signed_headers']),
+    contentDigest: digestIn(members),
     spiffeId: idOf(members['spiffe_id']),
     subject: optional(members, 'subject', HANDLE),
   }
@@ -77,6 +89,41 @@ export function parseReleaseAsk(members: Members): ReleaseAsk {
 function urlOf(url: unknown): CanonicalUrl {
   if (typeof url !== 'string') throw new Fault('invalid_request', 'url is missing or not a string')
   return canonicalUrl(url)
+}
+
+/** Of a URL that is canonical, so that it has no fragment. */
+function queryOf(url: string): string {
+  const at = url.indexOf('?')
+  return at < 0 ? '' : url.slice(at)
+}
+
+const SIGNED_LIMIT = 32
+const HEADER = /^[a-z][a-z0-9-]{0,63}$/
+// Blanks at the ends would be gone when the field arrives (RFC 9110 s.5.5); nothing but ASCII can be signed as it is.
+const SIGNED_VALUE = /^(?:[!-~](?:[\t -~]{0,4094}[!-~])?)?$/
+
+/** JSON objects and protobuf maps hold each name once; two spellings of one name are refused with upper case. */
+function signedHeadersOf(given: unknown): RawHeaders {
+  if (given === undefined) return []
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw new Fault('invalid_request', 'signed_headers is not an object')
+  const entries = Object.entries(given)
+  if (entries.length > SIGNED_LIMIT)
+    throw new Fault('invalid_request', `signed_headers has over ${SIGNED_LIMIT} members`)
+  return entries.flatMap(([name, value]: [string, unknown]) => {
+    if (!HEADER.test(name))
+      throw new Fault('invalid_request', 'a name in signed_headers is not a header name in lower case')
+    if (typeof value !== 'string' || !SIGNED_VALUE.test(value))
+      throw new Fault('invalid_request', `signed_headers.${name} is not a value that can be signed`)
+    return [name, value]
+  })
+}
+
+function digestIn(members: Members): string | undefined {
+  const value = optional(members, 'content_digest', FIELD)
+  if (value !== undefined && !parseContentDigest(value))
+    throw new Fault('invalid_request', 'content_digest is no list of sha-256 and sha-512 digests (RFC 9530)')
+  return value
 }
 
 /** The SPIFFE ID of a member that may be missing or empty; throws invalid_request, spiffe_id_invalid. */

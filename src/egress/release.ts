@@ -21,6 +21,7 @@ import { orAborted } from './lifeline.ts'
 import { type Draft, isObservable, kindsOf, type PermitOptions, refusal, subjectOf } from './permit.ts'
 import { factsOf, type RecordOptions } from './record.ts'
 import type { HeadersAsk, ReleaseAsk, ReportAsk } from './release-ask.ts'
+import { signingOf } from './release-signing.ts'
 import { decideToken } from './release-token.ts'
 import { Signed } from './signed.ts'
 import type { Subject } from './subjects.ts'
@@ -86,7 +87,9 @@ export class Releases {
         url,
       }))
       const kinds = kindsOf(permitted.identity)
-      const bindAsk: BindAsk = { ...who, ...permitted, kinds, method, passed: [] }
+      const { query, signedHeaders: passed } = ask
+      const signing = signingOf(ask, kinds, permitted.decision)
+      const bindAsk: BindAsk = { ...who, ...permitted, kinds, method, query, passed, signing }
       const bound = await this.#whileLeased(bindAsk, gone, (signal) =>
         bindRequest(this.#options, bindAsk, signal),
       )
@@ -128,7 +131,7 @@ export class Releases {
         draft.url = url
         return { ...this.#permit(decision, 'token', draft), url }
       })
-      const bindAsk: BindAsk = { ...who, ...permitted, kinds: ['dpop'], method: '', passed: [] }
+      const bindAsk: BindAsk = { ...who, ...permitted, kinds: ['dpop'], method: '', ...NOT_SENT }
       const bound = await this.#whileLeased(bindAsk, gone, (signal) =>
         bindToken(this.#options, bindAsk, signal),
       )
@@ -245,6 +248,9 @@ function whenAborted(signal: AbortSignal | undefined, then: (reason: unknown) =>
 function tokenEnd({ tokenExpires }: Bound): Pick<ReleasedHeaders, 'token_expires'> {
   return tokenExpires === undefined ? {} : { token_expires: tokenExpires }
 }
+
+/** For a token alone there is no request. */
+const NOT_SENT = { query: '', passed: [], signing: { names: [], digest: undefined } } as const
 
 /** As whom the caller asks, and on whose behalf. */
 interface WhoAsk {

@@ -127,20 +127,15 @@ function bearerProblems(target: IdentityStatement, exception: Exception | undefi
     .map(([, message]) => ({ ...place, message: `${name}: ${message}` }))
 }
 
-/** A token is bound by the proofs that go along; a WPT alone binds none. */
+/** A token is bound by the proofs that go along; those of a WIT bind none. */
 function bindingProblems({ name, binding, server, place }: IdentityStatement): readonly Problem[] {
-  const refused = [
-    ...LATER.filter((kind) => binding.includes(kind)).map(
-      (kind) => `binding: [${kind}] is not available yet`,
-    ),
-    ...(server?.client && binding.length > 0 && binding.every((kind) => kind === 'wpt')
-      ? ['a WPT binds no token: add dpop to binding, or set server: none']
-      : []),
-  ]
-  return refused.map((message) => ({ ...place, message: `${name}: ${message}` }))
+  if (!server?.client || binding.length === 0 || binding.some((kind) => !OF_WITS.includes(kind))) return []
+  const message = `${name}: a WPT or signature binds no token: add dpop to binding, or set server: none`
+  return [{ ...place, message }]
 }
 
-const LATER: readonly Binding[] = ['http-signature']
+/** Proofs with the key of a WIT. */
+const OF_WITS: readonly Binding[] = ['wpt', 'http-signature']
 
 /** The bundle of the trust domain says nothing about other trust domains. */
 function peerProblems(peerId: string | undefined, place: Place, home: string): readonly Problem[] {

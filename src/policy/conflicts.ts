@@ -6,6 +6,7 @@ import { mtlsConflicts } from './conflicts-mtls.ts'
 import { routeConflicts } from './conflicts-routes.ts'
 import { serverConflicts } from './conflicts-servers.ts'
 import { sidecarConflicts } from './conflicts-sidecar.ts'
+import { signingConflicts } from './conflicts-signing.ts'
 import { tokenConflicts } from './conflicts-tokens.ts'
 import type { Entry, Place } from './entry.ts'
 import { kindOf } from './index-entries.ts'
@@ -27,6 +28,7 @@ export function conflictsIn(statements: Statements, context: PolicyContext): rea
     ...sidecarConflicts(statements),
     ...routeConflicts(statements),
     ...mtlsConflicts(statements),
+    ...signingConflicts(statements),
     ...bypassesIn(statements),
     ...foreignCallers(statements, home),
     ...(context.hasHook === false ? hooklessGrants(statements) : []),

@@ -270,7 +270,9 @@ const grant = z.strictObject({
     .array(headerName)
     .max(32)
     .optional()
-    .describe('Headers that a caller may have signed beside those the agent signs, for http-signature.'),
+    .describe(
+      'Headers that a caller may have signed beside those the agent signs, for http-signature: on egress they are signed when they are sent; who asks for headers names them, content-type too.',
+    ),
 })
 
 const context = z

@@ -39,6 +39,11 @@ export function fieldValues(fields: RawFields, name: string): readonly string[] 
   return values
 }
 
+/** The names, as they stand, in order. */
+export function fieldNames(fields: RawFields): readonly string[] {
+  return fields.filter((_, at) => at % 2 === 0)
+}
+
 function trimmed(value: string): string {
   let [start, end] = [0, value.length]
   while (start < end && isBlank(value[start])) start += 1

@@ -15,7 +15,14 @@ export const WIMSE_TAG = 'wimse-workload-to-workload'
 /** Long enough for clocks that differ a little, short enough to be worth nothing in a log. */
 const LIFETIME: Seconds = 60
 const DERIVED = ['@method', '@path', '@query']
-const FIELDS = ['content-type', 'content-digest', 'authorization', 'txn-token', 'workload-identity-token']
+/** Fields that are covered wherever they are sent. */
+export const WIMSE_FIELDS: readonly string[] = [
+  'content-type',
+  'content-digest',
+  'authorization',
+  'txn-token',
+  'workload-identity-token',
+]
 
 export interface WimseSignature extends SignatureFields {
   readonly nonce: string
@@ -39,7 +46,7 @@ export function makeWimseSignature(
   const created = nowSeconds(clock)
   const expires = created + LIFETIME
   const nonce = newJti()
-  const fields = [...new Set([...FIELDS, ...extra])].filter((name) => hasField(request, name))
+  const fields = [...new Set([...WIMSE_FIELDS, ...extra])].filter((name) => hasField(request, name))
   const fieldsMade = makeSignature(signer, request, {
     label: 'wimse',
     components: [...DERIVED, ...fields].map((name) => component(name)),
@@ -51,7 +58,7 @@ export function makeWimseSignature(
 /** What a recipient demands of such a signature; that `wimse-aud` means it is for the recipient to check. */
 export const WIMSE_RULES: SignatureRules = {
   covers: [...DERIVED, 'workload-identity-token'].map((name) => `"${name}"`),
-  coversPresent: FIELDS,
+  coversPresent: WIMSE_FIELDS,
   requires: ['created', 'expires', 'nonce', 'tag', 'wimse-aud'],
   // The WIT names key and algorithm.
   refuses: ['keyid', 'alg'],

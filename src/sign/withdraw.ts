@@ -1,7 +1,7 @@
 /** What a change of policy takes away at once: keys of identities and purposes that no statement names any more. */
 import type { Vault } from '../keys/vault.ts'
 import type { RuleBook } from '../policy/book.ts'
-import type { Server, Target } from '../policy/grant.ts'
+import type { Binding, Server, Target } from '../policy/grant.ts'
 import { purposeOf } from './sign.ts'
 
 /** Destroys the keys that `book` has no use for; how many there were. */
@@ -23,5 +23,8 @@ function clientOf({ client, issuer }: Server): readonly string[] {
 
 function purposesOf(target: Target): readonly string[] {
   if (!target.identity || !target.platform || !target.application) return []
-  return target.identity.binding.map((kind) => (kind === 'wpt' ? 'wpt' : purposeOf(target)))
+  return target.identity.binding.map((kind) => PURPOSES[kind] ?? purposeOf(target))
 }
+
+/** Kinds whose keys serve every target alike. */
+const PURPOSES: Partial<Record<Binding, string>> = { wpt: 'wpt', 'http-signature': 'httpsig' }

@@ -116,12 +116,17 @@ describe('a named server', () => {
     [
       'a WPT alone, which binds no token',
       shop(SERVER, 'server: login\n    binding: [wpt]'),
-      'identity.yaml:14: orders: a WPT binds no token: add dpop to binding, or set server: none',
+      'identity.yaml:14: orders: a WPT or signature binds no token: add dpop to binding, or set server: none',
     ],
     [
-      'a signature, which is not made yet',
+      'a signature alone, which binds no token',
       shop(SERVER, 'server: login\n    binding: [http-signature]'),
-      'identity.yaml:14: orders: binding: [http-signature] is not available yet',
+      'identity.yaml:14: orders: a WPT or signature binds no token: add dpop to binding, or set server: none',
+    ],
+    [
+      'two proofs of one WIT',
+      shop(SERVER, 'server: login\n    binding: [dpop, wpt, http-signature]'),
+      'identity.yaml:14: orders: wpt and http-signature are two proofs for one WIT: leave one of them',
     ],
     [
       'scopes that are two in one',

@@ -1,0 +1,38 @@
+/** What of an application's own request is signed when it sends it itself: what its grant lists, and its body's digest. */
+import { Fault } from '../base/fault.ts'
+import type { Decision } from '../policy/decide.ts'
+import type { Binding } from '../policy/grant.ts'
+import { placeText } from '../policy/statements.ts'
+import { fieldNames } from '../proof/http-message.ts'
+import type { SigningAsk } from './bound.ts'
+import { takesBody } from './headers.ts'
+import { signedBy } from './permit.ts'
+import type { HeadersAsk } from './release-ask.ts'
+
+/** Throws invalid_request where nothing is signed, policy_denied for a field that the grant does not list, digest_required. */
+export function signingOf(ask: HeadersAsk, kinds: readonly Binding[], decision: Decision): SigningAsk {
+  const { method, contentDigest: digest } = ask
+  const wanted = fieldNames(ask.signedHeaders)
+  if (!kinds.includes('http-signature')) {
+    if (wanted.length === 0 && digest === undefined) return { names: [], digest }
+    throw new Fault('invalid_request', 'requests to this target are not signed', {
+      action: 'Leave out signed_headers and content_digest, or add http-signature to binding of the target.',
+    })
+  }
+  const listed = signedBy(decision)
+  const foreign = wanted.find((name) => !listed.includes(name))
+  if (foreign !== undefined) throw unlisted(foreign, decision)
+  if (digest === undefined && takesBody(method))
+    throw new Fault('digest_required', `a ${method} request is signed with the digest of its body`, {
+      action: 'Send content_digest (RFC 9530); of an empty body it is the digest of no bytes.',
+    })
+  return { names: wanted, digest }
+}
+
+function unlisted(name: string, decision: Decision): Fault {
+  const at = decision.allowed ? ` at ${placeText(decision.rule)}` : ''
+  return new Fault('policy_denied', `the grant does not let callers have ${name} signed`, {
+    owner: 'application',
+    action: `Add ${name} to signed_headers${at}.`,
+  })
+}
