@@ -94,6 +94,12 @@ function judge(request: IncomingMessage, response: ServerResponse): void {
   request.on('end', () => response.end(JSON.stringify(verdictOn(request, Buffer.concat(chunks)))))
 }
 
+/** Sends on to `/judge` once it has the body. */
+function moved(request: IncomingMessage, response: ServerResponse): void {
+  request.resume()
+  request.on('end', () => response.writeHead(307, { Location: '/judge?moved' }).end())
+}
+
 let server: ResourceServer
 let egress: TestEgress
 let without: TestEgress
@@ -101,8 +107,8 @@ let without: TestEgress
 beforeAll(async () => {
   server = await startResourceServer({
     ca,
-    handlers: { '/judge': judge, '/bound': judge },
-    open: ['/judge'],
+    handlers: { '/judge': judge, '/bound': judge, '/moved': moved },
+    open: ['/judge', '/moved'],
   })
   port = server.port
   const origin = `https://localhost:${port}`
@@ -110,6 +116,7 @@ beforeAll(async () => {
   const targets = {
     free: { origin, identity: free, grant: 'signed_headers: [x-batch, x-note, cookie]' },
     plain: { origin, identity: free },
+    moving: { origin, identity: free, platform: 'redirects: true' },
     both: { origin, identity: 'server: login, binding: [http-signature, dpop]' },
     txn: { origin, identity: `${free}, txn_token: true` },
   }
@@ -283,6 +290,14 @@ describe('the body of a signed request', () => {
     expect(await post({ headers, body })).toMatchObject({ status: 400, reason: 'digest_mismatch' })
     await expect.poll(() => cutOff.length).toBe(before + 1)
     expect(cutOff.at(-1)).toBeLessThan(body.length)
+  })
+
+  it('is signed anew where a redirect leads, with its digest', async () => {
+    const body = big.subarray(0, 60_000)
+    for (const headers of [{}, { 'content-digest': digestOf(body) }]) {
+      const got = await send('moving', { method: 'POST', path: '/moved', headers, body })
+      expect(got.verdict).toMatchObject({ spiffeId: WEB, digest: true, size: body.length })
+    }
   })
 
   it('that is missing has the digest of nothing, or none', async () => {
