@@ -213,7 +213,7 @@ describe('approval', () => {
   it('is asked for anew when policy has changed meanwhile', async () => {
     const shop = await openShop({ grant: '        approval: { on: always }\n' })
     const waiting = reasonOf(shop.admit(callOf(shop.book.get())))
-    await shop.reload('        signed_headers: [x-a]\n')
+    await shop.reload('        hook: false\n')
     const [first] = shop.approvals.list()
     shop.approvals.answer(first?.id ?? '', true)
     await Promise.resolve()
