@@ -22,6 +22,7 @@ export function buildProgram(io: Io, done: Done): Command {
   addRevoke(program, io, done)
   addFileCommands(program, io, done)
   addCheck(program, io, done)
+  addProbe(program, io, done)
   addCompletion(program, io, done)
   return program
 }
@@ -36,6 +37,7 @@ Start with
 
 Ask              status  watch  explain  check  wait  version
 Send             request  token  exec  sidecar
+Prove            probe
 Operate          run  approve  revoke  drain  log  client
 Policy, audit    init  policy  audit
 
@@ -244,6 +246,33 @@ function addCheck(program: Command, io: Io, done: Done): void {
     .option('--wait [duration]', 'try again until everything passes (30s)')
     .addOption(new Option('--fail-on <grade>', 'what fails').choices(['error', 'warn']).default('error'))
     .action(ending(done, async (options) => (await import('./check.ts')).check(options, io)))
+}
+
+function addProbe(program: Command, io: Io, done: Done): void {
+  asWorkload(program.command('probe <url>'))
+    .description('the replay lab: send what a thief would, and say who has to act')
+    .option('--token-file <file>', 'a token bound to the key in --key-file')
+    .option('--key-file <file>', 'the private P-256 key of the token: JWK or PEM')
+    .option('--expired-file <file>', 'such a token that has ended')
+    .option('--revoked-file <file>', 'such a token that was revoked')
+    .option('--other-audience-file <file>', 'such a token for another audience')
+    .option('--head', 'send HEAD instead of GET')
+    .option('--hop <name=url>', 'a place on the way, from the outside in; may be repeated', collected)
+    .option('--behind <url>', 'the service itself, behind its gateway')
+    .option('--audit <file>', "the audit file of the verifier's agent: what it saw")
+    .option('--accept <file>', 'risks that somebody answers for')
+    .option('--baseline <file>', 'an earlier report (-o json): say what differs')
+    .option('--every <duration>', 'again and again, until Ctrl-C')
+    .option('--late <duration>', 'how long before a proof is tried again', '60s')
+    .option('--patience <duration>', 'how long to wait for the token to end', '5m')
+    .option('--quick', 'wait for nothing')
+    .option('--max-ttl <duration>', 'how long a token may live', '10m')
+    .option('--rate <count>', 'requests a second', wholeNumber, 5)
+    .option('--ca <file>', "roots of the places (PEM) instead of the system's")
+    .option('--covers-query', 'expect the query to be bound too')
+    .option('--junit <file>', 'write the report as JUnit XML')
+    .option('--html <file>', 'write the report as one HTML page')
+    .action(ending(done, async (url, options) => (await import('./probe.ts')).probe(url, options, io)))
 }
 
 function addCompletion(program: Command, io: Io, done: Done): void {

@@ -130,7 +130,10 @@ function configurationOf(
       'tls_client_auth',
       ...(attesterKey ? ['attest_jwt_client_auth_dpop'] : []),
     ],
-    ttl: { ClientCredentials: TTL_SECONDS },
+    ttl: {
+      ClientCredentials: (_context: Context, token: { resourceServer?: { accessTokenTTL?: number } }) =>
+        token.resourceServer?.accessTokenTTL ?? TTL_SECONDS,
+    },
     fetch: fetchOnLoopback,
     enabledJWA: { dPoPSigningAlgValues: ['ES256'] },
     features: {

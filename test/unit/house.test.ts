@@ -47,7 +47,8 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   operate: [...GROUND, 'issue', 'sign', 'egress'],
   client: ['base'],
   relay: [...GROUND, 'issue', 'sign', 'egress', 'client'],
-  cli: [...GROUND, 'client', 'issue', 'operate', 'relay'],
+  probe: ['base', 'spiffe', 'proof', 'keys', 'policy'],
+  cli: [...GROUND, 'client', 'issue', 'operate', 'relay', 'probe'],
 }
 
 /** Where a secret leaves its box: into a hash, a check or the answer that must hold it. */

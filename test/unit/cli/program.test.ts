@@ -68,7 +68,7 @@ describe('every command', () => {
 
   it('is the list of the reference', () => {
     expect(program.commands.map((command) => command.name()).sort()).toEqual(
-      'approve audit check client completion drain exec explain fetch init log policy proof request revoke run sidecar status token version wait watch'.split(
+      'approve audit check client completion drain exec explain fetch init log policy probe proof request revoke run sidecar status token version wait watch'.split(
         ' ',
       ),
     )
@@ -89,6 +89,8 @@ describe('every command', () => {
     expect(names.filter((name) => /token|secret|key|password/.test(name ?? ''))).toEqual([
       '--token-file',
       '--secret-file',
+      '--token-file',
+      '--key-file',
     ])
   })
 

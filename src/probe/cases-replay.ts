@@ -1,0 +1,59 @@
+/** Cases about proofs that were used before, or are too old: RFC 9449 s.11.1 and s.9. */
+
+import { fateOf } from './answer.ts'
+import { answered, type ProbeCase, untried } from './case.ts'
+
+const STORE =
+  'Let the service remember the jti of each proof for its whole window, in one store for all of its nodes (RFC 9449 s.11.1).'
+
+export const REPLAY_CASES: readonly ProbeCase[] = [
+  {
+    id: 'replay',
+    sends: 'a whole request once more, at once, byte for byte',
+    reasons: ['proof_replayed'],
+    owner: 'application',
+    cure: STORE,
+    phase: 'now',
+    isCore: true,
+    play: async (lab) => {
+      const { answer, proof } = await lab.genuine()
+      if (fateOf(answer) !== 'taken') return untried('the genuine request before it was not taken')
+      // Twice: a store for each of two nodes tells every other replay.
+      return answered(await lab.send(lab.fields(proof)), await lab.send(lab.fields(proof)))
+    },
+  },
+  {
+    id: 'late_replay',
+    sends: 'a whole request once more, after a while',
+    reasons: ['proof_replayed', 'proof_time', 'replay_floor', 'proof_nonce'],
+    owner: 'application',
+    cure: STORE,
+    phase: 'late',
+    play: async (lab) => {
+      const { late } = lab.options
+      if (late === 0) return untried('no wait was asked for (--late 60s)')
+      const { answer, proof } = await lab.genuine()
+      if (fateOf(answer) !== 'taken') return untried('the genuine request before it was not taken')
+      await lab.options.sleep(late * 1000)
+      return answered(await lab.send(lab.fields(proof)))
+    },
+  },
+  {
+    id: 'old_nonce',
+    sends: 'a fresh proof with a nonce that the server never gave, and one with the first it gave, long ago',
+    reasons: ['proof_nonce'],
+    owner: 'application',
+    cure: 'Let the service take only nonces of its own that are still good (RFC 9449 s.9).',
+    phase: 'late',
+    play: async (lab) => {
+      const first = lab.firstNonce
+      if (first === undefined) return untried('the server gives no nonces')
+      const withNonce = (nonce: string) => lab.send(lab.fields(lab.proof({ claims: { nonce } })))
+      const madeUp = await withNonce(first.split('').reverse().join(''))
+      return answered(madeUp, ...(lab.options.late < NONCE_LIFE ? [] : [await withNonce(first)]))
+    },
+  },
+]
+
+/** No sensible server takes an older nonce. */
+const NONCE_LIFE = 600

@@ -1,0 +1,131 @@
+/**
+ * The report as one HTML file that needs nothing else: no script, no address, all text escaped, and a content security
+ * policy that allows its own style by hash and nothing more. Good on screen and on paper.
+ */
+import { createHash } from 'node:crypto'
+import type { Change } from './changes.ts'
+import { escaped } from './escape.ts'
+import { pictureOf } from './report-picture.ts'
+import { STYLE } from './report-style.ts'
+import { isPassed, type ProbeReport } from './run.ts'
+import type { Result, Verdict } from './verdict.ts'
+
+const POLICY = `default-src 'none'; style-src 'sha256-${createHash('sha256').update(STYLE).digest('base64')}'; base-uri 'none'; form-action 'none'`
+
+export const VERDICT_WORDS: Readonly<Record<Verdict, string>> = {
+  held: 'refused',
+  broken: 'TAKEN',
+  unclear: 'not clear',
+  untried: 'not tried',
+  uncovered: 'not covered',
+  accepted: 'accepted risk',
+}
+
+export function htmlReport(report: ProbeReport, changes: readonly Change[]): string {
+  const title = `Replay lab: ${escaped(report.url)}`
+  return [
+    '<!doctype html>',
+    '<html lang="en">',
+    '<head>',
+    '<meta charset="utf-8">',
+    `<meta http-equiv="Content-Security-Policy" content="${escaped(POLICY)}">`,
+    '<meta name="viewport" content="width=device-width, initial-scale=1">',
+    '<meta name="referrer" content="no-referrer">',
+    `<title>${title}</title>`,
+    `<style>${STYLE}</style>`,
+    '</head>',
+    '<body>',
+    '<main>',
+    headText(report),
+    `<figure>${pictureOf(report)}<figcaption>The way of a request, and whether a thief is refused at each place.</figcaption></figure>`,
+    ...todoText(report.results),
+    ...changesText(changes),
+    tableText(report.results),
+    '</main>',
+    '</body>',
+    '</html>',
+    '',
+  ].join('\n')
+}
+
+function headText(report: ProbeReport): string {
+  const { url, method, run, began, ended, requests, inconclusive, results } = report
+  const passed = isPassed(report)
+  const taken = results.filter(({ verdict }) => verdict === 'broken').length
+  const word =
+    inconclusive !== undefined
+      ? 'Nothing can be concluded'
+      : passed
+        ? 'A thief was refused'
+        : taken > 0
+          ? `A thief was let in: ${taken} of ${results.length} cases`
+          : 'Some cases are not clear'
+  const time = new Date(began * 1000).toISOString().slice(0, 16).replace('T', ' ')
+  return [
+    '<header>',
+    `<p class="kind">Holdfast replay lab</p>`,
+    `<h1 class="${passed ? 'good' : 'bad'}">${escaped(word)}</h1>`,
+    `<p class="url">${escaped(`${method} ${url}`)}</p>`,
+    ...(inconclusive === undefined ? [] : [`<p class="why">${escaped(inconclusive)}</p>`]),
+    `<p class="facts">${escaped(`${time} UTC · ${requests} requests in ${ended - began} s · run ${run}`)}</p>`,
+    '</header>',
+  ].join('\n')
+}
+
+/** What is to be done, by who has to do it. */
+function todoText(results: readonly Result[]): readonly string[] {
+  const open = results.filter(({ verdict }) => verdict === 'broken' || verdict === 'unclear')
+  const owners = [...new Set(open.map(({ owner }) => owner))]
+  if (owners.length === 0) return []
+  return [
+    '<section class="todo"><h2>Who must act</h2>',
+    ...owners.map((owner) => {
+      const cures = new Map<string, string[]>()
+      for (const { id, cure, owner: whose } of open)
+        if (whose === owner) cures.set(cure, [...(cures.get(cure) ?? []), id])
+      const items = [...cures].map(
+        ([cure, ids]) => `<li>${escaped(cure)} <span class="ids">${escaped(ids.join(', '))}</span></li>`,
+      )
+      return `<h3>${escaped(owner)}</h3><ul>${items.join('')}</ul>`
+    }),
+    '</section>',
+  ]
+}
+
+function changesText(changes: readonly Change[]): readonly string[] {
+  if (changes.length === 0) return []
+  const items = changes.map(
+    ({ id, before, now }) => `<li><b>${escaped(id)}</b>: ${escaped(before)} → ${escaped(now)}</li>`,
+  )
+  return [`<section><h2>Since the baseline</h2><ul>${items.join('')}</ul></section>`]
+}
+
+function tableText(results: readonly Result[]): string {
+  const rows = results.map(rowText).join('\n')
+  const heads = ['Case', 'Sent', 'Seen', 'Verdict', 'Owner'].map((head) => `<th scope="col">${head}</th>`)
+  return `<section><h2>All cases</h2><table><thead><tr>${heads.join('')}</tr></thead><tbody>\n${rows}\n</tbody></table></section>`
+}
+
+function rowText(result: Result): string {
+  const { id, sends, seen, evidence, verdict, owner } = result
+  const source =
+    evidence === 'seen' ? 'seen in the audit' : evidence === 'inferred' ? 'inferred from the answer' : ''
+  const isOpen = verdict === 'broken' || verdict === 'unclear' || verdict === 'accepted'
+  const cells = [
+    `<th scope="row">${escaped(id)}</th>`,
+    `<td>${escaped(sends)}${noteText(result)}</td>`,
+    `<td>${escaped(seen)}<br><small>${source}</small></td>`,
+    `<td><span class="mark ${verdict}">${escaped(VERDICT_WORDS[verdict])}</span></td>`,
+    `<td>${isOpen ? escaped(owner) : ''}</td>`,
+  ]
+  return `<tr class="${verdict}">${cells.join('')}</tr>`
+}
+
+function noteText({ note, acceptance }: Result): string {
+  const accepted = acceptance
+    ? `accepted by ${acceptance.approver} until ${acceptance.until}: ${acceptance.reason}`
+    : undefined
+  return [note, accepted]
+    .flatMap((text) => (text === undefined ? [] : [`<br><small>${escaped(text)}</small>`]))
+    .join('')
+}

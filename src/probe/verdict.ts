@@ -1,0 +1,161 @@
+/** What a case shows: whether the thief was refused, who has to act when not, and how sure that is. */
+import type { Owner } from '../base/fault.ts'
+import { type Answer, fateOf } from './answer.ts'
+import type { Played, ProbeCase } from './case.ts'
+
+/**
+ * `held`: refused. `broken`: taken. `unclear`: neither, or refused for another cause than the case is about. `untried`:
+ * nothing was sent. `uncovered`: the binding in use does not promise it. `accepted`: broken or unclear, and somebody
+ * answers for it.
+ */
+export type Verdict = 'held' | 'broken' | 'unclear' | 'untried' | 'uncovered' | 'accepted'
+
+/** A risk that somebody answers for until a time. */
+export interface Acceptance {
+  readonly approver: string
+  /** `2030-01-31`, or a time. */
+  readonly until: string
+  readonly reason: string
+}
+
+export interface Result {
+  /** The id of the case; at other places than the first `PLACE/CASE`. */
+  readonly id: string
+  readonly case: string
+  readonly place: string
+  readonly sends: string
+  readonly expected: 'refused'
+  /** What came back, in a few words. */
+  readonly seen: string
+  /** Whether the verifier's audit shows it, or the answer alone. */
+  readonly evidence: 'seen' | 'inferred' | 'none'
+  readonly verdict: Verdict
+  readonly owner: Owner
+  readonly cure: string
+  readonly note?: string
+  readonly acceptance?: Acceptance
+}
+
+export interface Judged {
+  readonly each: ProbeCase
+  readonly place: string
+  /** Whether it is the place that everybody calls. */
+  readonly isFront: boolean
+  /** Whether the verifier's audit showed the genuine request. */
+  readonly hasRecords: boolean
+}
+
+/** The result of one case, before other places and acceptances are looked at. */
+export function judge(played: Played, judged: Judged): Result {
+  const { each, place, isFront } = judged
+  const { id, sends, owner, cure } = each
+  const common = {
+    id: isFront ? id : `${place}/${id}`,
+    case: id,
+    place,
+    sends,
+    expected: 'refused',
+    owner,
+    cure,
+    evidence: 'none',
+  } as const
+  switch (played.kind) {
+    case 'untried':
+      return { ...common, seen: 'not tried', verdict: 'untried', note: played.why }
+    case 'uncovered':
+      return { ...common, seen: 'not tried', verdict: 'uncovered', note: played.why }
+    case 'observed':
+      return {
+        ...common,
+        seen: played.what,
+        verdict: played.isHeld ? 'held' : 'broken',
+        evidence: 'inferred',
+      }
+    case 'answered':
+      return { ...common, ...ofAnswers(played.answers, judged) }
+  }
+}
+
+type OfAnswers = Pick<Result, 'seen' | 'verdict' | 'evidence'> & Partial<Pick<Result, 'owner' | 'cure' | 'note'>>
+
+function ofAnswers(answers: readonly Answer[], judged: Judged): OfAnswers {
+  const graded = answers.map((answer) => ({ answer, verdict: verdictOf(answer, judged) }))
+  const worst =
+    graded.find(({ verdict }) => verdict === 'broken') ??
+    graded.find(({ verdict }) => verdict === 'unclear') ??
+    graded[0]
+  if (!worst) return { seen: 'nothing was sent', verdict: 'unclear', evidence: 'none' }
+  const { answer, verdict } = worst
+  const evidence = answer.record ? 'seen' : answer.status === 0 ? 'none' : 'inferred'
+  return { seen: seenText(answer), verdict, evidence, ...remark(answer, verdict, judged) }
+}
+
+/** Refusals that are none of the case's checks, and right wherever they come first. */
+const ALWAYS_RIGHT: ReadonlySet<string> = new Set(['hop_unexpected', 'other'])
+
+function verdictOf(answer: Answer, { each, isFront }: Judged): Verdict {
+  switch (fateOf(answer)) {
+    case 'taken':
+      return 'broken'
+    case 'unreached':
+      return isFront ? 'unclear' : 'held'
+    case 'nothing':
+      return 'unclear'
+    case 'refused': {
+      const reason = answer.record?.reason
+      const isRight =
+        reason === undefined || ALWAYS_RIGHT.has(reason) || each.reasons.some((one) => one === reason)
+      return isRight ? 'held' : 'unclear'
+    }
+  }
+}
+
+const IN_BETWEEN = {
+  owner: 'platform',
+  cure: 'Find the hop that answers itself or vouches for callers: each has to pass Authorization and DPoP unchanged, or to verify them itself, and to add no credential of its own.',
+} as const
+
+/** What else the answer tells: that it never came to the verifier, or that a cache gave it. */
+function remark(answer: Answer, verdict: Verdict, { each, hasRecords }: Judged): Partial<OfAnswers> {
+  const traces = answer.traces.length > 0 ? `; ${answer.traces.join('; ')}` : ''
+  if (verdict === 'broken' && hasRecords && !answer.record)
+    return {
+      ...IN_BETWEEN,
+      note: `the audit of the verifier has no record of it: it was answered before${traces}`,
+    }
+  if (verdict === 'broken' && traces !== '') return { note: traces.slice(2) }
+  const reason = answer.record?.reason
+  if (verdict === 'unclear' && reason !== undefined)
+    return {
+      note: `refused for ${reason}, wanted ${each.reasons.join(' or ')}: the check itself was not seen`,
+    }
+  if (verdict === 'unclear')
+    return { note: answer.failure ?? `the status is neither a refusal nor a success${traces}` }
+  return {}
+}
+
+export function seenText({ status, error, failure, record }: Answer): string {
+  if (status === 0) return failure ?? 'no answer'
+  const reason = record?.reason ?? error
+  return reason === undefined ? String(status) : `${status} ${reason}`
+}
+
+/**
+ * Who has to act where the same was tried at places further in: one that refuses what the place before it took leaves
+ * the fault with what stands between.
+ */
+export function attribute(results: readonly Result[], places: readonly string[]): readonly Result[] {
+  const find = (place: string | undefined, of: string) =>
+    results.find((result) => result.place === place && result.case === of)
+  return results.map((result) => {
+    const next = places[places.indexOf(result.place) + 1]
+    const inner = find(next, result.case)
+    if (result.verdict !== 'broken' || !inner || inner.verdict !== 'held' || inner.evidence === 'none')
+      return result
+    return {
+      ...result,
+      ...IN_BETWEEN,
+      note: `${next} refuses it, ${result.place} lets it through: what stands between gives it what it lacks`,
+    }
+  })
+}

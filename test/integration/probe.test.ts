@@ -1,0 +1,338 @@
+/** The replay lab against services over TLS with real tokens: all is well, or one thing is wrong and somebody has to act. */
+import { createHash, generateKeyPairSync } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { createServer } from 'node:https'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Io } from '../../src/cli/io.ts'
+import { type ProbeOptions, probe } from '../../src/cli/probe.ts'
+import { type LabKey, readLabKey } from '../../src/probe/key.ts'
+import type { ProbeReport } from '../../src/probe/run.ts'
+import { parseJws } from '../../src/spiffe/jws.ts'
+import { type KeptIo, keptIo } from '../support/io.ts'
+import {
+  type Flaw,
+  OTHER_AUDIENCE,
+  openProbeRig,
+  type ProbedService,
+  type ProbeRig,
+  startProbedService,
+} from '../support/probed-service.ts'
+
+let rig: ProbeRig
+let key: LabKey
+let files: Pick<ProbeOptions, 'tokenFile' | 'keyFile' | 'revokedFile' | 'otherAudienceFile' | 'ca'>
+let revokedId: unknown
+
+beforeAll(async () => {
+  rig = await openProbeRig()
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const keyFile = rig.file('key.json', JSON.stringify(privateKey.export({ format: 'jwk' })))
+  key = readLabKey(keyFile, readFileSync(keyFile, 'utf8'))
+  files = { keyFile, ca: rig.file('ca.pem', rig.ca.pem) }
+})
+
+afterAll(() => rig[Symbol.asyncDispose]())
+
+/** Fresh tokens: the clock that services and lab share runs ahead of the server's. */
+async function freshFiles(of = rig): Promise<typeof files> {
+  const revoked = await of.token(key)
+  revokedId = parseJws(revoked)?.payload['jti']
+  return {
+    ...files,
+    tokenFile: of.file('token', await of.token(key)),
+    revokedFile: of.file('revoked', revoked),
+    otherAudienceFile: of.file('other', await of.token(key, OTHER_AUDIENCE)),
+  }
+}
+
+function movingIo(of = rig): KeptIo {
+  const io = keptIo()
+  const moving: Partial<Io> = {
+    now: () => Math.floor(of.clock.now() / 1000),
+    sleep: async (ms) => of.clock.advance(ms),
+  }
+  return Object.assign(io, moving)
+}
+
+interface Ran {
+  readonly code: number
+  readonly report: ProbeReport
+  /** `case: owner` of what was let in. */
+  readonly broken: readonly string[]
+}
+
+const DEFAULTS = { late: '60s', patience: '5m', maxTtl: '10m', rate: 100 } as const
+
+async function run(service: ProbedService, over: Partial<ProbeOptions> = {}, of = rig): Promise<Ran> {
+  of.clock.advance(systemLag(of))
+  const options = { ...(await freshFiles(of)), ...DEFAULTS, output: 'json', ...over } as const
+  service.revoked.add(revokedId)
+  const io = movingIo(of)
+  const code = await probe(`${service.origin}/v1/items`, options, io)
+  const report = JSON.parse(io.written.out) as ProbeReport
+  const broken = report.results
+    .filter(({ verdict }) => verdict === 'broken')
+    .map(({ id, owner }) => `${id}: ${owner}`)
+  return { code, report, broken }
+}
+
+/** Tokens are made by the system's clock: the shared one goes back to it, a little ahead, before each run. */
+function systemLag(of: ProbeRig): number {
+  return Date.now() + 2_000 - of.clock.now()
+}
+
+const open = (flaws: readonly Flaw[] = []) => startProbedService({ rig, flaws })
+
+describe('the replay lab at a service that checks everything', () => {
+  it('finds all cases refused, and says what was seen', async () => {
+    await using service = await open()
+    const { code, report, broken } = await run(service, { audit: service.auditFile })
+    expect(broken).toEqual([])
+    const rest = report.results.filter(({ verdict }) => verdict !== 'held')
+    expect(rest.map(({ id, verdict }) => `${id} ${verdict}`)).toEqual([
+      'query_swapped uncovered',
+      'old_nonce untried',
+    ])
+    expect(
+      new Set(report.results.filter(({ verdict }) => verdict === 'held').map((each) => each.evidence)),
+    ).toEqual(new Set(['seen', 'inferred']))
+    expect(code).toBe(0)
+  })
+})
+
+describe('the replay lab at a service with a flaw', () => {
+  it.each<[Flaw, readonly string[]]>([
+    ['skips_ath', ['wrong_ath: application']],
+    ['ignores_method', ['other_method: application']],
+    ['trusts_forwarded_host', ['forwarded_host: application']],
+    ['believes_user', ['forged_user: application']],
+    ['believes_xfcc', ['forged_xfcc: platform']],
+    ['no_replay_store', ['replay: application', 'late_replay: application']],
+    ['takes_bearer', ['as_bearer: application']],
+    ['cookie', ['cookie: application']],
+    ['cache', ['shared_cache: platform']],
+    ['no_revocation', ['revoked: security']],
+    ['any_audience', ['other_audience: application']],
+  ])('finds %s', async (flaw, wanted) => {
+    await using service = await open([flaw])
+    const { code, broken } = await run(service)
+    expect(broken).toEqual(wanted)
+    expect(code).toBe(1)
+  })
+
+  it('finds that the service checks no proof at all, though it knows a bearer token when it sees one', async () => {
+    await using service = await open(['drops_proof'])
+    const { code, broken, report } = await run(service)
+    expect(broken.map((each) => each.split(':')[0])).toEqual([
+      'replay',
+      'other_method',
+      'other_url',
+      'wrong_ath',
+      'other_key',
+      'forged_proof',
+      'alg_none',
+      'private_jwk',
+      'future_iat',
+      'past_iat',
+      'two_proofs',
+      'no_proof',
+      'forwarded_host',
+      'late_replay',
+    ])
+    const told = report.results.find(({ id }) => id === 'cookie')
+    expect([told?.verdict, told?.seen, code]).toEqual(['held', 'no cookie was set', 1])
+  })
+
+  it('finds tokens that live long, which is for identity to mend', async () => {
+    await using long = await openProbeRig(86_400)
+    await using service = await startProbedService({ rig: long, maxTtl: '2d' })
+    const options = { ca: long.file('ca.pem', long.ca.pem) }
+    const { code, broken, report } = await run(service, options, long)
+    expect(broken).toEqual(['long_life: identity'])
+    const { seen } = report.results.find(({ id }) => id === 'long_life') ?? {}
+    expect([seen, code]).toEqual(['the token lives 86400 s, wanted 600 s at most', 1])
+  })
+})
+
+describe('what a run concludes', () => {
+  it('is nothing when the genuine request is refused', async () => {
+    await using service = await startProbedService({ rig, publicOrigin: 'https://api.example.org' })
+    const { code, report } = await run(service)
+    expect(report.inconclusive).toBe(
+      'the genuine request was not taken (401 invalid_dpop_proof): whether a thief is refused cannot be told',
+    )
+    expect([code, report.results]).toEqual([2, []])
+  })
+
+  it('is that the gateway is at fault where the service behind it refuses the same', async () => {
+    await using gateway = await open(['drops_proof'])
+    await using service = await startProbedService({ rig, publicOrigin: gateway.origin })
+    const { broken, report } = await run(gateway, { behind: `${service.origin}/v1/items` })
+    expect(broken).toContain('no_proof: platform')
+    expect(broken).toContain('replay: platform')
+    const { note } = report.results.find(({ id }) => id === 'no_proof') ?? {}
+    expect(note).toBe('behind refuses it, front lets it through: what stands between gives it what it lacks')
+    expect(report.places.map(({ name, genuine }) => `${name} ${genuine}`)).toEqual([
+      'front taken',
+      'behind taken',
+    ])
+  })
+
+  it('is that the service is at fault where it takes the same straight', async () => {
+    await using gateway = await open()
+    await using service = await startProbedService({
+      rig,
+      publicOrigin: gateway.origin,
+      flaws: ['believes_user'],
+    })
+    const { broken, code } = await run(gateway, { behind: `${service.origin}/v1/items` })
+    expect([broken, code]).toEqual([['behind/forged_user: application'], 1])
+  })
+
+  it('is that an answer came before the verifier where its audit has no record', async () => {
+    await using service = await open(['believes_user'])
+    const { broken, report } = await run(service, { audit: service.auditFile })
+    expect(broken).toEqual(['forged_user: platform'])
+    expect(report.results.find(({ id }) => id === 'forged_user')?.note).toContain('has no record of it')
+  })
+
+  it('rests on proofs with a nonce where the service wants one', async () => {
+    await using service = await startProbedService({ rig, nonce: 'required' })
+    const { code, report } = await run(service, { audit: service.auditFile })
+    const open = report.results.filter(({ verdict }) => verdict !== 'held')
+    expect(open.map(({ id, verdict, note }) => `${id} ${verdict} ${note}`)).toEqual([
+      'query_swapped uncovered not covered by DPoP: htu has no query (--covers-query says otherwise)',
+    ])
+    expect(code).toBe(0)
+  })
+
+  it('is a failure where the query has to be covered, and DPoP covers none', async () => {
+    await using service = await open()
+    const { broken, code } = await run(service, { coversQuery: true, quick: true })
+    expect([broken, code]).toEqual([['query_swapped: identity'], 1])
+  })
+})
+
+describe('a risk that somebody answers for', () => {
+  const risks = (until: string) =>
+    rig.file(
+      'risks.yaml',
+      `accept:\n  - { case: wrong_ath, approver: Ann, until: ${until}, reason: the client is replaced in May }\n`,
+    )
+
+  it('is shown as such, and fails nothing', async () => {
+    await using service = await open(['skips_ath'])
+    const { code, report } = await run(service, { accept: risks('2090-01-01'), quick: true })
+    const { verdict, acceptance } = report.results.find(({ id }) => id === 'wrong_ath') ?? {}
+    expect([code, verdict, acceptance]).toEqual([
+      0,
+      'accepted',
+      { approver: 'Ann', until: '2090-01-01', reason: 'the client is replaced in May' },
+    ])
+  })
+
+  it('counts no more when its time is over', async () => {
+    await using service = await open(['skips_ath'])
+    const { code, report } = await run(service, { accept: risks('2020-01-01'), quick: true })
+    const { verdict, note } = report.results.find(({ id }) => id === 'wrong_ath') ?? {}
+    expect([code, verdict, note]).toEqual([1, 'broken', 'Ann accepted it until 2020-01-01, which is over'])
+  })
+
+  it('has to be about a case that there is', async () => {
+    await using service = await open()
+    const accept = rig.file(
+      'risks.yaml',
+      'accept: [{ case: reply, approver: a, until: 2090-01-01, reason: b }]\n',
+    )
+    await expect(run(service, { accept, quick: true })).rejects.toMatchObject({ reason: 'config_invalid' })
+  })
+})
+
+describe('what a run leaves', () => {
+  it('tells what differs from an earlier run', async () => {
+    await using good = await open()
+    const first = await run(good, { quick: true })
+    const baseline = rig.file('baseline.json', JSON.stringify(first.report))
+    await using service = await open(['skips_ath'])
+    const { report } = await run(service, { baseline, quick: true })
+    expect((report as ProbeReport & { changes: unknown }).changes).toEqual([
+      { id: 'wrong_ath', before: 'held', now: 'broken' },
+    ])
+  })
+
+  it('shows no token, proof, nonce or key in any form of the report', async () => {
+    await using service = await startProbedService({ rig, nonce: 'required', flaws: ['cookie'] })
+    const [html, junit] = [join(rig.dir, 'report.html'), join(rig.dir, 'report.xml')]
+    const { report } = await run(service, { html, junit, quick: true })
+    const text = [JSON.stringify(report), readFileSync(html, 'utf8'), readFileSync(junit, 'utf8')].join('\n')
+    expect(text).not.toMatch(/eyJ|session=1234/)
+    expect(text).not.toContain(key.publicJwk.kty === 'EC' ? key.publicJwk.x : '')
+  })
+
+  it('is one page without script whose style is the only thing its policy allows', async () => {
+    await using service = await open(['skips_ath', 'cache'])
+    const html = join(rig.dir, 'page.html')
+    await run(service, { html, behind: 'https://localhost:1/', hop: [`edge=${service.origin}/v1/items`] })
+    const page = readFileSync(html, 'utf8')
+    const [, style = ''] = /<style>([\s\S]*?)<\/style>/.exec(page) ?? []
+    const digest = createHash('sha256').update(style).digest('base64')
+    expect(page).toContain(`style-src &#39;sha256-${digest}&#39;`)
+    expect(page).not.toMatch(
+      /<script|<link|<img|<iframe| style=| on[a-z]+=|url\(|@import|https?:\/\/(?!localhost)/i,
+    )
+  })
+})
+
+/** Control characters but for the line end, and marks that turn text around. */
+const UNSEEN = /[^\P{Cc}\n]|[\u202a-\u202e\u2066-\u2069]/u
+const BIDI = '\u202e\u2066'
+const NASTY = `<script>alert(1)</script>"'><img src=x onerror=alert(1)>\u001b[31mred`
+
+/** Takes everything, and says it in headers that no server of good will sends. */
+async function startHostileService({ ca }: ProbeRig) {
+  const server = createServer(ca.serverFiles(), (_request, response) => {
+    const text = Buffer.from(`${NASTY}${BIDI}`, 'utf8').toString('latin1').replaceAll('\u001b', '')
+    const lines = [
+      'HTTP/1.1 200 OK',
+      `Via: ${text}`,
+      `X-Cache: ${text}\u0085\t${text}`,
+      `Server: ${text}`,
+      `WWW-Authenticate: DPoP error="${text}"`,
+      `DPoP-Nonce: ${text}`,
+      `Set-Cookie: ${text}=${text}`,
+      'Content-Length: 0',
+      'Connection: close',
+    ]
+    response.socket?.end(`${lines.join('\r\n')}\r\n\r\n`, 'latin1')
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  const port = typeof address === 'object' && address ? address.port : 0
+  return {
+    origin: `https://localhost:${port}`,
+    stop: () => {
+      server.closeAllConnections()
+      return new Promise((resolve) => server.close(resolve))
+    },
+  }
+}
+
+describe('a hostile service', () => {
+  it('gets nothing of its headers into the page, the XML or the terminal as it wrote it', async () => {
+    const hostile = await startHostileService(rig)
+    try {
+      const [html, junit] = [join(rig.dir, 'hostile.html'), join(rig.dir, 'hostile.xml')]
+      const io = movingIo()
+      const options = { ...(await freshFiles()), ...DEFAULTS, html, junit, quick: true } as const
+      await probe(`${hostile.origin}/v1/items`, options, io)
+      const [page, xml] = [readFileSync(html, 'utf8'), readFileSync(junit, 'utf8')]
+      // What came through at all came as text.
+      expect(page).toContain('&lt;script&gt;alert(1)&lt;/script&gt;')
+      for (const text of [page, xml]) expect(text).not.toMatch(/<script|<img|onerror=alert\(1\)>/)
+      for (const text of [page, xml, io.written.out]) expect(text).not.toMatch(UNSEEN)
+    } finally {
+      await hostile.stop()
+    }
+  })
+})

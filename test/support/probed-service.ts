@@ -1,0 +1,324 @@
+/** A service that verifies what comes in, over TLS, with tokens of a real server; or that has one flaw. */
+import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createServer, request } from 'node:https'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Clock, nowSeconds, systemClock } from '../../src/base/clock.ts'
+import { Fault, type Reason } from '../../src/base/fault.ts'
+import { Bearers } from '../../src/ingress/bearer.ts'
+import type { VerifyOptions } from '../../src/ingress/checking.ts'
+import { KeySets } from '../../src/ingress/key-sets.ts'
+import { ServerNonces } from '../../src/ingress/nonces.ts'
+import { MemoryReplayStore } from '../../src/ingress/replay-memory.ts'
+import { verifyRequest } from '../../src/ingress/verify.ts'
+import type { RuleBook } from '../../src/policy/book.ts'
+import { type LabKey, makeLabKey } from '../../src/probe/key.ts'
+import { DpopChecker } from '../../src/proof/dpop-check.ts'
+import { newJti } from '../../src/proof/jwt.ts'
+import { STATUS } from '../../src/serve/status.ts'
+import { parseJws } from '../../src/spiffe/jws.ts'
+import { startIssuer, type TestIssuer } from './issuer.ts'
+import { bookOf, LAYERS } from './policy.ts'
+import { makeTestCa, type TestCa } from './tls.ts'
+
+/** What is wrong with a service; each is a mistake that somebody has made. */
+export type Flaw =
+  | 'drops_proof'
+  | 'skips_ath'
+  | 'ignores_method'
+  | 'trusts_forwarded_host'
+  | 'believes_user'
+  | 'believes_xfcc'
+  | 'no_replay_store'
+  | 'takes_bearer'
+  | 'cookie'
+  | 'cache'
+  | 'no_revocation'
+  | 'any_audience'
+
+/** Refusals that a flawed service does not carry out. */
+const FORGIVEN: Partial<Record<Flaw, readonly Reason[]>> = {
+  drops_proof: [
+    'proof_missing',
+    'proof_malformed',
+    'proof_forged',
+    'proof_method',
+    'proof_url',
+    'proof_token',
+    'proof_time',
+    'proof_replayed',
+    'proof_repeated',
+    'replay_floor',
+    'token_stolen',
+  ],
+  skips_ath: ['proof_token'],
+  ignores_method: ['proof_method'],
+  no_replay_store: ['proof_replayed'],
+  takes_bearer: ['token_downgraded'],
+  no_revocation: ['token_revoked'],
+  any_audience: ['token_audience'],
+}
+
+/** A clock that a test moves on, and that otherwise goes. */
+export interface ShiftedClock extends Clock {
+  advance(ms: number): void
+}
+
+export function shiftedClock(): ShiftedClock {
+  let shift = 0
+  return {
+    now: () => systemClock.now() + shift,
+    monotonic: () => systemClock.monotonic() + shift,
+    after: systemClock.after,
+    advance: (ms) => {
+      shift += ms
+    },
+  }
+}
+
+export interface ServiceOptions {
+  readonly rig: ProbeRig
+  readonly flaws?: readonly Flaw[]
+  readonly nonce?: 'required'
+  readonly maxTtl?: string
+  /** Where the public URL is, when that is not the service itself. */
+  readonly publicOrigin?: string
+  /** Headers of every answer, raw. */
+  readonly says?: readonly string[]
+}
+
+export interface ProbedService extends AsyncDisposable {
+  readonly origin: string
+  readonly auditFile: string
+  /** `jti` of tokens that were revoked. */
+  readonly revoked: Set<unknown>
+}
+
+/** The server of tokens, a CA and a clock that several services of one test share. */
+export interface ProbeRig extends AsyncDisposable {
+  readonly ca: TestCa
+  readonly clock: ShiftedClock
+  readonly issuer: TestIssuer
+  readonly dir: string
+  file(name: string, text: string): string
+  /** A real token for `resource`, bound to `key`. */
+  token(key: LabKey, resource?: string): Promise<string>
+}
+
+export const AUDIENCE = 'https://api.example.org'
+export const OTHER_AUDIENCE = 'https://other.example.org'
+
+export async function openProbeRig(ttlSeconds = 120): Promise<ProbeRig> {
+  const ca = makeTestCa()
+  const clock = shiftedClock()
+  const client = makeLabKey()
+  const resource = { scopes: ['read'], ttlSeconds }
+  const issuer = await startIssuer({
+    ca,
+    clients: [{ clientId: 'web', jwks: [client.publicJwk], scopes: ['read'] }],
+    resources: { [AUDIENCE]: resource, [OTHER_AUDIENCE]: resource },
+  })
+  const dir = mkdtempSync(join(tmpdir(), 'holdfast-probe-'))
+  return {
+    ca,
+    clock,
+    issuer,
+    dir,
+    file: (name, text) => {
+      writeFileSync(join(dir, name), text, { mode: 0o600 })
+      return join(dir, name)
+    },
+    token: (key, audience = AUDIENCE) => requestToken({ ca, issuer, client, key, resource: audience }),
+    [Symbol.asyncDispose]: async () => {
+      await issuer.stop()
+      rmSync(dir, { recursive: true, force: true })
+    },
+  }
+}
+
+interface TokenRequest {
+  readonly ca: TestCa
+  readonly issuer: TestIssuer
+  readonly client: LabKey
+  readonly key: LabKey
+  readonly resource: string
+}
+
+async function requestToken({ ca, issuer, client, key, resource }: TokenRequest): Promise<string> {
+  const iat = nowSeconds(systemClock)
+  const url = `${issuer.issuer}/token`
+  const claims = { iss: 'web', sub: 'web', aud: issuer.issuer, jti: newJti(), iat, exp: iat + 60 }
+  const body = new URLSearchParams({
+    grant_type: 'client_credentials',
+    client_id: 'web',
+    client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
+    client_assertion: client.sign({ alg: 'ES256', typ: 'JWT' }, claims),
+    scope: 'read',
+    resource,
+  })
+  const proof = key.sign(
+    { typ: 'dpop+jwt', alg: 'ES256', jwk: key.publicJwk },
+    { jti: newJti(), htm: 'POST', htu: url, iat },
+  )
+  const headers = { 'content-type': 'application/x-www-form-urlencoded', dpop: proof }
+  const answer = await fetched(url, ca, { method: 'POST', headers, body: body.toString() })
+  const { access_token: token } = JSON.parse(answer) as { access_token?: string }
+  if (token === undefined) throw new Error(`no token: ${answer}`)
+  return token
+}
+
+interface Fetching {
+  readonly method: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string
+}
+
+function fetched(url: string, ca: TestCa, { method, headers, body }: Fetching): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const sent = request(url, { method, headers, ca: ca.pem, agent: false }, (response) => {
+      let text = ''
+      response.setEncoding('utf8')
+      response.on('data', (chunk: string) => {
+        text += chunk
+      })
+      response.on('end', () => resolve(text))
+    })
+    sent.on('error', reject)
+    sent.end(body)
+  })
+}
+
+/** Starts it; `await using` stops it. */
+export async function startProbedService(options: ServiceOptions): Promise<ProbedService> {
+  const { rig } = options
+  const server = createServer(rig.ca.serverFiles())
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  const port = typeof address === 'object' && address ? address.port : 0
+  const origin = `https://localhost:${port}`
+  const auditFile = rig.file(`audit-${port}.jsonl`, '')
+  const revoked = new Set<unknown>()
+  const book = await bookOf(policyOf(options, options.publicOrigin ?? origin), {
+    now: () => nowSeconds(rig.clock),
+  })
+  const service = new Service(options, { verify: verifyOptions(rig, book, revoked), book, auditFile })
+  rig.clock.advance(2_000)
+  server.on('request', (incoming, outgoing) => {
+    service.answer(incoming, outgoing).catch(() => outgoing.destroy())
+  })
+  return {
+    origin,
+    auditFile,
+    revoked,
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections()
+      await new Promise((resolve) => server.close(resolve))
+    },
+  }
+}
+
+function verifyOptions(rig: ProbeRig, book: RuleBook, revoked: ReadonlySet<unknown>): VerifyOptions {
+  const { clock, ca } = rig
+  const jwks = () => fetched(`${rig.issuer.issuer}/jwks`, ca, { method: 'GET', headers: {}, body: '' })
+  return {
+    clock,
+    routes: () => book.routes,
+    tokens: { keys: new KeySets({ clock, fetch: jwks }), introspection: undefined, known: new Map() },
+    proofs: new DpopChecker(),
+    replays: new MemoryReplayStore({ clock, keep: 300, limit: 10_000, share: 10_000 }),
+    nonces: new ServerNonces({ clock, life: 120 }),
+    bundleOf: () => undefined,
+    denials: {
+      check: ({ tokenId }) => {
+        if (revoked.has(tokenId)) throw new Fault('token_revoked')
+      },
+    },
+    bearers: new Bearers({ clock, onMoved: () => {} }),
+    window: 60,
+    skew: 5,
+  }
+}
+
+function policyOf({ rig, nonce, maxTtl = '10m' }: ServiceOptions, origin: string) {
+  const wants = nonce === undefined ? '' : ', nonce: required'
+  return {
+    identity: `${LAYERS.identity}servers:\n  - { name: login, issuer: "${rig.issuer.issuer}" }\nroutes:\n  - { name: api, servers: [login], audience: ["${AUDIENCE}"], binding: [dpop], max_ttl: ${maxTtl}${wants} }\n`,
+    platform: `${LAYERS.platform}routes:\n  - { name: api, origins: ["${origin}"] }\n`,
+    application: `${LAYERS.application}routes:\n  - { name: api, grants: [{ callers: ["client:login/web"], methods: ["*"], paths: [/**] }] }\n`,
+  }
+}
+
+interface ServiceParts {
+  readonly verify: VerifyOptions
+  readonly book: RuleBook
+  readonly auditFile: string
+}
+
+class Service {
+  readonly #options: ServiceOptions
+  readonly #parts: ServiceParts
+  readonly #cached = new Set<string>()
+
+  constructor(options: ServiceOptions, parts: ServiceParts) {
+    this.#options = options
+    this.#parts = parts
+  }
+
+  async answer(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    const { headers, url = '' } = incoming
+    const has = (flaw: Flaw) => this.#options.flaws?.includes(flaw) === true
+    const said: string[] = [...(this.#options.says ?? [])]
+    if (has('cache') && this.#cached.has(url)) {
+      outgoing.writeHead(200, [...said, 'X-Cache', 'HIT'] as never).end('of somebody else')
+      return
+    }
+    const isBelieved =
+      (has('believes_user') && headers['x-forwarded-user'] !== undefined) ||
+      (has('believes_xfcc') && headers['x-forwarded-client-cert'] !== undefined) ||
+      (has('cookie') && headers.cookie?.includes('session=') === true)
+    const fault = isBelieved ? undefined : await this.#refusal(incoming)
+    if (fault && !this.#isForgiven(fault, incoming)) {
+      const { http, oauth } = STATUS[fault.reason]
+      const nonce = oauth === 'use_dpop_nonce' ? ['DPoP-Nonce', this.#parts.verify.nonces.current()] : []
+      const challenge = ['WWW-Authenticate', `DPoP error="${oauth}", algs="ES256"`]
+      outgoing.writeHead(http, [...challenge, ...nonce, ...said] as never).end()
+      return
+    }
+    this.#cached.add(url)
+    if (has('cookie')) said.push('Set-Cookie', 'session=1234; Secure; HttpOnly')
+    outgoing.writeHead(200, said as never).end('orders')
+  }
+
+  /** What the verifier refuses it for; undefined when it does not. On record either way. */
+  async #refusal({ method = '', url = '', rawHeaders }: IncomingMessage): Promise<Fault | undefined> {
+    const { verify, book } = this.#parts
+    const route = book.routes.all.get('api')
+    if (!route) throw new Error('no route')
+    const peer = { certificate: undefined, spiffeId: undefined, address: '127.0.0.1' }
+    const path = url.split('?')[0] ?? ''
+    try {
+      const { binding } = await verifyRequest(verify, { method, path, headers: rawHeaders, peer, route })
+      this.#record({ allowed: true, jkt: binding.jkt, jti: binding.proof?.jti })
+      return undefined
+    } catch (error) {
+      const fault = Fault.from(error)
+      if (fault.reason === 'bug') throw error
+      this.#record({ allowed: false, reason: fault.reason })
+      return fault
+    }
+  }
+
+  #record(facts: object): void {
+    appendFileSync(this.#parts.auditFile, `${JSON.stringify({ event: 'verify', ...facts })}\n`)
+  }
+
+  #isForgiven({ reason }: Fault, { headers }: IncomingMessage): boolean {
+    const { flaws = [] } = this.#options
+    if (flaws.some((flaw) => FORGIVEN[flaw]?.includes(reason))) return true
+    if (reason !== 'proof_url' || !flaws.includes('trusts_forwarded_host')) return false
+    const htu = parseJws(String(headers['dpop']))?.payload['htu']
+    const host = headers['x-forwarded-host']
+    return typeof htu === 'string' && typeof host === 'string' && htu.startsWith(`https://${host}/`)
+  }
+}
