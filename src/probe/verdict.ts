@@ -76,7 +76,8 @@ export function judge(played: Played, judged: Judged): Result {
   }
 }
 
-type OfAnswers = Pick<Result, 'seen' | 'verdict' | 'evidence'> & Partial<Pick<Result, 'owner' | 'cure' | 'note'>>
+type OfAnswers = Pick<Result, 'seen' | 'verdict' | 'evidence'> &
+  Partial<Pick<Result, 'owner' | 'cure' | 'note'>>
 
 function ofAnswers(answers: readonly Answer[], judged: Judged): OfAnswers {
   const graded = answers.map((answer) => ({ answer, verdict: verdictOf(answer, judged) }))
