@@ -28,7 +28,7 @@ export function sendFault(
   fault: Fault,
   more: Headers = {},
 ): void {
-  if (response.headersSent || response.destroyed) return void response.destroy()
+  if (response.headersSent || response.destroyed || request.destroyed) return void response.destroy()
   // What was not read of the body would be taken for the next request.
   if (!request.complete) response.setHeader('Connection', 'close')
   const { status, headers, body } = faultAnswer(fault, more)
@@ -48,7 +48,10 @@ function endAfterBody(request: IncomingMessage, response: ServerResponse, body: 
   let size = 0
   const end = () => response.end()
   response.write(body)
-  request.socket.setTimeout(LINGER_MS, end)
+  // Node takes the socket away from a response whose connection is gone.
+  const { socket } = response
+  if (!socket) return void response.destroy()
+  socket.setTimeout(LINGER_MS, end)
   request.removeAllListeners('data')
   request.on('data', (chunk: Buffer) => {
     size += chunk.length
