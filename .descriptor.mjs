@@ -5,9 +5,10 @@ import { fileURLToPath } from 'node:url'
 import protobuf from 'protobufjs'
 
 const root = fileURLToPath(new URL('.', import.meta.url))
-const files = ['workload.proto', 'holdfast.proto', 'status.proto'].map((name) => join(root, 'proto', name))
+const proto = (name) => join(root, 'proto', name)
+const files = ['workload.proto', 'holdfast.proto', 'status.proto', 'ext_authz.proto'].map(proto)
 const loaded = new protobuf.Root()
 // Only its own files are found by their paths; those of google.protobuf come with the package.
-loaded.resolvePath = (_origin, target) => target
+loaded.resolvePath = (_origin, target) => (target === 'status.proto' ? proto(target) : target)
 const descriptor = loaded.loadSync(files, { keepCase: true }).toJSON()
 writeFileSync(join(root, 'src/serve/descriptor.json'), `${JSON.stringify(descriptor, null, 2)}\n`)

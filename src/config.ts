@@ -118,6 +118,8 @@ function conflictsIn(config: Config, yaml: YamlFile): readonly Problem[] {
   }
   if (config.tokens.clientAttestation === 'on' && (config.wit === 'off' || authority.nodes === 'many'))
     refuse(['tokens', 'client_attestation'], 'wants WIT-SVIDs: set wit: on and authority.nodes: one')
+  const { limit, share } = config.verifier.replay
+  if (share > limit) refuse(['verifier', 'replay', 'share'], `is over the limit of ${limit} proofs`)
   if (decisionHook.url !== undefined && decisionHook.socket !== undefined)
     refuse(['decision_hook'], 'url and socket exclude each other')
   return problems

@@ -49,6 +49,8 @@ export interface Doors {
 }
 
 const ADMIN_CONNECTIONS = 32
+/** All headers of a request, as JSON. */
+const QUESTION_LIMIT = 256 * 1024
 const MILLIS = 1000
 
 /** Binds the sockets; they answer at once, through `admit`. Throws agent_running, socket_unusable. */
@@ -62,10 +64,15 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
   const { grpc, http } = workloadSides(options, core, sending.load, { headerTimeout, calls })
   const admin = adminHttp(options, core, headerTimeout)
   const egress = config.egress.socket === 'on' ? (await sending.load()).door : undefined
+  const verifier =
+    config.verifier.socket === 'on'
+      ? await verifierSides(options, core, sending.load, { headerTimeout, calls })
+      : undefined
   const accept = (sides: Sides) => acceptInto(options, core, limits, sides)
   const sockets = await openSockets(options, {
     workload: accept({ grpc, http }),
     egress: egress && accept({ http: egress, http2: egress.http2 }),
+    verifier: verifier && accept(verifier),
     admin: adminDoor(admin, adminLimits()),
   })
   const closeSockets = () => {
@@ -82,12 +89,14 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
       grpc.drain(grace)
       http.drain()
       egress?.drain()
+      verifier?.drain(grace)
     },
     giveBack: sending.giveBack,
     stop: () => {
       closeSockets()
       grpc.stop()
       http.stop()
+      verifier?.stop()
       sending.stop()
       admin.stop()
     },
@@ -129,13 +138,14 @@ function acceptInto(options: DoorsOptions, core: Core, limits: UidLimits, sides:
 interface Accepts {
   readonly workload: Accept
   readonly egress: Accept | undefined
+  readonly verifier: Accept | undefined
   readonly admin: Accept
 }
 
 /** Only the workload socket says who serves: the others follow it. */
 async function openSockets(options: DoorsOptions, accepts: Accepts): Promise<readonly ListeningSocket[]> {
   const { clock, directories, listening, takeover } = options
-  const { egressSocket, adminSocket, workloadSocket } = directories
+  const { egressSocket, adminSocket, verifierSocket, workloadSocket } = directories
   const ignore = () => {}
   const open = (
     name: string,
@@ -154,8 +164,9 @@ async function openSockets(options: DoorsOptions, accepts: Accepts): Promise<rea
     options.onBack,
   )
   const egress = accepts.egress && (await open('egress', egressSocket, 0o777, accepts.egress))
+  const verifier = accepts.verifier && (await open('verifier', verifierSocket, 0o777, accepts.verifier))
   const admin = await open('admin', adminSocket, 0o600, accepts.admin)
-  return [workload, admin, ...(egress ? [egress] : [])]
+  return [workload, admin, ...(egress ? [egress] : []), ...(verifier ? [verifier] : [])]
 }
 
 function adminLimits(): UidLimits {
@@ -172,6 +183,45 @@ function attestUnlessRevoked({ attestation, revocations }: Core, fd: number): At
     workload.close()
     throw caught
   }
+}
+
+/** Loaded where it is switched on: at the start, since the replay store remembers from then on. */
+async function verifierSides(
+  options: DoorsOptions,
+  core: Core,
+  load: () => Promise<Outgoing>,
+  { headerTimeout, calls }: OutgoingLimits,
+) {
+  const { admit, config, metrics } = options
+  const { openIncoming } = await import('./incoming.ts')
+  const subjects = async () => (await load()).subjects
+  const { services, withoutHeader, routes, heads, stop } = openIncoming(options, core, subjects)
+  const onCall = (name: string, fault: Fault | undefined) => countCall(metrics, name, fault)
+  const { streamsPerConnection } = config.limits
+  const grpc = openGrpc(services, { admit, onCall, streamsPerConnection, withoutHeader, calls })
+  const limits = { headerTimeout, maxBodyBytes: QUESTION_LIMIT }
+  const http = openHttp({ routes, heads, admit, onCall, securityHeader: true, ...limits })
+  return {
+    grpc,
+    http,
+    drain: (grace: Millis) => {
+      grpc.drain(grace)
+      http.drain()
+    },
+    stop: () => {
+      grpc.stop()
+      http.stop()
+      stop()
+    },
+  }
+}
+
+/** Labels are words: `SignProof` of an RPC's full name, `dpop` of a route. */
+function countCall(metrics: CoreOptions['metrics'], name: string, fault: Fault | undefined): void {
+  metrics.count('holdfast_requests_total', {
+    method: name.slice(name.lastIndexOf('/') + 1),
+    reason: fault?.reason ?? 'ok',
+  })
 }
 
 function workloadSides(
@@ -191,12 +241,7 @@ function workloadSides(
   }
   const releases = async () => (await load()).releases
   const intake = async () => (await load()).intake
-  // Labels are words: `SignProof` of an RPC's full name, `dpop` of a route.
-  const onCall = (name: string, fault: Fault | undefined) =>
-    metrics.count('holdfast_requests_total', {
-      method: name.slice(name.lastIndexOf('/') + 1),
-      reason: fault?.reason ?? 'ok',
-    })
+  const onCall = (name: string, fault: Fault | undefined) => countCall(metrics, name, fault)
   const grpc = openGrpc(
     {
       SpiffeWorkloadAPI: workloadApi({

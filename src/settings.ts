@@ -251,6 +251,30 @@ export const SETTINGS = {
     ),
     subjects: count(16_384, 1, 1_000_000, 'Subject tokens that are kept in memory at a time.'),
   },
+  verifier: {
+    socket: choice(
+      ['off', 'on'],
+      'off',
+      'Whether DIR/public/verifier.sock is served, where services ask whether a request that they received is what it seems.',
+    ),
+    window: duration(MINUTE, 5, 10 * MINUTE, 'How old a proof of possession may be.'),
+    skew: duration(5, 1, MINUTE, 'How far the clock of a caller may be off from the one here.'),
+    replay: {
+      limit: count(
+        1_000_000,
+        1_000,
+        10_000_000,
+        'Proofs that are remembered at a time; beyond it the oldest are forgotten, and older ones need a nonce.',
+      ),
+      share: count(100_000, 10, 10_000_000, 'Of these, how many one caller may hold.'),
+    },
+    nonce_key_file: optional(
+      'path',
+      'A file of at least 32 random bytes that nonces are made with, the same on each node that verifies for one service; no other user may be able to read it.',
+      'a key made at start',
+    ),
+    nonce_life: duration(2 * MINUTE, 10, 15 * MINUTE, 'How long a nonce is good for after it was given.'),
+  },
   decision_hook: {
     url: {
       form: { kind: 'hook' },

@@ -135,6 +135,11 @@ export const INGRESS_REASONS = {
     cause: 'no route has this origin and path',
     cure: 'Add the public origin to a route in a platform policy file.',
   },
+  verifier_foreign: {
+    owner: 'platform',
+    cause: 'this workload may not ask about requests of the route',
+    cure: 'List it under verifiers of the route in a platform policy file, by a selector or its SPIFFE ID.',
+  },
   scope_missing: {
     owner: 'identity',
     cause: 'the token lacks a scope that the route wants',

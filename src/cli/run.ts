@@ -145,9 +145,11 @@ function activated(): ReadonlyMap<string, number> {
   return new Map(named)
 }
 
+const SOCKETS: ReadonlySet<string> = new Set(['workload', 'egress', 'verifier', 'admin'])
+
 /** A socket without a name of ours is the workload's when it is the first: activation by other tools names nothing. */
 function nameOf(given: string | undefined, index: number): string {
-  if (given === 'workload' || given === 'egress' || given === 'admin') return given
+  if (given !== undefined && SOCKETS.has(given)) return given
   return index === 0 ? 'workload' : `unknown-${index}`
 }
 

@@ -75,7 +75,10 @@ export class ClientAuths {
     const none = { clientId, tls: undefined, headers: {} }
     switch (client.method) {
       case 'private_key_jwt':
-        return { ...none, auth: assertion(clientId, JWT_BEARER, () => this.#signed(client, ask)) }
+        return {
+          ...none,
+          auth: assertion(clientId, JWT_BEARER, () => signed(this.#options, client, ask.server)),
+        }
       case 'jwt_spiffe':
       case 'jwt_bearer': {
         const type = client.method === 'jwt_spiffe' ? JWT_SPIFFE : JWT_BEARER
@@ -99,15 +102,6 @@ export class ClientAuths {
     return certificate ?? this.#options.certificates.current({ entry, instance, purpose })
   }
 
-  /** RFC 7523 s.3 with `aud` as draft-ietf-oauth-rfc7523bis s.4 wants it: the issuer alone. */
-  #signed(client: KeyClient, { server }: ClientAsk): string {
-    const signer = this.#options.keys.signerFor(client, server)
-    const now = nowSeconds(this.#options.clock)
-    const { clientId: iss } = client
-    const claims = { iss, sub: iss, aud: server.issuer, jti: newJti(), iat: now, exp: now + ASSERTION_LIFE }
-    return makeJws({ alg: signer.alg, kid: signer.jkt, typ: 'JWT' }, claims, signer)
-  }
-
   #svid(kind: 'fresh' | 'reused', ask: ClientAsk): string {
     if (!this.#options.jwt) throw new Fault('authority_not_shared')
     return kind === 'reused' ? this.#assertions.reused(ask) : this.#assertions.fresh(ask)
@@ -119,6 +113,34 @@ export class ClientAuths {
     if (!attest) throw new Fault('unimplemented', 'client attestation is off', { action: ATTESTATION_CURE })
     return attest(entry, signer)
   }
+}
+
+/** As the agent itself, on behalf of no workload: only a key of the client's own can show that. Throws token_required. */
+export function authenticateAgent(
+  options: Pick<ClientAuthsOptions, 'keys' | 'clock'>,
+  server: Server,
+): Pick<Authentication, 'clientId' | 'auth'> {
+  const { client, issuer } = server
+  if (client?.method !== 'private_key_jwt')
+    throw new Fault(
+      'token_required',
+      `policy states no client with a key of its own for the server ${issuer}`,
+    )
+  const { clientId } = client
+  return { clientId, auth: assertion(clientId, JWT_BEARER, () => signed(options, client, server)) }
+}
+
+/** RFC 7523 s.3 with `aud` as draft-ietf-oauth-rfc7523bis s.4 wants it: the issuer alone. */
+function signed(
+  { clock, keys }: Pick<ClientAuthsOptions, 'keys' | 'clock'>,
+  client: KeyClient,
+  server: Server,
+): string {
+  const signer = keys.signerFor(client, server)
+  const now = nowSeconds(clock)
+  const { clientId: iss } = client
+  const claims = { iss, sub: iss, aud: server.issuer, jti: newJti(), iat: now, exp: now + ASSERTION_LIFE }
+  return makeJws({ alg: signer.alg, kid: signer.jkt, typ: 'JWT' }, claims, signer)
 }
 
 /** RFC 6749 s.2.2: the client id says who shows the certificate. */

@@ -21,7 +21,7 @@ export interface MetadataOptions {
   readonly clock: Clock
 }
 
-type Endpoint = 'token_endpoint' | 'revocation_endpoint'
+type Endpoint = 'token_endpoint' | 'revocation_endpoint' | 'introspection_endpoint' | 'jwks_uri'
 
 const LIMITS = { maxBytes: 256 * 1024, maxDepth: 8 }
 
@@ -56,6 +56,23 @@ export class Metadata {
   async bindsToCertificates(server: Server, route: IssuerRoute): Promise<boolean> {
     const document = await this.#documentOf(server, route)
     return document.tls_client_certificate_bound_access_tokens === true
+  }
+
+  /** The introspection endpoint (RFC 7662), when the server has one at its own origin. Throws issuer_unavailable. */
+  async introspectionEndpoint(server: Server, route: IssuerRoute): Promise<string | undefined> {
+    const stated = endpointOf(await this.#documentOf(server, route), 'introspection_endpoint', route)
+    return stated !== undefined && isAtIssuer(stated, server) ? stated : undefined
+  }
+
+  /** Where its keys are: as policy states it, else as the server does. Throws issuer_unavailable. */
+  async jwksUri(server: Server, route: IssuerRoute): Promise<string> {
+    if (server.jwksUri !== undefined) return server.jwksUri
+    const stated = endpointOf(await this.#documentOf(server, route), 'jwks_uri', route)
+    if (stated === undefined) throw unavailable('names no JWK Set in its metadata')
+    if (isAtIssuer(stated, server)) return stated
+    throw new Fault('issuer_unavailable', 'the JWK Set is not at the origin of the issuer', {
+      action: 'State it as jwks_uri of the server, when it is the right one.',
+    })
   }
 
   /** The certificate of a client is not shown for it. */
@@ -100,7 +117,7 @@ function checkDocument(text: string, issuer: string): void {
 
 /** RFC 8705 s.5: a client that shows a certificate takes the aliases. */
 function endpointOf(document: AuthorizationServer, name: Endpoint, route: IssuerRoute): string | undefined {
-  const alias = route.client ? document.mtls_endpoint_aliases?.[name] : undefined
+  const alias = route.client && name !== 'jwks_uri' ? document.mtls_endpoint_aliases?.[name] : undefined
   const endpoint: unknown = alias ?? document[name]
   return typeof endpoint === 'string' ? endpoint : undefined
 }

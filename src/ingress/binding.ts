@@ -32,7 +32,15 @@ export interface UsedProof {
 }
 
 /** The algorithms that DPoP proofs may have; none and HMAC are no algorithms here at all. */
-const ALGS: ReadonlySet<JwsAlg> = new Set(['ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256'])
+export const ALGS: ReadonlySet<JwsAlg> = new Set([
+  'ES256',
+  'ES384',
+  'ES512',
+  'PS256',
+  'PS384',
+  'PS512',
+  'RS256',
+])
 
 const NOTHING = { jkt: undefined, x5t: undefined, spiffeId: undefined, proof: undefined } as const
 

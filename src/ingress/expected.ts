@@ -30,17 +30,26 @@ export function callerOf(checking: Checking, token: AccessToken | undefined, bin
   const spiffeId = binding.spiffeId ?? checking.channel.spiffeId
   const claims = token?.claims ?? {}
   const subject = textIn(claims, 'sub')
-  const clientId = textIn(claims, 'client_id') ?? textIn(claims, 'azp') ?? subject
-  const client =
-    token && clientId !== undefined ? [`client:${token.server.name ?? token.server.issuer}/${clientId}`] : []
+  const clientId = clientIdIn(claims)
+  const client = token && clientNameOf(token)
   return {
-    names: [...(spiffeId === undefined ? [] : [spiffeId]), ...client],
+    names: [...(spiffeId === undefined ? [] : [spiffeId]), ...(client === undefined ? [] : [client])],
     spiffeId,
     clientId: token && clientId,
     subject: subject ?? spiffeId,
     actors: actorsIn(claims),
     scopes: scopesIn(claims),
   }
+}
+
+/** How grants name the client of `token`: `client:SERVER/CLIENT_ID`. Throws token_malformed. */
+export function clientNameOf({ claims, server }: AccessToken): string | undefined {
+  const clientId = clientIdIn(claims)
+  return clientId === undefined ? undefined : `client:${server.name ?? server.issuer}/${clientId}`
+}
+
+function clientIdIn(claims: Claims): string | undefined {
+  return textIn(claims, 'client_id') ?? textIn(claims, 'azp') ?? textIn(claims, 'sub')
 }
 
 /** The place of the grant that expects the request. Throws caller_unexpected, scope_missing, policy_denied. */

@@ -10,7 +10,7 @@ import { canonicalUrl } from '../proof/target.ts'
 import { type AccessToken, checkAccessToken } from './access-token.ts'
 import { type Binding, bindingOf } from './binding.ts'
 import { type Checking, type DenialFacts, isJwtSvid, type VerifyOptions } from './checking.ts'
-import { type Caller, callerOf, checkExpected } from './expected.ts'
+import { type Caller, callerOf, checkExpected, clientNameOf } from './expected.ts'
 import { channelOf } from './hop.ts'
 import { credentialsIn, type Inbound } from './inbound.ts'
 
@@ -25,17 +25,32 @@ export interface Verified {
   readonly rule: string
 }
 
+/** What was found so far, also of a request that is refused in the end: for the record, not for a decision. */
+export interface Findings {
+  hop?: string | undefined
+  caller?: string | undefined
+  jkt?: string | undefined
+}
+
 /** Throws every reason of incoming requests; the caller outside hears only its OAuth class. */
-export async function verifyRequest(options: VerifyOptions, inbound: Inbound): Promise<Verified> {
+export async function verifyRequest(
+  options: VerifyOptions,
+  inbound: Inbound,
+  found: Findings = {},
+): Promise<Verified> {
   const checking = begin(options, inbound)
+  found.hop = checking.channel.hop?.name
   const { credentials, identity, ath, now } = checking
   const check = ath === undefined ? undefined : { identity, ath, now, skew: options.skew }
   const token =
     check && credentials.token !== undefined && !isJwtSvid(checking)
       ? await checkAccessToken(options.tokens, credentials.token, check)
       : undefined
+  found.caller = token && clientNameOf(token)
   const binding = bindingOf(options, checking, token)
+  found.jkt = binding.jkt
   const caller = callerOf(checking, token, binding)
+  found.caller = caller.names[0]
   options.denials.check(denialFacts(caller, token, binding))
   await useUp(options, checking, caller, binding)
   const rule = checkExpected(checking, caller, token)

@@ -46,7 +46,7 @@ function twice(layer: string, routes: readonly { name: string; place: Place }[])
 }
 
 function serverProblems(
-  { name, serverNames, audience, place }: RouteStatement,
+  { name, serverNames, audience, introspects, place }: RouteStatement,
   servers: readonly NamedServer[],
 ): readonly Problem[] {
   const known = servers.map((server) => server.name)
@@ -57,7 +57,17 @@ function serverProblems(
     serverNames.length > 0 && audience.length === 0
       ? [`${name}: tokens are taken, and no audience is stated: state audience`]
       : []
-  return [...unknown, ...nobody].map((message) => ({ ...place, message }))
+  const mute = introspects
+    ? servers
+        .filter((server) => serverNames.includes(server.name) && server.client?.method !== 'private_key_jwt')
+        .map(
+          (server) =>
+            `${name}: introspect asks the server ${server.name} as a client of the agent's own: state a client with auth: private_key_jwt`,
+        )
+    : []
+  const unasked =
+    introspects && serverNames.length === 0 ? [`${name}: introspect asks servers, and none is stated`] : []
+  return [...unknown, ...nobody, ...mute, ...unasked].map((message) => ({ ...place, message }))
 }
 
 function bearerProblems({ name, binding, place }: RouteStatement, isExcepted: boolean): readonly Problem[] {

@@ -42,6 +42,8 @@ export interface Server {
   /** Issuer identifier, exactly as in its metadata (RFC 8414 s.2). */
   readonly issuer: string
   readonly tokenEndpoint: string | undefined
+  /** Where the keys are that it signs tokens with; absent: its metadata says, at its own origin. */
+  readonly jwksUri?: string | undefined
   /** Absent: the agent fetches no tokens there, applications bring their own. */
   readonly client: ClientAuth | undefined
 }

@@ -49,6 +49,7 @@ export function identityOf(file: IdentityFile, yaml: YamlFile, context: PolicyCo
       name: server.name,
       issuer: server.issuer,
       tokenEndpoint: server.token_endpoint,
+      jwksUri: server.jwks_uri,
       client: server.client && clientOf(server.client, yaml),
       place: placeIn(yaml, 'servers', index),
     }),

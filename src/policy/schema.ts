@@ -108,6 +108,11 @@ const server = z.strictObject({
   token_endpoint: serverUrl
     .optional()
     .describe('Its token endpoint; from its metadata when absent, and then on the origin of the issuer.'),
+  jwks_uri: serverUrl
+    .optional()
+    .describe(
+      'Where the keys are that it signs tokens with, for routes; from its metadata when absent, and then on the origin of the issuer.',
+    ),
   client: client
     .optional()
     .describe(

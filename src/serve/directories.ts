@@ -8,6 +8,7 @@ export interface Directories {
   readonly dir: string
   readonly workloadSocket: string
   readonly egressSocket: string
+  readonly verifierSocket: string
   readonly adminSocket: string
   readonly revocations: string
   readonly policy: string
@@ -22,6 +23,7 @@ export function directoriesOf(dir: string): Directories {
     dir: root,
     workloadSocket: join(root, 'public', 'workload.sock'),
     egressSocket: join(root, 'public', 'egress.sock'),
+    verifierSocket: join(root, 'public', 'verifier.sock'),
     adminSocket: join(root, 'private', 'admin.sock'),
     revocations: join(root, 'private', 'revocations.json'),
     policy: join(root, 'policy'),

@@ -53,6 +53,8 @@ export interface GrpcOptions {
   /** Hears of each call that began, and of the reason when it failed. */
   readonly onCall: (method: string, fault: Fault | undefined) => void
   readonly streamsPerConnection: number
+  /** Services whose clients send no `workload.spiffe.io`, by full name. */
+  readonly withoutHeader?: ReadonlySet<string>
   /** Open calls by uid; one too many is refused before its request is read. */
   readonly calls: UidLimits
 }
@@ -197,9 +199,10 @@ class Wrapper {
   }
 
   /** The security header comes before everything else (SPIFFE_Workload_Endpoint.md s.3). */
-  #admit(call: AnyCall): Caller {
+  #admit(name: string, call: AnyCall): Caller {
     const header = call.metadata.get(HEADER)
-    if (header.length !== 1 || header[0] !== 'true') throw new Fault('header_missing')
+    const isFree = this.#options.withoutHeader?.has(name.slice(0, name.lastIndexOf('/'))) === true
+    if (!isFree && (header.length !== 1 || header[0] !== 'true')) throw new Fault('header_missing')
     this.#options.admit()
     const caller = this.#callers.get(call.getPeer())
     if (!caller) throw new Fault('peer_gone')
@@ -217,7 +220,7 @@ class Wrapper {
   #unary(name: string, handle: Unary) {
     const run: handleUnaryCall<Message, Message> = async (call, callback) => {
       try {
-        const answer = await handle(this.#admit(call), call.request, () => goneOf(call))
+        const answer = await handle(this.#admit(name, call), call.request, () => goneOf(call))
         this.#options.onCall(name, undefined)
         callback(null, answer)
       } catch (caught) {
@@ -232,7 +235,7 @@ class Wrapper {
       const end = (fault: Fault) => call.emit('error', this.#error(name, fault))
       const stream = newestOnly(call, end)
       try {
-        const caller = this.#admit(call)
+        const caller = this.#admit(name, call)
         this.#options.onCall(name, undefined)
         endWithLease(caller, stream.onClose, end)
         handle(caller, call.request, stream)
@@ -247,7 +250,7 @@ class Wrapper {
     const run: handleBidiStreamingCall<Message, Message> = (call) => {
       const end = (caught: unknown) => call.emit('error', this.#error(name, caught))
       try {
-        const caller = this.#admit(call)
+        const caller = this.#admit(name, call)
         this.#options.onCall(name, undefined)
         endWithLease(caller, closing(call), end)
         answerEach(call, (request) => handle(caller, request), end)

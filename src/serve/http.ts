@@ -8,6 +8,7 @@ import { Fault } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
 import type { Caller } from './caller.ts'
 import { jsonHeaders, rawFault, sendFault } from './fault-answer.ts'
+import { STATUS } from './status.ts'
 
 /** A parsed request; `body` is undefined for methods without one. */
 export interface JsonRequest {
@@ -18,9 +19,35 @@ export interface JsonRequest {
   readonly signal: AbortSignal
 }
 
-/** An answer: an object sent as JSON, or lines sent as they come. */
+/** A request of which only the head is read. */
+export interface HeadRequest {
+  readonly caller: Caller
+  /** What follows the prefix, without query. */
+  readonly path: string
+  readonly query: URLSearchParams
+  /** Names and values in turn, as received. */
+  readonly headers: readonly string[]
+}
+
+/** An answer with a status of its own; without a body nothing of it is shown to anybody. */
+export interface Reply {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  readonly body?: object
+}
+
+/** Answers all methods below `prefix`, for proxies that hand a request's headers on: with whatever a browser sent. */
+export interface Heads {
+  readonly prefix: string
+  /** How calls are counted. */
+  readonly name: string
+  readonly answer: (request: HeadRequest) => Promise<Reply>
+}
+
+/** An answer: an object sent as JSON, one with a status of its own, or lines sent as they come. */
 export type JsonAnswer =
   | object
+  | { readonly reply: Reply }
   | { readonly lines: (send: (line: object) => void, signal: AbortSignal) => void }
 
 export type Route = (request: JsonRequest) => JsonAnswer | Promise<JsonAnswer>
@@ -37,6 +64,7 @@ export interface HttpOptions {
   readonly securityHeader: boolean
   readonly headerTimeout: number
   readonly maxBodyBytes?: number
+  readonly heads?: Heads
 }
 
 /** The HTTP side of a socket. */
@@ -50,6 +78,8 @@ export interface HttpSide {
 const BODY_LIMIT = 64 * 1024
 const HEADER_BYTES = 16 * 1024
 const HEADERS_LIMIT = 64
+const HEAD_BYTES = 96 * 1024
+const HEAD_HEADERS_LIMIT = 256
 const JSON_DEPTH = 8
 const WITH_BODY: ReadonlySet<string> = new Set(['POST', 'PUT'])
 const KEEP_ALIVE_MS = 60_000
@@ -58,7 +88,7 @@ const KEEP_ALIVE_MS = 60_000
 export function openHttp(options: HttpOptions): HttpSide {
   const callers = new WeakMap<Socket, Caller>()
   const server = createServer({
-    maxHeaderSize: HEADER_BYTES,
+    maxHeaderSize: options.heads ? HEAD_BYTES : HEADER_BYTES,
     headersTimeout: options.headerTimeout,
     requestTimeout: options.headerTimeout * 2,
     keepAliveTimeout: KEEP_ALIVE_MS,
@@ -72,7 +102,11 @@ export function openHttp(options: HttpOptions): HttpSide {
   // Deadlines, and closing what is open, begin with listening; this server only gets connections handed in.
   server.emit('listening')
   server.on('request', (request, response) => {
-    void answer(options, callers.get(request.socket), request, response)
+    const caller = callers.get(request.socket)
+    const { heads } = options
+    if (heads && request.url?.startsWith(heads.prefix))
+      void answerHead(options, heads, caller, request, response)
+    else void answer(options, caller, request, response)
   })
   server.on('checkExpectation', (request, response) =>
     sendFault(request, response, new Fault('invalid_request', 'the expectation is unknown')),
@@ -123,12 +157,57 @@ async function answer(
     const body = await readBody(request, options.maxBodyBytes ?? BODY_LIMIT)
     const result = await route({ caller, body, query: new URLSearchParams(search), signal: gone.signal })
     options.onCall(name, undefined)
-    send(response, result, gone.signal)
+    if ('reply' in result) sendReply(request, response, result.reply)
+    else send(response, result, gone.signal)
   } catch (caught) {
     const fault = Fault.from(caught)
     options.onCall(name, fault)
     sendFault(request, response, fault)
   }
+}
+
+/** Only the head counts: nothing of a body is read, and no refusal has one. */
+async function answerHead(
+  options: HttpOptions,
+  { answer: answerTo, name, prefix }: Heads,
+  caller: Caller | undefined,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  try {
+    checkFraming(request, HEAD_HEADERS_LIMIT)
+    if (!caller) throw new Fault('peer_gone')
+    options.admit()
+    const [path = '', search = ''] = splitTarget(request.url ?? '')
+    const query = new URLSearchParams(search)
+    const reply = await answerTo({
+      caller,
+      path: path.slice(prefix.length),
+      query,
+      headers: request.rawHeaders,
+    })
+    options.onCall(name, undefined)
+    sendReply(request, response, reply)
+  } catch (caught) {
+    const fault = Fault.from(caught)
+    options.onCall(name, fault)
+    const { http: status } = STATUS[fault.reason]
+    sendReply(request, response, { status: status >= 500 ? status : 403, headers: {} })
+  }
+}
+
+function sendReply(
+  request: IncomingMessage,
+  response: ServerResponse,
+  { status, headers, body }: Reply,
+): void {
+  if (response.headersSent || response.destroyed) return void response.destroy()
+  // What was not read of the body would be taken for the next request.
+  if (!request.complete) response.setHeader('Connection', 'close')
+  const text = body === undefined ? '' : JSON.stringify(body)
+  const own = body === undefined ? { 'Content-Length': 0, 'Cache-Control': 'no-store' } : jsonHeaders(text)
+  response.writeHead(status, { ...own, ...headers })
+  response.end(text)
 }
 
 /** Origin form only: an absolute target would name a second host (RFC 9112 s.3.2). */
@@ -138,20 +217,25 @@ function splitTarget(target: string): readonly string[] {
 }
 
 function checkHeaders(request: IncomingMessage, options: HttpOptions): void {
-  const count = (name: string) =>
-    request.rawHeaders.filter((raw, index) => index % 2 === 0 && raw.toLowerCase() === name).length
-  if (request.rawHeaders.length > HEADERS_LIMIT * 2)
-    throw new Fault('invalid_request', `over ${HEADERS_LIMIT} headers`)
   if (request.headers.origin !== undefined || request.headers.referer !== undefined)
     throw new Fault('browser_refused')
+  const count = checkFraming(request, HEADERS_LIMIT)
+  if (!options.securityHeader) return
+  if (count('workload.spiffe.io') !== 1 || request.headers['workload.spiffe.io'] !== 'true')
+    throw new Fault('header_missing')
+}
+
+/** What could make two requests of one; how often a header is there. */
+function checkFraming(request: IncomingMessage, limit: number): (name: string) => number {
+  const count = (name: string) =>
+    request.rawHeaders.filter((raw, index) => index % 2 === 0 && raw.toLowerCase() === name).length
+  if (request.rawHeaders.length > limit * 2) throw new Fault('invalid_request', `over ${limit} headers`)
   if (count('host') !== 1)
     throw new Fault('invalid_request', `${count('host')} Host headers, wanted exactly one`)
   if (count('content-length') > 1 || (count('content-length') > 0 && count('transfer-encoding') > 0)) {
     throw new Fault('invalid_request', 'the length of the body is given twice')
   }
-  if (!options.securityHeader) return
-  if (count('workload.spiffe.io') !== 1 || request.headers['workload.spiffe.io'] !== 'true')
-    throw new Fault('header_missing')
+  return count
 }
 
 function routeOf(routes: Routes, method: string, path: string, response: ServerResponse): Route {
@@ -189,7 +273,11 @@ function textOf(chunks: readonly Buffer[]): string {
   }
 }
 
-function send(response: ServerResponse, result: JsonAnswer, signal: AbortSignal): void {
+function send(
+  response: ServerResponse,
+  result: Exclude<JsonAnswer, { readonly reply: Reply }>,
+  signal: AbortSignal,
+): void {
   if ('lines' in result) {
     response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'Cache-Control': 'no-store' })
     response.flushHeaders()

@@ -116,6 +116,7 @@ export const STATUS: Readonly<Record<Reason, Status>> = {
   hop_unexpected: DENIED,
   route_unknown: status(GRPC.PERMISSION_DENIED, 404, 'invalid_request'),
   scope_missing: status(GRPC.PERMISSION_DENIED, 403, 'insufficient_scope'),
+  verifier_foreign: DENIED,
   header_refused: MALFORMED,
   via_sidecar: DENIED,
   redirect_refused: UPSTREAM,

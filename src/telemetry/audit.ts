@@ -27,6 +27,8 @@ export type AuditEvent =
   | 'sign.headers'
   | 'token.release'
   | 'subject.take'
+  | 'verify'
+  | 'bearer.moved'
   | 'egress'
   | 'egress.done'
   | 'key.list'
@@ -52,6 +54,10 @@ export interface AuditFacts {
   readonly pid?: number | undefined
   readonly uid?: number | undefined
   readonly target?: string | undefined
+  /** The route of a request that came in, the last proxy in between, and who calls, as grants name it. */
+  readonly route?: string | undefined
+  readonly hop?: string | undefined
+  readonly caller?: string | undefined
   /** `file:line` of the statement that decided. */
   readonly rule?: string | undefined
   readonly method?: string | undefined

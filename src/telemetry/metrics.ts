@@ -10,6 +10,8 @@ export type CounterName =
   | 'holdfast_egress_requests_total'
   | 'holdfast_tokens_total'
   | 'holdfast_reloads_total'
+  | 'holdfast_verified_total'
+  | 'holdfast_binding_lost_total'
   | 'holdfast_audit_records_total'
   | 'holdfast_audit_failures_total'
   | 'holdfast_revocations_total'
@@ -36,6 +38,9 @@ const HELP: Readonly<Record<CounterName, string>> = {
   holdfast_tokens_total: 'Access tokens, by what was done and reason.',
   holdfast_egress_requests_total: 'Requests of the egress door, by class of status and reason.',
   holdfast_reloads_total: 'Reloads of configuration, policy, CA and bundle files, by result.',
+  holdfast_verified_total: 'Incoming requests that services asked about, by reason.',
+  holdfast_binding_lost_total:
+    'Requests with a bound token and no proof, by the hop that carried proofs until then.',
   holdfast_audit_records_total: 'Audit records written.',
   holdfast_audit_failures_total: 'Writes of the audit log that failed.',
   holdfast_revocations_total: 'Revocations carried out, by kind.',

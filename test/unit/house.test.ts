@@ -43,7 +43,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   issue: GROUND,
   sign: GROUND,
   egress: [...GROUND, 'issue', 'sign'],
-  ingress: [...GROUND],
+  ingress: [...GROUND, 'issue', 'sign', 'egress'],
   operate: [...GROUND, 'issue', 'sign', 'egress'],
   client: ['base'],
   relay: [...GROUND, 'issue', 'sign', 'egress', 'client'],

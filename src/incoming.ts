@@ -1,0 +1,158 @@
+/** What an agent verifies for services: requests that they received, told by `public/verifier.sock`. */
+import { createSecretKey, type KeyObject } from 'node:crypto'
+import { Fault } from './base/fault.ts'
+import { readTrusted } from './base/trusted.ts'
+import type { Core, CoreOptions } from './core.ts'
+import { Dialer } from './egress/dial.ts'
+import { IssuerHttp, unavailable } from './egress/issuer-http.ts'
+import { Metadata } from './egress/metadata.ts'
+import { Resolver } from './egress/resolve.ts'
+import type { Subjects } from './egress/subjects.ts'
+import { Trust } from './egress/trust.ts'
+import type { TokenSources } from './ingress/access-token.ts'
+import { Bearers } from './ingress/bearer.ts'
+import type { VerifyOptions } from './ingress/checking.ts'
+import { operatorDenials } from './ingress/denials.ts'
+import { extAuthzHandlers } from './ingress/ext-authz.ts'
+import { FORWARD_AUTH, forwardAuth } from './ingress/forward-auth.ts'
+import { Introspector } from './ingress/introspect.ts'
+import { KeySets } from './ingress/key-sets.ts'
+import { RecentTokens } from './ingress/known-tokens.ts'
+import { ServerNonces } from './ingress/nonces.ts'
+import { MemoryReplayStore } from './ingress/replay-memory.ts'
+import { Verifier } from './ingress/verifier.ts'
+import { verifyHandlers, verifyRoutes } from './ingress/verify-api.ts'
+import type { Server } from './policy/grant.ts'
+import { DpopChecker } from './proof/dpop-check.ts'
+import type { Handlers } from './serve/grpc.ts'
+import type { Heads, Routes } from './serve/http.ts'
+import type { BundleOf } from './spiffe/bundle.ts'
+
+const MILLIS = 1000
+const NONCE_STEP = 30
+const NONCE_KEY_BYTES = 32
+const NONCE_KEY_LIMIT = 4_096
+
+/** What the verifier's socket serves. */
+export interface Incoming {
+  readonly verifier: Verifier
+  readonly services: Readonly<Record<string, Handlers>>
+  /** Services whose clients send no `workload.spiffe.io`. */
+  readonly withoutHeader: ReadonlySet<string>
+  readonly routes: Routes
+  readonly heads: Heads
+  stop(): void
+}
+
+const ENVOY = 'envoy.service.auth.v3.Authorization'
+
+/**
+ * Opens it over the core's parts; nothing is fetched until a service asks. The replay store begins now: proofs made
+ * before need a nonce. Throws config_invalid, policy_writable for a nonce key that cannot be used.
+ */
+export function openIncoming(options: CoreOptions, core: Core, subjects: () => Promise<Subjects>): Incoming {
+  const { audit, authority, clock, metrics } = options
+  const { book, revocations } = core
+  const bundleOf: BundleOf = (name) =>
+    name === authority.bundle.get().trustDomain ? authority.bundle.get() : undefined
+  const sources = openSources(options, core, bundleOf)
+  const checks = openChecks(options, core)
+  const verifier = new Verifier({
+    ...checks,
+    clock,
+    routes: () => book.get().routes,
+    tokens: sources.tokens,
+    proofs: new DpopChecker(),
+    bundleOf,
+    denials: operatorDenials(revocations),
+    revocations,
+    audit,
+    metrics,
+    subjects,
+    policy: () => book.get().hash,
+  })
+  return {
+    verifier,
+    services: { 'holdfast.v1.VerifyService': verifyHandlers(verifier), [ENVOY]: extAuthzHandlers(verifier) },
+    withoutHeader: new Set([ENVOY]),
+    routes: verifyRoutes(verifier),
+    heads: {
+      prefix: FORWARD_AUTH,
+      name: 'forward_auth',
+      answer: (request) => forwardAuth(verifier, request),
+    },
+    stop: () => {
+      sources.stop()
+      checks.replays.stop()
+    },
+  }
+}
+
+/** What is counted and remembered from request to request. */
+function openChecks(
+  { audit, clock, config, log, metrics }: CoreOptions,
+  { book }: Core,
+): Pick<VerifyOptions, 'replays' | 'nonces' | 'bearers' | 'window' | 'skew'> {
+  const { nonceKeyFile, nonceLife, replay, skew, window } = config.verifier
+  // A proof can come as long as its nonce is given out, and once more as long as it is fresh itself.
+  const keep = window + 2 * skew + nonceLife + NONCE_STEP
+  const replays = new MemoryReplayStore({ clock, keep, ...replay })
+  metrics.gauge('holdfast_replay_entries', 'Proofs that are remembered.', () => replays.count)
+  const key = nonceKeyFile === undefined ? {} : { key: nonceKeyIn(nonceKeyFile) }
+  const bearers = new Bearers({
+    clock,
+    onMoved: ({ route, approver }, client) => {
+      log.warn(`a bearer token of the route ${route} came from a second address`, {
+        action: `Ask ${approver}.`,
+      })
+      const caller = client
+      audit.append({ event: 'bearer.moved', allowed: true, route, caller, policy: book.get().hash })
+    },
+  })
+  return { replays, nonces: new ServerNonces({ clock, life: nonceLife, ...key }), bearers, window, skew }
+}
+
+/** How tokens are known to be their servers': keys, answers about them, and what was verified a moment ago. */
+function openSources(
+  { clock, config }: CoreOptions,
+  { book, clientKeys: keys }: Core,
+  bundleOf: BundleOf,
+): { readonly tokens: TokenSources; stop(): void } {
+  const { connectTimeout, dnsTtlMax } = config.egress
+  const resolver = new Resolver({ clock, keep: dnsTtlMax * MILLIS })
+  const trust = new Trust({ clock, bundleOf })
+  const dialer = new Dialer({ clock, resolver, trust, patience: connectTimeout * MILLIS })
+  const http = new IssuerHttp({ dialer, clock, timeout: config.tokens.timeout * MILLIS })
+  const metadata = new Metadata({ http, clock })
+  const introspection = new Introspector({ http, metadata, keys, book, clock })
+  const ending = new AbortController()
+  const known = new RecentTokens(clock)
+  const unwatch = book.watch(() => known.clear())
+  const fetch = async (server: Server) => {
+    const route = { platform: book.get().serverTls(server.issuer), client: undefined, signal: ending.signal }
+    const url = await metadata.jwksUri(server, route)
+    const ask = { method: 'GET', headers: { accept: 'application/json' }, body: undefined }
+    const { status, body } = await http.call(url, ask, route)
+    if (status !== 200) throw unavailable(`answers for its JWK Set with status ${status}`)
+    return body
+  }
+  return {
+    tokens: { keys: new KeySets({ clock, fetch }), introspection, known },
+    stop: () => {
+      unwatch()
+      known.clear()
+      introspection.stop()
+      ending.abort(new Fault('draining'))
+    },
+  }
+}
+
+function nonceKeyIn(file: string): KeyObject {
+  const bytes = readTrusted(file, { maxBytes: NONCE_KEY_LIMIT, secret: true })
+  try {
+    if (bytes.length >= NONCE_KEY_BYTES) return createSecretKey(bytes)
+    throw new Fault('config_invalid', `${file}: ${bytes.length} bytes, wanted at least ${NONCE_KEY_BYTES}`)
+  } finally {
+    bytes.fill(0)
+  }
+}

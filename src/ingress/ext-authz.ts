@@ -1,0 +1,129 @@
+/**
+ * Envoy's external authorization (`envoy.service.auth.v3.Authorization`), for an Envoy that is itself the asking workload.
+ * The filter needs `include_peer_certificate: true` where callers or hops are known by certificate; `encode_raw_headers`
+ * is understood. `context_extensions: {route: NAME}` names the route. Envoy sends no `workload.spiffe.io`.
+ */
+import { X509Certificate } from 'node:crypto'
+import { isIP } from 'node:net'
+import { Fault } from '../base/fault.ts'
+import type { Caller } from '../serve/caller.ts'
+import type { Handlers } from '../serve/grpc.ts'
+import type { Message } from '../serve/messages.ts'
+import { GRPC } from '../serve/status.ts'
+import { type Answer, CLAIM_HEADERS, claimHeaders } from './answer.ts'
+import type { Challenge } from './challenge.ts'
+import { parseQuestion, type Question } from './question.ts'
+import type { Verifier } from './verifier.ts'
+
+/** Envoy joins lines of one name by commas: none of these has one in it. */
+const CREDENTIALS: ReadonlySet<string> = new Set([
+  'authorization',
+  'dpop',
+  'workload-identity-token',
+  'workload-proof-token',
+  'txn-token',
+  'client-cert',
+])
+/** What the application has no use for once it is verified. */
+const SPENT = ['authorization', 'dpop', 'workload-identity-token', 'workload-proof-token'] as const
+const PEM_LIMIT = 96 * 1024
+
+/** The methods of the service. */
+export function extAuthzHandlers(verifier: Verifier): Handlers {
+  return { Check: { unary: (caller, request) => check(verifier, caller, request) } }
+}
+
+/**
+ * Every refusal is an answer: an error of the call itself is what `failure_mode_allow` lets pass. Only what keeps the
+ * agent from answering at all is one.
+ */
+async function check(verifier: Verifier, caller: Caller, request: Message): Promise<Message> {
+  try {
+    const outcome = await verifier.ask(caller.workload(), questionIn(request))
+    return 'answer' in outcome ? allowed(outcome.answer) : denied(outcome.challenge)
+  } catch (caught) {
+    const { reason } = Fault.from(caught)
+    return denied({ status: reason === 'invalid_request' ? 400 : 403, headers: {} })
+  }
+}
+
+type Members = Readonly<Record<string, unknown>>
+const memberOf = (message: unknown, name: string): Members => ((message as Members)[name] ?? {}) as Members
+
+function questionIn(request: Message): Question {
+  const attributes = memberOf(request, 'attributes')
+  const http = memberOf(memberOf(attributes, 'request'), 'http')
+  const source = memberOf(attributes, 'source')
+  const { route } = memberOf(attributes, 'context_extensions')
+  const { address } = memberOf(memberOf(source, 'address'), 'socket_address')
+  const certificate = certificateIn(source['certificate'])
+  return parseQuestion({
+    ...(route === undefined ? {} : { route }),
+    method: http['method'],
+    path: http['path'],
+    headers: headersIn(http),
+    peer: {
+      ...(certificate ? { certificate } : {}),
+      ...(typeof address === 'string' && isIP(address) !== 0 ? { address } : {}),
+    },
+  })
+}
+
+/** The raw ones where Envoy sends them; pseudo headers are no headers. */
+function headersIn(http: Members): readonly (readonly [string, string])[] {
+  const { headers: raw } = memberOf(http, 'header_map') as { readonly headers?: readonly Members[] }
+  const lines = raw
+    ? raw.map(({ key, value, raw_value: bytes }) => [String(key), textOf(bytes ?? value)] as const)
+    : Object.entries(memberOf(http, 'headers')).flatMap(([name, value]) => linesOf(name, String(value)))
+  return lines.filter(([name]) => !name.startsWith(':'))
+}
+
+function linesOf(name: string, value: string): readonly (readonly [string, string])[] {
+  if (!CREDENTIALS.has(name.toLowerCase())) return [[name, value]]
+  return value.split(',').map((part) => [name, part.trim()] as const)
+}
+
+function textOf(value: unknown): string {
+  return Buffer.isBuffer(value) ? value.toString('latin1') : typeof value === 'string' ? value : ''
+}
+
+/** PEM, URL-encoded; throws invalid_request for what cannot be read, since it must not pass as none. */
+function certificateIn(text: unknown): Buffer | undefined {
+  if (typeof text !== 'string' || text === '') return undefined
+  try {
+    if (text.length <= PEM_LIMIT) return new X509Certificate(decodeURIComponent(text)).raw
+  } catch {
+    // Said below.
+  }
+  throw new Fault('invalid_request', 'source.certificate is no certificate in URL-encoded PEM')
+}
+
+/** Claims over whatever came in under their names; credentials go no further. */
+function allowed(answer: Answer): Message {
+  const claims = claimHeaders(answer)
+  const forged = CLAIM_HEADERS.filter((name) => claims[name] === undefined)
+  const nonce = answer.nonce === undefined ? {} : { 'dpop-nonce': answer.nonce }
+  return {
+    status: { code: 0 },
+    ok_response: {
+      headers: optionsOf(claims),
+      headers_to_remove: [...SPENT, ...forged],
+      response_headers_to_add: optionsOf(nonce),
+    },
+  }
+}
+
+function denied({ status, headers }: Challenge): Message {
+  return {
+    status: { code: GRPC.PERMISSION_DENIED },
+    denied_response: { status: { code: status }, headers: optionsOf(headers) },
+  }
+}
+
+/** In `value`: Envoy sends a `raw_value` of this filter out empty. */
+function optionsOf(headers: Readonly<Record<string, string>>): readonly Message[] {
+  return Object.entries(headers).map(([key, value]) => ({
+    header: { key, value },
+    append_action: 'OVERWRITE_IF_EXISTS_OR_ADD',
+  }))
+}

@@ -1,0 +1,174 @@
+/**
+ * The verifier as services ask it: who asks, about which route, whether the request holds, on record before the answer
+ * leaves. Who may not ask is refused before anything is looked at, so that a stranger learns nothing and uses nothing up.
+ */
+import { chooseEntry, entitled } from '../attest/entitled.ts'
+import type { Workload } from '../attest/workload.ts'
+import { nowSeconds } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import { Secret } from '../base/secret.ts'
+import type { Subjects } from '../egress/subjects.ts'
+import type { Revocations } from '../policy/revocations.ts'
+import type { Route } from '../policy/route.ts'
+import { hashOf } from '../proof/jwt.ts'
+import { verifyX509Svid } from '../spiffe/x509svid.ts'
+import type { Audit, AuditFacts } from '../telemetry/audit.ts'
+import type { Metrics } from '../telemetry/metrics.ts'
+import { type Answer, answerOf } from './answer.ts'
+import { askerNames, routeAskedFor } from './asker.ts'
+import { ProofCarriers } from './binding-lost.ts'
+import { type Challenge, challengeOf } from './challenge.ts'
+import type { VerifyOptions } from './checking.ts'
+import { type ChannelPeer, credentialsIn, type RawHeaders } from './inbound.ts'
+import type { AskedPeer, Question } from './question.ts'
+import { type Findings, type Verified, verifyRequest } from './verify.ts'
+
+export interface VerifierOptions extends VerifyOptions {
+  readonly revocations: Revocations
+  readonly audit: Audit
+  readonly metrics: Metrics
+  /** Where tokens are kept behind handles; loaded when a route hands one out. */
+  readonly subjects: () => Promise<Subjects>
+  /** The hash of the policy in force. */
+  readonly policy: () => string
+}
+
+/** What became of the request; `fault` is for the service that asked, `challenge` for whoever sent the request. */
+export type Outcome = { readonly answer: Answer } | { readonly fault: Fault; readonly challenge: Challenge }
+
+/** Answers questions about requests. */
+export class Verifier {
+  readonly #options: VerifierOptions
+  readonly #carriers: ProofCarriers
+
+  constructor(options: VerifierOptions) {
+    this.#options = options
+    this.#carriers = new ProofCarriers(options.clock)
+  }
+
+  /** Throws verifier_foreign, audit_unavailable: then there is no outcome. */
+  async ask(workload: Workload, question: Question): Promise<Outcome> {
+    const { audit } = this.#options
+    audit.check()
+    const found: Findings = {}
+    let route: Route | undefined
+    try {
+      route = this.#routeFor(workload, question)
+      const verified = await this.#verify(question, route, found)
+      const answer = await this.#answer(workload, question, route, verified)
+      this.#recordAllowed(workload, question, verified)
+      return { answer }
+    } catch (caught) {
+      const fault = Fault.from(caught)
+      this.#recordRefused(workload, question, { fault, route, found })
+      if (fault.reason === 'verifier_foreign') throw fault
+      return { fault, challenge: challengeOf(fault, route, this.#options.nonces) }
+    } finally {
+      await audit.settle()
+    }
+  }
+
+  #routeFor(workload: Workload, question: Question): Route {
+    const { revocations, routes } = this.#options
+    return routeAskedFor(routes(), question, askerNames(workload, revocations))
+  }
+
+  #verify({ method, path, headers, peer }: Question, route: Route, found: Findings): Promise<Verified> {
+    const inbound = { method, path, headers, peer: this.#peerOf(peer), route }
+    return verifyRequest(this.#options, inbound, found)
+  }
+
+  /** A certificate that is no SVID of a trusted domain still shows possession of its key (RFC 8705 s.3), and names nobody. */
+  #peerOf({ chain, address }: AskedPeer): ChannelPeer {
+    const { bundleOf, clock } = this.#options
+    const [certificate] = chain
+    if (!certificate) return { certificate, spiffeId: undefined, address }
+    try {
+      const { spiffeId } = verifyX509Svid(chain, bundleOf, nowSeconds(clock))
+      return { certificate, spiffeId, address }
+    } catch {
+      return { certificate, spiffeId: undefined, address }
+    }
+  }
+
+  async #answer(workload: Workload, question: Question, route: Route, verified: Verified): Promise<Answer> {
+    const { identity } = route
+    const handle = identity?.handsOut === 'handle' ? await this.#handleFor(workload, question) : undefined
+    const nonce = identity?.nonce === 'required' ? this.#options.nonces.current() : undefined
+    return answerOf(verified, { handle, nonce })
+  }
+
+  /** Of use to the asking workload's identity and instance alone; undefined where no token came along. */
+  async #handleFor(workload: Workload, { headers, spiffeId }: Question): Promise<string | undefined> {
+    const { token } = credentialsIn(headers)
+    if (token === undefined) return undefined
+    const subjects = await this.#options.subjects()
+    const entry = chooseEntry(entitled(workload, this.#options.revocations), spiffeId)
+    const owner = { spiffeId: entry.spiffeId, instance: workload.instanceOf(entry) }
+    return subjects.add(owner, new Secret(token)).handle
+  }
+
+  #recordAllowed(workload: Workload, question: Question, verified: Verified): void {
+    const { route, binding, caller, hop, rule } = verified
+    if (binding.proof) this.#carriers.carried(route, hop ?? DIRECT)
+    this.#options.metrics.count('holdfast_verified_total', { reason: 'ok' })
+    this.#append(workload, question, {
+      allowed: true,
+      route,
+      hop,
+      caller: caller.names[0],
+      jkt: binding.jkt,
+      rule,
+    })
+  }
+
+  #recordRefused(workload: Workload, question: Question, { fault, route, found }: Refused): void {
+    const { metrics } = this.#options
+    const { reason, owner } = fault
+    const { hop = DIRECT } = found
+    metrics.count('holdfast_verified_total', { reason })
+    if (route && this.#carriers.hasLost(route.name, hop, fault, question.headers))
+      metrics.count('holdfast_binding_lost_total', { hop: wordOf(hop) })
+    this.#append(workload, question, { allowed: false, reason, owner, route: route?.name, ...found })
+  }
+
+  #append(workload: Workload, question: Question, facts: Omit<AuditFacts, 'event'>): void {
+    const { pid, uid } = workload.peer
+    this.#options.audit.append({
+      event: 'verify',
+      ...facts,
+      method: question.method,
+      token: athPrefix(question.headers),
+      pid,
+      uid,
+      policy: this.#options.policy(),
+    })
+  }
+}
+
+interface Refused {
+  readonly fault: Fault
+  readonly route: Route | undefined
+  readonly found: Findings
+}
+
+/** What a metric calls the way of callers that connect themselves. */
+const DIRECT = 'none'
+
+/** Policy's names have dashes and slashes, labels of metrics are words. */
+function wordOf(hop: string): string {
+  return hop
+    .replace(/[^A-Za-z0-9_.]/g, '_')
+    .replace(/^[^A-Za-z]/, 'h$&')
+    .slice(0, 40)
+}
+
+/** Also of a request whose credentials cannot be read. */
+function athPrefix(headers: RawHeaders): string | undefined {
+  try {
+    const { token } = credentialsIn(headers)
+    return token === undefined ? undefined : hashOf(token).slice(0, 16)
+  } catch {
+    return undefined
+  }
+}
