@@ -1,0 +1,232 @@
+/** An agent that verifies for this process, the server whose tokens it takes, and callers whose requests are right but for what a test changes. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Clock, nowSeconds, systemClock } from '../../src/base/clock.ts'
+import type { Config } from '../../src/config.ts'
+import { generateKey, type HeldKey } from '../../src/keys/signer.ts'
+import { hashOf } from '../../src/proof/jwt.ts'
+import type { Signer } from '../../src/proof/signer.ts'
+import { publicJwkOf } from '../../src/spiffe/jwk.ts'
+import { makeJws } from '../../src/spiffe/jws.ts'
+import type { AuditRecord } from '../../src/telemetry/audit.ts'
+import { startAgent, type TestAgent } from './agent.ts'
+import { ecPair, type Pair } from './certificates.ts'
+import { first, RawClient } from './raw-client.ts'
+import { makeTestCa, type TestCa } from './tls.ts'
+import { signToken } from './tokens.ts'
+
+/** A request as a service received it. */
+export interface Received {
+  readonly route?: string
+  readonly method: string
+  readonly path: string
+  readonly headers: readonly (readonly [string, string])[]
+  /** Of the TLS peer, in DER. */
+  readonly certificate?: Buffer
+  readonly address?: string
+}
+
+/** What a test says of a request; the rest is right. */
+export interface Over {
+  readonly route?: string
+  readonly method?: string
+  readonly path?: string
+  readonly scheme?: string
+  /** Claims and header of the token; `undefined` leaves one out. */
+  readonly claims?: Readonly<Record<string, unknown>>
+  readonly header?: Readonly<Record<string, unknown>>
+  readonly issuer?: Pair
+  /** Claims and header of the proof. */
+  readonly proof?: Readonly<Record<string, unknown>>
+  readonly proofHeader?: Readonly<Record<string, unknown>>
+  readonly key?: Signer
+  /** Names that are left out, and lines that come besides. */
+  readonly without?: readonly string[]
+  readonly headers?: readonly (readonly [string, string])[]
+  readonly certificate?: Buffer
+  readonly address?: string
+}
+
+export interface VerifyRig extends AsyncDisposable {
+  readonly agent: TestAgent
+  readonly socket: string
+  readonly ca: TestCa
+  readonly key: HeldKey
+  readonly issuer: Pair
+  /** The SVID of the gateway that the route `gated` names, in DER. */
+  readonly gateway: Buffer
+  readonly policy: Readonly<Record<string, string>>
+  /** Requests to the server, by path. */
+  readonly asked: readonly string[]
+  now(): number
+  /** Sets the agent's clock forward. */
+  pass(seconds: number): void
+  token(over?: Over): string
+  request(over?: Over): Received
+  /** Records of the verifier so far. */
+  verdicts(): readonly AuditRecord[]
+}
+
+export interface VerifyRigOptions {
+  /** Who may ask about the routes; this process's own uid when absent. */
+  readonly verifiers?: string
+  readonly handOut?: 'claims' | 'handle'
+  readonly config?: (config: Config) => Config
+  /** A real server instead: its issuer, and what its certificate is signed by. */
+  readonly server?: { readonly issuer: string; readonly ca: TestCa; readonly more?: string }
+}
+
+export const AUDIENCE = 'https://api.example.org'
+const TRUST_DOMAIN = 'spiffe://dev.holdfast.test'
+
+/** Opens it; the clock of the agent is past its start, so that proofs need no nonce. */
+export async function openVerifyRig(options: VerifyRigOptions = {}): Promise<VerifyRig> {
+  const dir = mkdtempSync(join(tmpdir(), 'holdfast-verify-'))
+  const ca = options.server?.ca ?? makeTestCa()
+  writeFileSync(join(dir, 'ca.pem'), ca.pem)
+  const [key, issuer] = [generateKey('ES256'), ecPair()]
+  const asked: string[] = []
+  const server = options.server ? undefined : await startKeyServer(ca, issuer, asked)
+  const name = options.server?.issuer ?? server?.issuer ?? ''
+  let shift = 0
+  const clock: Clock = { ...systemClock, now: () => systemClock.now() + shift }
+  const policy = policyFor(name, join(dir, 'ca.pem'), options)
+  const agent = await startAgent({
+    clock,
+    policy,
+    config: (config) => {
+      const on: Config = { ...config, verifier: { ...config.verifier, socket: 'on' } }
+      return options.config?.(on) ?? on
+    },
+  })
+  shift = 3_000
+  const now = () => nowSeconds(clock)
+  let proofs = 0
+  const proofFor = (method: string, url: string, token: string, over: Over): string => {
+    const by = over.key ?? key
+    proofs += 1
+    const header = { typ: 'dpop+jwt', alg: by.alg, jwk: by.publicJwk, ...over.proofHeader }
+    const claims = {
+      jti: `p-${proofs}`,
+      iat: now(),
+      htm: method,
+      htu: url,
+      ath: hashOf(token),
+      ...over.proof,
+    }
+    return makeJws(header, claims, by)
+  }
+  const token = (over: Over = {}): string => {
+    const standard = {
+      iss: name,
+      aud: AUDIENCE,
+      sub: 'ann',
+      client_id: 'web',
+      scope: 'read list',
+      iat: now(),
+      exp: now() + 300,
+      cnf: { jkt: key.jkt },
+    }
+    const header = { alg: 'ES256', kid: 'k1', typ: 'at+jwt', ...over.header }
+    return signToken(header, { ...standard, ...over.claims }, over.issuer ?? issuer)
+  }
+  return {
+    agent,
+    policy,
+    socket: join(agent.dir, 'public', 'verifier.sock'),
+    ca,
+    key,
+    issuer,
+    gateway: await svidOf(agent, `${TRUST_DOMAIN}/gateway`),
+    asked,
+    now,
+    pass: (seconds) => {
+      shift += seconds * 1_000
+    },
+    token,
+    request: (over = {}) => {
+      const { method = 'GET', path = '/v1/items' } = over
+      const sent = token(over)
+      const proof = proofFor(method, 'https://api.example.org/orders/v1/items', sent, over)
+      const lines: readonly (readonly [string, string])[] = [
+        ['Host', 'internal.example.org'],
+        ['Authorization', `${over.scheme ?? 'DPoP'} ${sent}`],
+        ['DPoP', proof],
+      ]
+      const kept = lines.filter(([line]) => !over.without?.includes(line))
+      return {
+        route: over.route ?? 'api',
+        method,
+        path,
+        headers: [...kept, ...(over.headers ?? [])],
+        ...(over.certificate ? { certificate: over.certificate } : {}),
+        ...(over.address ? { address: over.address } : {}),
+      }
+    },
+    verdicts: () => agent.records.filter(({ event }) => event === 'verify'),
+    [Symbol.asyncDispose]: async () => {
+      await agent[Symbol.asyncDispose]()
+      await server?.stop()
+      key.destroy()
+      rmSync(dir, { recursive: true, force: true })
+    },
+  }
+}
+
+function policyFor(
+  issuer: string,
+  caFile: string,
+  { handOut = 'claims', server, verifiers = `unix:uid:${process.getuid?.() ?? 0}` }: VerifyRigOptions,
+): Readonly<Record<string, string>> {
+  const entry = (name: string, x509: boolean) =>
+    `  - { name: ${name}, spiffe_id: ${TRUST_DOMAIN}/${name}, selectors: ['unix:uid:${process.getuid?.() ?? 0}'], deliver: { x509: ${x509}, jwt: false, wit: false } }\n`
+  const names = ['api', 'strict', 'gated', 'narrow']
+  const says: Readonly<Record<string, string>> = {
+    strict: ', nonce: required',
+    api: `, hand_out: ${handOut}`,
+  }
+  const identity = names.map(
+    (name) =>
+      `  - { name: ${name}, servers: [login], audience: ['${AUDIENCE}'], binding: [dpop, mtls], max_ttl: 10m${says[name] ?? ''}${server?.more ?? ''} }\n`,
+  )
+  const hops = `, hops: [{ name: front-gate, spiffe_id: '${TRUST_DOMAIN}/gateway' }, { name: edge, addresses: [192.0.2.0/24] }]`
+  const platform = names.map(
+    (name) =>
+      `  - { name: ${name}, origins: ['https://api.example.org'], received: /v1${name === 'narrow' ? '/narrow' : ''}, public: /orders/v1${name === 'narrow' ? '/narrow' : ''}, verifiers: ['${verifiers}']${name === 'gated' ? hops : ''} }\n`,
+  )
+  const grant =
+    "{ callers: ['client:login/web'], methods: [GET, POST], paths: [/orders/v1/**], scopes: [read] }"
+  const application = names.map((name) => `  - { name: ${name}, grants: [${grant}] }\n`)
+  return {
+    'identity.yaml': `layer: identity\nservers:\n  - { name: login, issuer: '${issuer}', client: { id: verifier, auth: private_key_jwt } }\nentries:\n${entry('shop', false)}${entry('gateway', true)}routes:\n${identity.join('')}`,
+    'platform.yaml': `layer: platform\nservers:\n  - { issuer: '${issuer}', tls: { trust: { file: ${caFile} } }, addresses: [127.0.0.1, '::1'] }\nroutes:\n${platform.join('')}`,
+    'application.yaml': `layer: application\nroutes:\n${application.join('')}`,
+  }
+}
+
+/** Metadata and keys over TLS, and nothing else. */
+async function startKeyServer(ca: TestCa, keys: Pair, asked: string[]) {
+  let issuer = ''
+  const server = createServer(ca.serverFiles(), (request, response) => {
+    asked.push(request.url ?? '')
+    const jwk = { ...publicJwkOf(keys.publicKey), kid: 'k1', use: 'sig', alg: 'ES256' }
+    const body = request.url === '/jwks' ? { keys: [jwk] } : { issuer, jwks_uri: `${issuer}/jwks` }
+    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  issuer = `https://localhost:${(server.address() as AddressInfo).port}`
+  const stop = () => {
+    server.closeAllConnections()
+    return new Promise<void>((resolve) => server.close(() => resolve()))
+  }
+  return { issuer, stop }
+}
+
+async function svidOf(agent: TestAgent, id: string): Promise<Buffer> {
+  using client = new RawClient(agent.socket)
+  const { svids } = await first(client, 'SpiffeWorkloadAPI/FetchX509SVID')
+  return svids.find(({ spiffe_id: one }: { spiffe_id: string }) => one === id).x509_svid
+}
