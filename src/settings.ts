@@ -270,8 +270,7 @@ export const SETTINGS = {
     },
     nonce_key_file: optional(
       'path',
-      'A file of at least 32 random bytes that nonces are made with, the same on each node that verifies for one service; no other user may be able to read it.',
-      'a key made at start',
+      'A file of at least 32 random bytes that nonces are made with, the same on each node that verifies for one service; no other user may be able to read it. Without one, a key is made at start.',
     ),
     nonce_life: duration(2 * MINUTE, 10, 15 * MINUTE, 'How long a nonce is good for after it was given.'),
   },

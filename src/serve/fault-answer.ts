@@ -33,7 +33,8 @@ export function sendFault(
   if (!request.complete) response.setHeader('Connection', 'close')
   const { status, headers, body } = faultAnswer(fault, more)
   response.writeHead(status, headers)
-  if (request.complete || request.headers.expect !== undefined) response.end(body)
+  // Whoever stopped reading has let go of the connection: there is nothing to wait for.
+  if (request.complete || request.destroyed || request.headers.expect !== undefined) response.end(body)
   else endAfterBody(request, response, body)
 }
 

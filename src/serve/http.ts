@@ -175,7 +175,8 @@ async function answerHead(
   response: ServerResponse,
 ): Promise<void> {
   try {
-    checkFraming(request, HEAD_HEADERS_LIMIT)
+    checkCount(request, HEAD_HEADERS_LIMIT)
+    checkFraming(request)
     if (!caller) throw new Fault('peer_gone')
     options.admit()
     const [path = '', search = ''] = splitTarget(request.url ?? '')
@@ -217,19 +218,23 @@ function splitTarget(target: string): readonly string[] {
 }
 
 function checkHeaders(request: IncomingMessage, options: HttpOptions): void {
+  checkCount(request, HEADERS_LIMIT)
   if (request.headers.origin !== undefined || request.headers.referer !== undefined)
     throw new Fault('browser_refused')
-  const count = checkFraming(request, HEADERS_LIMIT)
+  const count = checkFraming(request)
   if (!options.securityHeader) return
   if (count('workload.spiffe.io') !== 1 || request.headers['workload.spiffe.io'] !== 'true')
     throw new Fault('header_missing')
 }
 
+function checkCount({ rawHeaders }: IncomingMessage, limit: number): void {
+  if (rawHeaders.length > limit * 2) throw new Fault('invalid_request', `over ${limit} headers`)
+}
+
 /** What could make two requests of one; how often a header is there. */
-function checkFraming(request: IncomingMessage, limit: number): (name: string) => number {
+function checkFraming(request: IncomingMessage): (name: string) => number {
   const count = (name: string) =>
     request.rawHeaders.filter((raw, index) => index % 2 === 0 && raw.toLowerCase() === name).length
-  if (request.rawHeaders.length > limit * 2) throw new Fault('invalid_request', `over ${limit} headers`)
   if (count('host') !== 1)
     throw new Fault('invalid_request', `${count('host')} Host headers, wanted exactly one`)
   if (count('content-length') > 1 || (count('content-length') > 0 && count('transfer-encoding') > 0)) {

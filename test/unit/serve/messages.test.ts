@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest'
 import { encoderOf, type Message, methodsOf } from '../../../src/serve/messages.ts'
 
 const ROOT = new URL('../../..', import.meta.url).pathname
-const FILES = ['workload.proto', 'holdfast.proto', 'status.proto']
+const FILES = ['workload.proto', 'holdfast.proto', 'status.proto', 'ext_authz.proto']
 const definitions = loadSync(FILES, {
   keepCase: true,
   longs: Number,
@@ -92,6 +92,63 @@ const SAMPLES: Readonly<Record<string, Readonly<Record<string, readonly [Message
       { handle: 'h', expires: 2 ** 40 },
     ],
   },
+  'holdfast.v1.VerifyService': {
+    VerifyRequest: [
+      {
+        route: 'r',
+        method: 'GET',
+        path: '/',
+        url: 'u',
+        headers: [{ name: 'DPoP', value: 'a.b.c' }, { name: 'dpop' }],
+        peer: { certificate: BYTES, intermediates: [BYTES], address: '192.0.2.1' },
+        spiffe_id: 's',
+      },
+      {
+        verified: {
+          route: 'r',
+          caller: {
+            names: ['a', 'b'],
+            spiffe_id: 's',
+            client_id: 'c',
+            subject: 'ann',
+            actors: ['x'],
+            scopes: ['read'],
+          },
+          binding: { kind: 'dpop', jkt: 'k', x5t: 'x' },
+          hop: 'edge',
+          claims: '{}',
+          expires: 2 ** 40,
+          handle: 'h',
+          nonce: 'n',
+        },
+      },
+    ],
+  },
+  'envoy.service.auth.v3.Authorization': {
+    Check: [
+      {
+        attributes: {
+          source: { address: { socket_address: { address: '192.0.2.1' } }, certificate: 'c' },
+          request: {
+            http: {
+              method: 'GET',
+              headers: { dpop: 'a.b.c' },
+              path: '/',
+              header_map: { headers: [{ key: 'dpop', raw_value: BYTES }] },
+            },
+          },
+          context_extensions: { route: 'r' },
+        },
+      },
+      {
+        status: { code: 7 },
+        denied_response: {
+          status: { code: 401 },
+          headers: [{ header: { key: 'k', value: 'v' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' }],
+        },
+      },
+    ],
+  },
 }
 
 const rpcs = Object.entries(SAMPLES).flatMap(([service, methods]) =>
@@ -106,7 +163,7 @@ const rpcs = Object.entries(SAMPLES).flatMap(([service, methods]) =>
 describe('descriptor.json', () => {
   it('says what the .proto files say', () => {
     const root = new protobuf.Root()
-    root.resolvePath = (_origin, target) => target
+    root.resolvePath = (_origin, target) => (target === 'status.proto' ? join(ROOT, 'proto', target) : target)
     const files = FILES.map((name) => join(ROOT, 'proto', name))
     const committed = JSON.parse(readFileSync(join(ROOT, 'src/serve/descriptor.json'), 'utf8'))
     expect(committed).toEqual(root.loadSync(files, { keepCase: true }).toJSON())
