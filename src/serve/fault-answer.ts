@@ -28,7 +28,7 @@ export function sendFault(
   fault: Fault,
   more: Headers = {},
 ): void {
-  if (response.headersSent || response.destroyed || request.destroyed) return void response.destroy()
+  if (response.headersSent || response.destroyed) return void response.destroy()
   // What was not read of the body would be taken for the next request.
   if (!request.complete) response.setHeader('Connection', 'close')
   const { status, headers, body } = faultAnswer(fault, more)
