@@ -9,10 +9,12 @@
 import { type FigureName, isFigureName, type Measured } from './figures.ts'
 import { measureNeighbour } from './neighbour.ts'
 import { measureProofs } from './proofs.ts'
+import { measureReplays } from './replays.ts'
 import { headText, jsonLine, rowText } from './report.ts'
 import { measureStarts } from './starts.ts'
 import { measureSvids } from './svids.ts'
 import { measureTokens } from './tokens.ts'
+import { measureVerifier } from './verifier.ts'
 
 /** One part of the run: which figures it makes, and how. */
 interface Part {
@@ -44,6 +46,8 @@ const PARTS: readonly Part[] = [
   },
   { figures: ['start_1_ms', 'start_1000_ms', 'idle_rss_mb'], measure: measureStarts },
   { figures: ['neighbour_p99_ratio'], measure: measureNeighbour },
+  { figures: ['verify_ratio', 'verify_known_ratio'], measure: measureVerifier },
+  { figures: ['replay_memory_mb', 'replay_inserts_per_s'], measure: measureReplays },
 ]
 
 async function main(args: readonly string[]): Promise<void> {

@@ -2,7 +2,7 @@
 import { cpus } from 'node:os'
 import { FIGURES, isMet, type Measured } from './figures.ts'
 
-const UNITS = { ratio: '×', us: ' µs', ms: ' ms', mb: ' MB' } as const
+const UNITS = { ratio: '×', us: ' µs', ms: ' ms', mb: ' MB', count: '', per_s: '/s' } as const
 
 /** The machine and the columns. */
 export function headText(): string {

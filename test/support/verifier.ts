@@ -83,6 +83,8 @@ export interface RequestOf {
   readonly url: string
   readonly scheme: string
   readonly claims: object
+  /** In place of one of `claims`. */
+  readonly token: string
   readonly proof: object
   readonly key: Signer
   /** Further headers, and those that replace. */
@@ -109,13 +111,16 @@ export interface TestVerifier {
   verify(request: Inbound): Promise<Verified>
 }
 
-export async function openVerifier(files: Files = ROUTES): Promise<TestVerifier> {
+export async function openVerifier(
+  files: Files = ROUTES,
+  { limit = 10_000, share = 1_000 } = {},
+): Promise<TestVerifier> {
   const clock = new ManualClock(START)
   const book = await bookOf(files, { now: () => nowSeconds(clock) })
   const [key, issuer, wit] = [generateKey('ES256'), ecPair(), ecPair()]
   const bundle = bundleOfKeys({ jwt: { j1: issuer }, wit: { w1: wit } })
   const nonces = new ServerNonces({ clock, life: 120 })
-  const replays = new MemoryReplayStore({ clock, keep: 300, limit: 10_000, share: 1_000 })
+  const replays = new MemoryReplayStore({ clock, keep: 300, limit, share })
   clock.advance(10_000)
   const options = {
     clock,
@@ -181,7 +186,7 @@ export async function openVerifier(files: Files = ROUTES): Promise<TestVerifier>
 
 function requestOf(verifier: TestVerifier, over: Partial<RequestOf>): Inbound {
   const { method = 'GET', path = '/v1/items', url = 'https://api.example.org/orders/v1/items' } = over
-  const token = verifier.token(over.claims)
+  const token = over.token ?? verifier.token(over.claims)
   const claims = { htm: method, htu: url, ath: hashOf(token), ...over.proof }
   const standard = [
     ['Authorization', `${over.scheme ?? 'DPoP'} ${token}`],
