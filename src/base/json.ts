@@ -27,21 +27,42 @@ export function parseJsonObject(text: string, limits: JsonLimits): Record<string
   return value as Record<string, unknown>
 }
 
-// Strings and brackets are all that matters: JSON.parse has already accepted the grammar.
-const TOKEN = /"(?:[^"\\]|\\.)*"|[{}[\],:]/g
+const QUOTE = 0x22
+const BACKSLASH = 0x5c
+const COLON = 0x3a
+const BRACKET = 0x5b
+const BRACKET_END = 0x5d
+const BRACE = 0x7b
+const BRACE_END = 0x7d
 
-/** Walks the tokens of well-formed JSON and keeps the names of each open object. */
+/**
+ * Walks well-formed JSON and keeps the names of each open object: strings and brackets are all that matters. By
+ * character: matching tokens by an expression took a third of what a request costs beyond its signatures.
+ */
 function scan(text: string, maxDepth: number): void {
   const open: (Set<string> | undefined)[] = []
-  let last = ''
-  for (const { 0: token, index } of text.matchAll(TOKEN)) {
-    if (token === '{') open.push(new Set())
-    else if (token === '[') open.push(undefined)
-    else if (token === '}' || token === ']') open.pop()
-    else if (token === ':') addName(open.at(-1), last, index)
+  let [start, end] = [0, 0]
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    if (code === QUOTE) {
+      start = at
+      at = endOfString(text, at)
+      end = at + 1
+    } else if (code === BRACE) open.push(new Set())
+    else if (code === BRACKET) open.push(undefined)
+    else if (code === BRACE_END || code === BRACKET_END) open.pop()
+    else if (code === COLON) addName(open.at(-1), text.slice(start, end), at)
     if (open.length > maxDepth)
-      throw new Fault('invalid_request', `the JSON is nested over ${maxDepth} deep at position ${index}`)
-    last = token
+      throw new Fault('invalid_request', `the JSON is nested over ${maxDepth} deep at position ${at}`)
+  }
+}
+
+/** Where the string that begins at `start` ends. */
+function endOfString(text: string, start: number): number {
+  for (let at = start + 1; ; at++) {
+    const code = text.charCodeAt(at)
+    if (code === BACKSLASH) at += 1
+    else if (code === QUOTE) return at
   }
 }
 

@@ -38,7 +38,7 @@ export interface Credentials {
 
 const HEADERS_LIMIT = 256
 const VALUE_LIMIT = 64 * 1024
-const AUTHORIZATION = /^([A-Za-z]+) +([A-Za-z0-9\-._~+/]+=*)$/
+const TOKEN = /^[A-Za-z0-9\-._~+/]+=*$/
 
 /** All values of `name`, in order. */
 export function valuesOf(headers: RawHeaders, name: string): readonly string[] {
@@ -77,9 +77,10 @@ export function credentialsIn(headers: RawHeaders): Credentials {
 function authorizationIn(headers: RawHeaders): Pick<Credentials, 'scheme' | 'token'> {
   const text = only(headers, 'authorization')
   if (text === undefined) return { scheme: undefined, token: undefined }
-  const [, name = '', token] = AUTHORIZATION.exec(text) ?? []
-  const scheme = name.toLowerCase()
-  if (scheme !== 'dpop' && scheme !== 'bearer')
+  const end = text.indexOf(' ')
+  const scheme = text.slice(0, Math.max(end, 0)).toLowerCase()
+  const token = text.slice(end).replace(/^ +/, '')
+  if ((scheme !== 'dpop' && scheme !== 'bearer') || !TOKEN.test(token))
     throw new Fault('token_malformed', 'Authorization is neither DPoP nor Bearer with one token', {
       owner: 'caller',
     })

@@ -2,7 +2,7 @@
  * The compact JWS that every proof is (RFC 7515 s.7.1). Hand-built: a general library doubles the cost of a
  * signature; the header of a key is encoded once.
  */
-import { createHash, randomFillSync } from 'node:crypto'
+import { hash, randomFillSync } from 'node:crypto'
 import type { Signer } from './signer.ts'
 
 export type ProofType = 'dpop+jwt' | 'wpt+jwt'
@@ -47,5 +47,5 @@ export function newJti(): string {
 
 /** base64url SHA-256 of an ASCII token: `ath`, `tth`, `wth`. */
 export function hashOf(token: string): string {
-  return createHash('sha256').update(token, 'latin1').digest('base64url')
+  return hash('sha256', token, 'base64url')
 }

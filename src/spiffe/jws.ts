@@ -22,6 +22,8 @@ export interface Jws {
 
 const TOKEN_LIMIT = 64 * 1024
 const PART = /^[A-Za-z0-9_-]+$/
+// Which characters may be last, by the length modulo 4: bits beyond the last whole byte are 0 (RFC 4648 s.3.5).
+const LAST = [undefined, /(?!)/, /[AQgw]$/, /[AEIMQUYcgkosw048]$/]
 const RSA = { leastBits: 2048, mostBits: 8192, mostExponent: 2n ** 32n }
 const CURVES: Readonly<Record<string, string>> = {
   ES256: 'prime256v1',
@@ -57,7 +59,7 @@ export function parseJws(text: string): Jws | undefined {
   return {
     header: parsedHeader,
     payload: parsedPayload,
-    signingInput: `${header}.${payload}`,
+    signingInput: text.slice(0, header.length + 1 + payload.length),
     signature: bytes,
   }
 }
@@ -76,9 +78,8 @@ function parsePart(part: string): Record<string, unknown> | undefined {
 
 /** Canonical base64url only: a second spelling of one token would be a second cache and denylist entry. */
 function decode(part: string): Buffer | undefined {
-  if (!PART.test(part)) return undefined
-  const bytes = Buffer.from(part, 'base64url')
-  return bytes.toString('base64url') === part ? bytes : undefined
+  if (!PART.test(part) || LAST[part.length % 4]?.test(part.slice(-1)) === false) return undefined
+  return Buffer.from(part, 'base64url')
 }
 
 /** Whether the signature is `key`'s by `alg`; false, never a throw, when key and algorithm do not fit. */
