@@ -71,11 +71,11 @@ export async function checkAccessToken(
   const known = sources.known.get(check.ath) ?? (await verifyToken(sources, token, check))
   if (!check.identity.servers.some(({ issuer }) => issuer === known.server.issuer))
     throw new Fault('token_issuer')
-  const expires = checkClaims(known.claims, check)
-  if (!check.identity.introspects) return { ...known, expires }
-  const claims = await sources.introspection?.ask(known.server, token)
-  if (!claims) throw new Fault('token_inactive')
-  return { ...known, expires }
+  const { server, claims } = known
+  const expires = checkClaims(claims, check)
+  if (!check.identity.introspects) return { server, claims, expires }
+  if (!(await sources.introspection?.ask(server, token))) throw new Fault('token_inactive')
+  return { server, claims, expires }
 }
 
 async function verifyToken(sources: TokenSources, token: string, check: TokenCheck): Promise<Known> {

@@ -97,8 +97,9 @@ function byProof(options: VerifyOptions, checking: Checking, { jkt, x5t }: Confi
   const { window, skew, proofs } = options
   const expected = { method: inbound.method, urls, ath, now, window, skew, algs: ALGS }
   const proof = proofs.check(credentials.dpop, expected)
+  const { jti, iat: made, nonce } = proof
   if (proof.jkt !== jkt) throw new Fault('token_stolen')
-  return takes(checking, { ...NOTHING, kind: 'dpop', jkt, x5t, proof: { ...proof, made: proof.iat } })
+  return takes(checking, { kind: 'dpop', jkt, x5t, spiffeId: undefined, proof: { jkt, jti, made, nonce } })
 }
 
 /** RFC 8705 s.3: the very certificate, which the channel has shown to be held. */

@@ -64,8 +64,11 @@ export function only(headers: RawHeaders, name: string): string | undefined {
 /** Throws proof_repeated, token_malformed, invalid_request. */
 export function credentialsIn(headers: RawHeaders): Credentials {
   if (headers.length > 2 * HEADERS_LIMIT) throw new Fault('invalid_request', `over ${HEADERS_LIMIT} headers`)
+  // No spread with members after it: V8 makes such an object slowly, and each request makes one (2 µs of 40).
+  const { scheme, token } = authorizationIn(headers)
   return {
-    ...authorizationIn(headers),
+    scheme,
+    token,
     dpop: only(headers, 'dpop'),
     wit: only(headers, 'workload-identity-token'),
     wpt: only(headers, 'workload-proof-token'),
