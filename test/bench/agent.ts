@@ -11,12 +11,21 @@ export interface BenchAgentOptions {
   readonly entries?: number
   /** Keep the default limits instead of ones that a benchmark does not reach. */
   readonly defaultLimits?: boolean
+  /** Policy by layer in place of one of its own, and more of the configuration, for an agent in the directory `base`. */
+  readonly setup?: (base: string) => Setup
+}
+
+export interface Setup {
+  readonly policy: Readonly<Record<'identity' | 'platform' | 'application', string>>
+  readonly config: string
 }
 
 /** A started agent; `stop` ends it and removes its directory. */
 export interface BenchAgent {
   readonly pid: number
   readonly socket: string
+  /** Its egress door, where `setup` has turned it on. */
+  readonly egress: string
   /** performance.now() at spawn. */
   readonly startedAt: number
   /** Throws when it has ended by itself. */
@@ -44,9 +53,11 @@ export function spawnAgent(options: BenchAgentOptions = {}): BenchAgent {
   const write = (hint: string) =>
     writeFileSync(join(policy, 'identity.yaml'), identityText(options.entries ?? 1, hint))
   write('first')
-  writeFileSync(join(policy, 'platform.yaml'), PLATFORM)
-  writeFileSync(join(policy, 'application.yaml'), APPLICATION)
-  writeFileSync(join(base, 'holdfast.yaml'), configText(options.defaultLimits ?? false))
+  const setup = options.setup?.(base)
+  const files = setup?.policy ?? { platform: PLATFORM, application: APPLICATION }
+  for (const [layer, text] of Object.entries(files)) writeFileSync(join(policy, `${layer}.yaml`), text)
+  const config = configText(options.defaultLimits ?? false) + (setup?.config ?? '')
+  writeFileSync(join(base, 'holdfast.yaml'), config)
   const startedAt = performance.now()
   const child = spawn(
     process.execPath,
@@ -54,10 +65,11 @@ export function spawnAgent(options: BenchAgentOptions = {}): BenchAgent {
     { stdio: ['ignore', 'ignore', 'pipe'] },
   )
   const pid = child.pid ?? 0
-  const ended = endOf(child)
+  const ended = endOf(child, 'the agent')
   return {
     pid,
     socket: join(base, 'run', 'public', 'workload.sock'),
+    egress: join(base, 'run', 'public', 'egress.sock'),
     startedAt,
     check: () => {
       if (child.exitCode !== null) throw new Error('the agent has ended; see above')
@@ -91,15 +103,15 @@ export async function startAgent(options: BenchAgentOptions = {}): Promise<Bench
 
 const HARDENING = ['--secure-heap=1048576', '--secure-heap-min=2']
 
-/** Resolves at the end of `child`; what an agent said that ended by itself goes to stderr. */
-function endOf(child: ChildProcess): Promise<void> {
+/** Resolves at the end of `child`; what one said that ended by itself goes to stderr. */
+export function endOf(child: ChildProcess, name: string): Promise<void> {
   let said = ''
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     said = (said + text).slice(-4_096)
   })
   return new Promise((done) => {
     child.once('exit', (code, signal) => {
-      if (signal !== 'SIGKILL') process.stderr.write(`the agent ended (${code ?? signal}):\n${said}\n`)
+      if (signal !== 'SIGKILL') process.stderr.write(`${name} ended (${code ?? signal}):\n${said}\n`)
       done()
     })
   })

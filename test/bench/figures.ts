@@ -50,6 +50,31 @@ export const FIGURES = {
     2,
     'p99 of a call while another uid opens 1,000 silent connections, of calm',
   ),
+  egress_added_p50_ms: atMost(
+    'ms',
+    0.6,
+    'p50 of a request through the egress door less p50 of the same by npm dpop and fetch in process',
+  ),
+  egress_throughput_ratio: atLeast(
+    0.7,
+    'requests a second through the egress door, 16 in flight, of the same',
+  ),
+  egress_1gb_rss_mb: atMost('mb', 50, 'growth of the agent while 1 GB goes up and 1 GB comes down'),
+  tokens_1000x3_requests: atMost(
+    'count',
+    3_000,
+    'requests that brought a token, of 1,000 processes that ask each of 3 targets twice at once',
+  ),
+  tokens_renewal_peak_ratio: atMost(
+    'ratio',
+    0.05,
+    'renewals in the worst second, of those of 3,000 tokens that were had at once',
+  ),
+  lease_end_close_ms: atMost(
+    'ms',
+    1_000,
+    'from the end of a process to that of its connections on both sides of the door, the worst of all',
+  ),
   verify_ratio: atMost(
     'ratio',
     1.6,

@@ -6,15 +6,20 @@
  * Costs are CPU microseconds of one process by its own CPU clock; ratios compare rounds that took turns in one run, and
  * the median of the rounds counts. Only starts and the fan-out are times on the wall: trust those of an idle machine.
  */
+import { measureDoor } from './door.ts'
 import { type FigureName, isFigureName, type Measured } from './figures.ts'
+import { measureLeases } from './leases.ts'
 import { measureNeighbour } from './neighbour.ts'
 import { measureProofs } from './proofs.ts'
+import { measureRenewals } from './renewals.ts'
 import { measureReplays } from './replays.ts'
 import { headText, jsonLine, rowText } from './report.ts'
 import { measureStarts } from './starts.ts'
+import { measureStreams } from './streams.ts'
 import { measureSvids } from './svids.ts'
 import { measureTokens } from './tokens.ts'
 import { measureVerifier } from './verifier.ts'
+import { measureWorkloads } from './workloads.ts'
 
 /** One part of the run: which figures it makes, and how. */
 interface Part {
@@ -46,6 +51,11 @@ const PARTS: readonly Part[] = [
   },
   { figures: ['start_1_ms', 'start_1000_ms', 'idle_rss_mb'], measure: measureStarts },
   { figures: ['neighbour_p99_ratio'], measure: measureNeighbour },
+  { figures: ['egress_added_p50_ms', 'egress_throughput_ratio'], measure: measureDoor },
+  { figures: ['egress_1gb_rss_mb'], measure: measureStreams },
+  { figures: ['tokens_1000x3_requests'], measure: measureWorkloads },
+  { figures: ['tokens_renewal_peak_ratio'], measure: measureRenewals },
+  { figures: ['lease_end_close_ms'], measure: measureLeases },
   { figures: ['verify_ratio', 'verify_known_ratio'], measure: measureVerifier },
   { figures: ['replay_memory_mb', 'replay_inserts_per_s'], measure: measureReplays },
 ]

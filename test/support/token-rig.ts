@@ -193,7 +193,7 @@ const NOWHERE: Omit<TargetPlatform, 'origins' | 'tls' | 'addresses'> = {
 
 let instances = 0
 
-function makeWorkload(name = 'web'): RigWorkload {
+export function makeWorkload(name = 'web'): RigWorkload {
   const entry = entryNamed(name, ['unix:uid:1000'])
   const controller = new AbortController()
   setMaxListeners(0, controller.signal)
@@ -203,10 +203,11 @@ function makeWorkload(name = 'web'): RigWorkload {
   return { workload, entry, end: () => controller.abort() }
 }
 
-function targetOf(
+/** A target of `server`; `over` what its identity says otherwise. */
+export function targetOf(
   server: Server,
   over: Partial<TargetIdentity> = {},
-  { name = 'orders', platform }: { name?: string | undefined; platform: TargetPlatform | undefined },
+  { name = 'orders', platform }: { name?: string | undefined; platform?: TargetPlatform | undefined } = {},
 ): Target {
   const identity: TargetIdentity = {
     server,
