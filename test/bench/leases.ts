@@ -13,6 +13,7 @@ export async function measureLeases({ quick }: BenchOptions): Promise<readonly M
     const times: number[] = []
     for (let round = 0; round < (quick ? 3 : 10); round++) {
       const closed = bench.nextClosed()
+      closed.catch(() => {})
       const said = await runPython('lease.py', [bench.agent.egress, 'orders'])
       if (said === undefined) return [{ name, value: undefined, note: NO_PYTHON }]
       const [ended = 0n, gone = 0n] = said.split(' ').map(BigInt)
