@@ -30,7 +30,7 @@ export async function measureRenewals(): Promise<readonly Measured[]> {
         return Promise.resolve({ token: new Secret('token'), jkt: signer.jkt, expires })
       },
     },
-    revoker: { add: () => {}, stop: () => {} },
+    revoker: { add: () => {}, stop: () => {}, settled: () => Promise.resolve() },
     vault,
     book: new Live({ hash: '0' } as RuleBook),
     clock,
