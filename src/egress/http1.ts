@@ -66,7 +66,7 @@ function attemptOf(sent: ClientRequest, onSwitch: ((switched: Switched) => void)
       if (interim > INTERIM_LIMIT) sent.destroy(new Fault('upstream_malformed', 'too many interim answers'))
     }
     sent.on('information', count)
-    let hasSwitched = false
+    let [hasSwitched, hasAnswered] = [false, false]
     sent.on('upgrade', (answer: IncomingMessage, socket: Duplex, head: Buffer) => {
       hasSwitched = onSwitch !== undefined
       onSwitch?.({ headers: answer.rawHeaders, socket, head })
@@ -75,13 +75,16 @@ function attemptOf(sent: ClientRequest, onSwitch: ((switched: Switched) => void)
       reject(new Fault('upstream_malformed', 'the target switches protocols unasked'))
     })
     sent.on('response', (response) => {
+      hasAnswered = true
       // A target that answers and resets has answered; what is cut off shows in the body.
       response.on('error', () => {})
       resolveAnswer(response, resolve, reject)
     })
     sent.on('error', (error) => reject(upstreamFault(error)))
     sent.on('close', () => {
-      if (!hasSwitched) reject(new Fault('upstream_unavailable', 'the target closes without an answer'))
+      // Every request ends here: an error that nobody hears of would cost each the trace of a stack.
+      if (!hasSwitched && !hasAnswered)
+        reject(new Fault('upstream_unavailable', 'the target closes without an answer'))
     })
   })
   answer.catch(() => {})
