@@ -6,7 +6,9 @@ import type { Measured } from './figures.ts'
 import { type Bench, BIG, startBench } from './upstreams.ts'
 
 const CHUNK = Buffer.alloc(64 * 1024, 'x')
-const WARM = 500
+// An agent that has been in use: its young heap has grown to what requests take.
+const WARM = 1_600
+const IN_FLIGHT = 16
 const LOOK_EVERY = 20
 const WITHIN = 180_000
 const MB = 1e6
@@ -15,7 +17,8 @@ export async function measureStreams(): Promise<readonly Measured[]> {
   const name = 'egress_1gb_rss_mb'
   const bench = await startBench()
   try {
-    for (let made = 0; made < WARM; made++) await send(bench, 'GET', '/v1/items')
+    for (let made = 0; made < WARM; made += IN_FLIGHT)
+      await Promise.all(Array.from({ length: IN_FLIGHT }, () => send(bench, 'GET', '/v1/items')))
     const before = bench.agent.residentMb()
     let most = before
     const look = setInterval(() => {
