@@ -1,4 +1,4 @@
-// Builds what is shipped: one esbuild bundle per entry and the declarations of the published one.
+// Builds what is shipped: one esbuild bundle per entry and the declarations of the published ones.
 // Packages that load native code or read .proto files at run time stay external.
 import { spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
@@ -38,8 +38,11 @@ await build({
 })
 await build({
   ...common,
-  entryPoints: { client: 'src/client/index.ts' },
+  entryPoints: { client: 'src/client/index.ts', verify: 'src/verify/index.ts' },
   outdir: made,
+  // What both need is there once: a Fault of one is a Fault of the other.
+  splitting: true,
+  chunkNames: 'chunks/[name]-[hash]',
   banner: { js: require },
 })
 chmodSync(`${made}/holdfast.js`, 0o755)
@@ -50,6 +53,7 @@ const types = spawnSync(
     'node_modules/typescript/bin/tsc',
     '--ignoreConfig',
     'src/client/index.ts',
+    'src/verify/index.ts',
     '--outDir',
     `${made}/types`,
     '--rootDir',

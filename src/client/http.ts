@@ -1,5 +1,5 @@
 /** The client of the agent's JSON doors: one call on one connection, bounded in size and time. */
-import { type IncomingMessage, request } from 'node:http'
+import { type Agent, type ClientRequest, type IncomingMessage, request } from 'node:http'
 import type { Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
@@ -14,6 +14,15 @@ export interface AgentCall {
   readonly timeout?: Millis
   /** Ends the call. */
   readonly signal?: AbortSignal
+  /** Connections that are kept for later calls; the call has one of its own when absent. */
+  readonly connections?: Agent
+}
+
+/** An answer that was read whole, whatever its status. */
+export interface AgentAnswer {
+  readonly status: number
+  readonly text: string
+  readonly retryAfter: string | undefined
 }
 
 type Members = Readonly<Record<string, unknown>>
@@ -26,10 +35,16 @@ const DEPTH_LIMIT = 16
 
 /** What the agent on `socket` answers; throws the Fault it answers with, agent_unreachable, deadline, canceled. */
 export async function callAgent(socket: string, call: AgentCall): Promise<Members> {
+  const { status, text, retryAfter } = await askAgent(socket, call)
+  if (status === 200) return parseAnswer(text)
+  throw faultOfAnswer(text, status, retryAfter)
+}
+
+/** Any answer of the agent on `socket`; throws agent_unreachable, deadline, canceled. */
+export async function askAgent(socket: string, call: AgentCall): Promise<AgentAnswer> {
   const response = await send(socket, call)
   const text = await textOf(response, call)
-  if (response.statusCode === 200) return parseAnswer(text)
-  throw faultOfAnswer(text, response.statusCode ?? 0, response.headers['retry-after'])
+  return { status: response.statusCode ?? 0, text, retryAfter: response.headers['retry-after'] }
 }
 
 /** The lines of an answer without an end, until the agent or `signal` ends it; throws as callAgent. */
@@ -57,14 +72,30 @@ function send(socket: string, call: AgentCall): Promise<IncomingMessage> {
       ? {}
       : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }),
   }
-  const { method, path, timeout = TIMEOUT, signal } = call
+  const { method, path, timeout = TIMEOUT, signal, connections } = call
   return new Promise((resolve, reject) => {
-    const options = { socketPath: socket, method, path, headers, agent: false, timeout }
-    const sent = request(signal ? { ...options, signal } : options, resolve)
+    let isAnswered = false
+    const options = { socketPath: socket, method, path, headers, agent: connections ?? false, timeout }
+    const sent = request(signal ? { ...options, signal } : options, (response) => {
+      isAnswered = true
+      resolve(response)
+    })
     sent.on('timeout', () => sent.destroy(slow(timeout)))
-    sent.on('error', (error) => reject(connectionFault(error, signal)))
+    sent.on('error', (error: NodeJS.ErrnoException) => {
+      if (!isAnswered && isStale(sent, error)) send(socket, withoutKept(call)).then(resolve, reject)
+      else reject(connectionFault(error, signal))
+    })
     sent.end(body)
   })
+}
+
+/** A kept connection that the agent closed before it answered anything. */
+function isStale({ reusedSocket }: ClientRequest, { code }: NodeJS.ErrnoException): boolean {
+  return reusedSocket && (code === 'ECONNRESET' || code === 'EPIPE')
+}
+
+function withoutKept({ connections: _, ...call }: AgentCall): AgentCall {
+  return call
 }
 
 function slow(timeout: Millis): Fault {

@@ -1,29 +1,31 @@
 /** The form of routes in policy files, one schema a layer. Loads zod. */
 import * as z from 'zod'
 import { duration, parsedBy } from '../base/forms.ts'
-import { parseSpiffeId, parseWorkloadId } from '../spiffe/id.ts'
+import { parseWorkloadId } from '../spiffe/id.ts'
 import { parseAddress } from './address.ts'
+import {
+  GRANTS_LIMIT,
+  LIST_LIMIT,
+  METHOD,
+  METHOD_ERROR,
+  NAME,
+  NAME_ERROR,
+  parseRouteCaller,
+  SCOPE,
+  SCOPE_ERROR,
+} from './forms-routes.ts'
 import { parseDate, parseOrigin, parsePath, parseSubject } from './parse.ts'
 
 const DAY = 86_400
-const LIST_LIMIT = 256
-const GRANTS_LIMIT = 5_000
 
-const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$/, {
-  error: 'is not a name: wanted letters, digits, dots, dashes and slashes, at most 128',
-})
+const name = z.string().regex(NAME, { error: NAME_ERROR })
 const text = z.string().min(1).max(256)
 const path = z.string().transform(parsedBy(parsePath))
 const address = z.string().max(64).transform(parsedBy(parseAddress))
-const scope = z.string().regex(/^[!#-[\]-~]{1,256}$/, { error: 'is not a scope (RFC 6749 s.3.3)' })
+const scope = z.string().regex(SCOPE, { error: SCOPE_ERROR })
 
 const parseVerifier = (given: string) =>
   given.startsWith('spiffe://') ? parseWorkloadId(given) : parseSubject(given)
-/** A caller is a SPIFFE ID, a prefix of them, or a client of a server: `client:SERVER/CLIENT_ID`. */
-const parseCaller = (given: string) => {
-  if (!given.startsWith('client:')) parseSpiffeId(given.replace(/\/\*\*$/, ''))
-  return given
-}
 
 export const routeIdentity = z.strictObject({
   name: name.describe('The route; statements of the layers join by it.'),
@@ -96,11 +98,11 @@ export const routePlatform = z.strictObject({
 export const routeGrant = z.strictObject({
   name: name.optional().describe('How audit and tests name the grant.'),
   callers: z
-    .array(z.string().max(2048).transform(parsedBy(parseCaller)))
+    .array(z.string().max(2048).transform(parsedBy(parseRouteCaller)))
     .max(GRANTS_LIMIT)
     .describe('SPIFFE IDs, prefixes ending in /**, or client:SERVER/CLIENT_ID.'),
   methods: z
-    .array(z.string().regex(/^(?:\*|[A-Z][A-Z-]{0,31})$/, { error: 'is not an upper-case method or "*"' }))
+    .array(z.string().regex(METHOD, { error: METHOD_ERROR }))
     .max(32)
     .describe('HTTP methods, or "*".'),
   paths: z.array(path).max(LIST_LIMIT).describe('Whole public paths, or prefixes ending in /**.'),

@@ -113,9 +113,9 @@ export interface TestVerifier {
 
 export async function openVerifier(
   files: Files = ROUTES,
-  { limit = 10_000, share = 1_000 } = {},
+  { limit = 10_000, share = 1_000, start = START } = {},
 ): Promise<TestVerifier> {
-  const clock = new ManualClock(START)
+  const clock = new ManualClock(start)
   const book = await bookOf(files, { now: () => nowSeconds(clock) })
   const [key, issuer, wit] = [generateKey('ES256'), ecPair(), ecPair()]
   const bundle = bundleOfKeys({ jwt: { j1: issuer }, wit: { w1: wit } })

@@ -46,6 +46,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   ingress: [...GROUND, 'issue', 'sign', 'egress'],
   operate: [...GROUND, 'issue', 'sign', 'egress'],
   client: ['base'],
+  verify: [...GROUND, 'ingress', 'client'],
   relay: [...GROUND, 'issue', 'sign', 'egress', 'client'],
   probe: ['base', 'spiffe', 'proof', 'keys', 'policy'],
   cli: [...GROUND, 'client', 'issue', 'operate', 'relay', 'probe'],

@@ -1,0 +1,200 @@
+/** Verification in the application's own process: policy is code, keys are fetched, proofs remembered here. */
+import { createSecretKey, KeyObject } from 'node:crypto'
+import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import { answerOf } from '../ingress/answer.ts'
+import { Bearers } from '../ingress/bearer.ts'
+import { challengeOf } from '../ingress/challenge.ts'
+import type { Denials, VerifyOptions } from '../ingress/checking.ts'
+import type { ChannelPeer } from '../ingress/inbound.ts'
+import { KeySets } from '../ingress/key-sets.ts'
+import { RecentTokens } from '../ingress/known-tokens.ts'
+import { ServerNonces } from '../ingress/nonces.ts'
+import type { AskedPeer } from '../ingress/question.ts'
+import type { ReplayStore } from '../ingress/replay.ts'
+import { MemoryReplayStore } from '../ingress/replay-memory.ts'
+import { verifyRequest } from '../ingress/verify.ts'
+import type { Route } from '../policy/route.ts'
+import { buildRoutes, lengthOf, publicPathOf, type Routes } from '../policy/routes.ts'
+import { DpopChecker } from '../proof/dpop-check.ts'
+import { canonicalUrl } from '../proof/target.ts'
+import type { BundleOf } from '../spiffe/bundle.ts'
+import { verifyX509Svid } from '../spiffe/x509svid.ts'
+import { bundlesOf } from './bundles.ts'
+import { checkFunction, countOf, invalid, listOf, type Members, membersOf } from './form.ts'
+import { keyFetch } from './key-fetch.ts'
+import type { CommonOptions, LocalOptions } from './options.ts'
+import { type Ask, quietly, tell, verifiedOf } from './outcome.ts'
+import { ROUTE, readRoutes, readServers } from './read-routes.ts'
+
+const COMMON = [
+  'servers',
+  'window',
+  'skew',
+  'replay',
+  'nonceKey',
+  'bundleOf',
+  'isRevoked',
+  'onRefused',
+  'onBearerMoved',
+] as const
+const ROUTES_LIMIT = 1_000
+const NONCE_LIFE: Seconds = 120
+const NONCE_STEP: Seconds = 30
+const NONCE_KEY_BYTES = 32
+
+export interface Verifying {
+  readonly ask: Ask
+  close(): void
+}
+
+/** Throws policy_invalid for options that say nothing, too much, or what cannot be carried out. */
+export function openLocal(given: LocalOptions, clock: Clock): Verifying {
+  const hasRoutes = 'routes' in given
+  const options = membersOf(given, 'options', hasRoutes ? [...COMMON, 'routes'] : [...COMMON, ...ROUTE])
+  const servers = readServers(options['servers'])
+  const stated = readRoutes(
+    routesIn(options),
+    servers.map(({ server }) => server),
+  )
+  const routes = buildRoutes(stated, () => nowSeconds(clock))
+  refuseTwins(routes)
+  const common = readCommon(given, clock)
+  const checks: VerifyOptions = {
+    ...common,
+    routes: () => routes,
+    tokens: {
+      keys: new KeySets({ clock, fetch: keyFetch(servers, clock) }),
+      introspection: undefined,
+      known: new RecentTokens(clock),
+    },
+    proofs: new DpopChecker(),
+  }
+  return { ask: askWith(checks, given.onRefused), close: () => checks.replays.stop() }
+}
+
+function routesIn(options: Members): readonly (readonly [Members, string])[] {
+  const { routes } = options
+  if (routes !== undefined)
+    return listOf(routes, 'routes', (item, at) => [membersOf(item, at, ROUTE), at] as const, ROUTES_LIMIT)
+  return [
+    [
+      Object.fromEntries(
+        ROUTE.flatMap((name) => (name in options && name !== 'servers' ? [[name, options[name]]] : [])),
+      ),
+      'options',
+    ],
+  ]
+}
+
+/** Of two that take a path the longer one is meant; of two as long nobody knows. */
+function refuseTwins({ all }: Routes): void {
+  const seen = new Map<string, string>()
+  for (const { name, platform } of all.values()) {
+    const received = (platform?.received ?? '/').replace(/\/(?:\*\*)?$/, '')
+    const twin = seen.get(received)
+    if (twin !== undefined) throw invalid('routes', `${twin} and ${name} receive the same path`)
+    seen.set(received, name)
+  }
+}
+
+type Checks = Omit<VerifyOptions, 'routes' | 'tokens' | 'proofs'>
+
+function readCommon(given: CommonOptions, clock: Clock): Checks {
+  const window = countOf(given.window ?? 60, 'window', [5, 600])
+  const skew = countOf(given.skew ?? 5, 'skew', [1, 60])
+  for (const name of ['bundleOf', 'isRevoked', 'onRefused', 'onBearerMoved'] as const)
+    checkFunction(given[name], name)
+  // A proof can come as long as its nonce is given out, and once more as long as it is fresh itself.
+  const keep = window + 2 * skew + NONCE_LIFE + NONCE_STEP
+  return {
+    clock,
+    window,
+    skew,
+    replays: replaysOf(given.replay, clock, keep),
+    nonces: new ServerNonces({ clock, life: NONCE_LIFE, ...nonceKeyOf(given.nonceKey) }),
+    bundleOf: bundlesOf(given.bundleOf),
+    denials: denialsOf(given.isRevoked),
+    bearers: new Bearers({
+      clock,
+      onMoved: ({ route }, client) => quietly(() => given.onBearerMoved?.(route, client)),
+    }),
+  }
+}
+
+function replaysOf(given: CommonOptions['replay'], clock: Clock, keep: Seconds): ReplayStore {
+  if (typeof given === 'object' && 'use' in given) {
+    checkFunction(given.use, 'replay.use')
+    checkFunction(given.stop, 'replay.stop')
+    return given
+  }
+  const { limit: stated = 1_000_000, share: part } = membersOf(given ?? {}, 'replay', ['limit', 'share'])
+  const limit = countOf(stated, 'replay.limit', [1_000, 10_000_000])
+  const share = countOf(part ?? Math.ceil(limit / 4), 'replay.share', [1, limit])
+  return new MemoryReplayStore({ clock, keep, limit, share })
+}
+
+function nonceKeyOf(given: CommonOptions['nonceKey']): { readonly key?: KeyObject } {
+  if (given === undefined) return {}
+  const isKey = given instanceof KeyObject
+  if (isKey ? given.type !== 'secret' : !(given instanceof Uint8Array))
+    throw invalid('nonceKey', 'is neither bytes nor a secret key')
+  const size = isKey ? (given.symmetricKeySize ?? 0) : given.byteLength
+  if (size < NONCE_KEY_BYTES)
+    throw invalid('nonceKey', `has ${size} bytes, wanted ${NONCE_KEY_BYTES} at least`)
+  return { key: isKey ? given : createSecretKey(given) }
+}
+
+function denialsOf(isRevoked: CommonOptions['isRevoked']): Denials {
+  return {
+    check: (facts) => {
+      // Whatever is not a plain no is a yes: a promise, by mistake, among others.
+      if (isRevoked && isRevoked(facts) !== false) throw new Fault('token_revoked')
+    },
+  }
+}
+
+function askWith(checks: VerifyOptions, onRefused: CommonOptions['onRefused']): Ask {
+  return async (receive) => {
+    let method = ''
+    let route: Route | undefined
+    try {
+      const received = receive()
+      method = received.method
+      route = routeFor(checks.routes(), received.path)
+      const peer = peerOf(checks, received.peer)
+      const verified = await verifyRequest(checks, { ...received, peer, route })
+      const nonce = route.identity?.nonce === 'required' ? checks.nonces.current() : undefined
+      return verifiedOf(answerOf(verified, { nonce }))
+    } catch (caught) {
+      const fault = Fault.from(caught)
+      tell(onRefused, fault, { method, ...(route ? { route: route.name } : {}) })
+      return { verified: undefined, challenge: challengeOf(fault, route, checks.nonces) }
+    }
+  }
+}
+
+/** The one that receives the longest prefix of `received`. Throws route_unknown, url_refused. */
+function routeFor({ all }: Routes, received: string): Route {
+  const [only, ...others] = all.values()
+  if (only && others.length === 0) return only
+  const { path } = canonicalUrl(`https://host${received}`)
+  const below = [...all.values()].filter((route) => publicPathOf(route, path) !== undefined)
+  const [longest] = below.sort((a, b) => lengthOf(b) - lengthOf(a))
+  if (!longest) throw new Fault('route_unknown', 'the path is none that a route receives')
+  return longest
+}
+
+/** A certificate that is no SVID of a trusted domain shows possession of its key (RFC 8705 s.3), and names nobody. */
+function peerOf(
+  { bundleOf, clock }: { readonly bundleOf: BundleOf; readonly clock: Clock },
+  { chain, address }: AskedPeer,
+): ChannelPeer {
+  const [certificate] = chain
+  if (!certificate) return { certificate, spiffeId: undefined, address }
+  try {
+    return { certificate, spiffeId: verifyX509Svid(chain, bundleOf, nowSeconds(clock)).spiffeId, address }
+  } catch {
+    return { certificate, spiffeId: undefined, address }
+  }
+}
