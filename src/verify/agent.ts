@@ -8,7 +8,7 @@ import type { Answer } from '../ingress/answer.ts'
 import type { Challenge } from '../ingress/challenge.ts'
 import { NAME, NAME_ERROR } from '../policy/forms-routes.ts'
 import { STATUS } from '../serve/status.ts'
-import { checkFunction, countOf, invalid, membersOf, textOf } from './form.ts'
+import { checkFunction, countOf, invalid, type Members, membersOf, textOf } from './form.ts'
 import type { Verifying } from './local.ts'
 import type { AgentVerifierOptions } from './options.ts'
 import { type Outcome, tell, verifiedOf } from './outcome.ts'
@@ -98,18 +98,30 @@ function questionOf({ method, path, headers, peer }: Received): object {
 
 /** The agent is trusted; another program on its path must not pass for one by a 200 alone. */
 function answerIn(text: string): Answer {
-  const answer = parseJsonObject(text, ANSWER_LIMITS)
+  const answer = objectIn(text)
   const { route, caller, binding, claims } = answer
   const objects = [caller, binding, claims].every((one) => typeof one === 'object' && one !== null)
   if (typeof route === 'string' && objects && Array.isArray((caller as { names?: unknown }).names))
     return answer as unknown as Answer
-  throw new Fault('bug', 'the answer is not one of an agent', {
+  throw foreign()
+}
+
+function objectIn(text: string): Members {
+  try {
+    return parseJsonObject(text, ANSWER_LIMITS)
+  } catch {
+    throw foreign()
+  }
+}
+
+function foreign(): Fault {
+  return new Fault('bug', 'the answer is not one of an agent', {
     action: 'Check which program listens on the socket.',
   })
 }
 
 function challengeIn(text: string): Challenge | undefined {
-  const { challenge } = parseJsonObject(text, ANSWER_LIMITS)
+  const { challenge } = objectIn(text)
   if (typeof challenge !== 'object' || challenge === null) return undefined
   const { status, headers } = challenge as { status?: unknown; headers?: unknown }
   if (typeof status !== 'number' || status < 400 || status > 599) return undefined

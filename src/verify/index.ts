@@ -38,6 +38,7 @@ export type {
   GrantOptions,
   HopOptions,
   LocalOptions,
+  OneRoute,
   OnRefused,
   RefusalFacts,
   ReplayOptions,

@@ -50,8 +50,7 @@ export interface Verifying {
 
 /** Throws policy_invalid for options that say nothing, too much, or what cannot be carried out. */
 export function openLocal(given: LocalOptions, clock: Clock): Verifying {
-  const hasRoutes = 'routes' in given
-  const options = membersOf(given, 'options', hasRoutes ? [...COMMON, 'routes'] : [...COMMON, ...ROUTE])
+  const options = membersOf(given, 'options', [...COMMON, ...ROUTE, 'routes'])
   const servers = readServers(options['servers'])
   const stated = readRoutes(
     routesIn(options),
@@ -73,18 +72,13 @@ export function openLocal(given: LocalOptions, clock: Clock): Verifying {
   return { ask: askWith(checks, given.onRefused), close: () => checks.replays.stop() }
 }
 
-function routesIn(options: Members): readonly (readonly [Members, string])[] {
-  const { routes } = options
-  if (routes !== undefined)
-    return listOf(routes, 'routes', (item, at) => [membersOf(item, at, ROUTE), at] as const, ROUTES_LIMIT)
-  return [
-    [
-      Object.fromEntries(
-        ROUTE.flatMap((name) => (name in options && name !== 'servers' ? [[name, options[name]]] : [])),
-      ),
-      'options',
-    ],
-  ]
+/** Each with its place: the list, or the one route that the options are themselves. */
+function routesIn({ routes, ...options }: Members): readonly (readonly [Members, string])[] {
+  const own = ROUTE.filter((name) => name !== 'servers' && name in options)
+  if (routes === undefined) return [[Object.fromEntries(own.map((name) => [name, options[name]])), 'options']]
+  const [stray] = own
+  if (stray !== undefined) throw invalid('options', `has both routes and ${stray}, which is of one route`)
+  return listOf(routes, 'routes', (item, at) => [membersOf(item, at, ROUTE), at] as const, ROUTES_LIMIT)
 }
 
 /** Of two that take a path the longer one is meant; of two as long nobody knows. */

@@ -121,8 +121,11 @@ export interface CommonOptions {
   readonly onBearerMoved?: (route: string, client: string) => void
 }
 
-/** Verifies in this process. */
-export type LocalOptions = CommonOptions & (RouteOptions | { readonly routes: readonly RouteOptions[] })
+/** The only route: all servers are its own. */
+export type OneRoute = Omit<RouteOptions, 'servers'>
+
+/** Verifies in this process, requests of one route or of several that their paths tell apart. */
+export type LocalOptions = CommonOptions & (OneRoute | { readonly routes: readonly RouteOptions[] })
 
 /** Asks the agent, whose policy, replay store and revocations count. */
 export interface AgentVerifierOptions {

@@ -13,10 +13,6 @@ import { makeJwtSvid } from '../../src/spiffe/jwtsvid.ts'
 import { makeWitSvid } from '../../src/spiffe/witsvid.ts'
 import type { LocalOptions } from '../../src/verify/options.ts'
 import { ecPair } from '../support/certificates.ts'
-import { pem } from '../support/openssl.ts'
-import { makeTestCa } from '../support/tls.ts'
-import { openVerifier, type RequestOf, type TestVerifier } from '../support/verifier.ts'
-import { DPOP_CASES, TOKEN_HEADER_CASES, withTokenHeader } from '../support/request-cases.ts'
 import {
   type DocumentServer,
   type Opened,
@@ -34,6 +30,10 @@ import {
   type Way,
   type WireAnswer,
 } from '../support/middleware-servers.ts'
+import { pem } from '../support/openssl.ts'
+import { DPOP_CASES, TOKEN_HEADER_CASES, withTokenHeader } from '../support/request-cases.ts'
+import { makeTestCa } from '../support/tls.ts'
+import { openVerifier, type RequestOf, type TestVerifier } from '../support/verifier.ts'
 
 const WEB = 'spiffe://example.org/web' as SpiffeId
 let v: TestVerifier

@@ -1,4 +1,4 @@
-/** The published package: its tarball alone, with nothing installed beside it, gives `holdfast/client` with types. */
+/** The published package: its tarball alone, with nothing installed beside it, gives `holdfast/client` and `holdfast/verify` with types. */
 import { execFile } from 'node:child_process'
 import {
   mkdirSync,
@@ -68,7 +68,62 @@ export async function main(): Promise<string> {
 }
 `
 
-describe('the packed client', () => {
+const VERIFYING = `
+import { createServer } from 'node:http'
+import { once } from 'node:events'
+import { Fault as ClientFault } from 'holdfast/client'
+import { createVerifier, Fault } from 'holdfast/verify'
+const heard = []
+const verifier = createVerifier({
+  servers: [{ name: 'login', issuer: 'https://login.example.org' }],
+  audience: ['https://api.example.org'],
+  origins: ['https://api.example.org'],
+  grants: [],
+  onRefused: ({ reason }) => heard.push(reason),
+})
+const server = createServer((request, response) => verifier.express()(request, response, () => response.end('in')))
+await once(server.listen(0, '127.0.0.1'), 'listening')
+const answer = await fetch('http://127.0.0.1:' + server.address().port + '/orders')
+let wrong
+try { createVerifier({ orgins: [] }) } catch (error) { wrong = error }
+console.log(JSON.stringify({
+  status: answer.status,
+  challenge: answer.headers.get('www-authenticate').split(' ')[0],
+  heard,
+  wrong: wrong instanceof Fault && wrong instanceof ClientFault ? wrong.reason : String(wrong),
+}))
+server.close()
+verifier.close()
+`
+
+const VERIFYING_TYPED = `
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createVerifier, Fault, type Outcome, type ReplayStore, type VerifiedMessage } from 'holdfast/verify'
+
+const replay: ReplayStore = { use: async ({ jti }) => (jti === '' ? 'replayed' : 'fresh'), stop: () => {} }
+const verifier = createVerifier({
+  servers: [{ name: 'login', issuer: 'https://login.example.org' }],
+  audience: ['https://api.example.org'],
+  origins: ['https://api.example.org'],
+  grants: [{ callers: ['client:login/web'], methods: ['GET'], paths: ['/orders/**'], scopes: ['read'] }],
+  replay,
+  isRevoked: ({ jkt }) => jkt === 'x',
+  onRefused: (fault: Fault, { route }) => console.error(fault.reason, route),
+})
+export const many = createVerifier({ servers: [], routes: [{ name: 'a', origins: [], grants: [], servers: [] }] })
+export const byAgent = createVerifier({ socket: '/run/holdfast/public/verifier.sock', route: 'orders' })
+export const handler = verifier.fetchHandler((request, { caller }) => new Response(caller.names[0] ?? request.url))
+export async function plain(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const outcome: Outcome = await verifier.node(request)
+  if (!outcome.verified) return void response.writeHead(outcome.challenge.status, outcome.challenge.headers).end()
+  response.end(outcome.verified.caller.subject)
+}
+export const subjectOf = (request: VerifiedMessage): string | undefined => request.holdfast?.caller.subject
+// @ts-expect-error: a route without grants lets nobody in, which has to be said.
+createVerifier({ origins: [] })
+`
+
+describe('the package', () => {
   it('runs alone: finds the agent by its environment, signs, and lets the process end', async () => {
     await using agent = await startAgent()
     writeFileSync(join(app, 'main.js'), PROGRAM)
@@ -84,11 +139,24 @@ describe('the packed client', () => {
     })
   })
 
+  it('has the middleware, which needs no agent and speaks of the same Faults', async () => {
+    writeFileSync(join(app, 'verify.js'), VERIFYING)
+    const { stdout, stderr } = await run(process.execPath, ['verify.js'], { cwd: app, timeout: 30_000 })
+    expect(stderr).toBe('')
+    expect(JSON.parse(stdout)).toEqual({
+      status: 401,
+      challenge: 'DPoP',
+      heard: ['token_missing'],
+      wrong: 'policy_invalid',
+    })
+  })
+
   it('has types that a strict program compiles with, libraries checked', async () => {
     const types = join(app, 'node_modules', '@types')
     mkdirSync(types, { recursive: true })
     symlinkSync(join(ROOT, 'node_modules/@types/node'), join(types, 'node'))
     writeFileSync(join(app, 'main.ts'), TYPED)
+    writeFileSync(join(app, 'verify.ts'), VERIFYING_TYPED)
     const options = {
       module: 'NodeNext',
       target: 'ES2023',
@@ -100,15 +168,15 @@ describe('the packed client', () => {
     }
     writeFileSync(
       join(app, 'tsconfig.json'),
-      JSON.stringify({ compilerOptions: options, files: ['main.ts'] }),
+      JSON.stringify({ compilerOptions: options, files: ['main.ts', 'verify.ts'] }),
     )
     const compile = run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', app])
     expect(await compile.catch((error: { stdout: string }) => error)).toMatchObject({ stdout: '' })
   })
 
-  it('exports the client and its own description, and no way around them', async () => {
+  it('exports the client, the middleware and its own description, and no way around them', async () => {
     const { exports } = JSON.parse(readFileSync(join(installed, 'package.json'), 'utf8'))
-    expect(Object.keys(exports)).toEqual(['./client', './package.json'])
+    expect(Object.keys(exports)).toEqual(['./client', './verify', './package.json'])
     writeFileSync(join(app, 'inner.js'), "await import('holdfast/dist/holdfast.js')")
     const inner = run(process.execPath, ['inner.js'], { cwd: app })
     await expect(inner).rejects.toThrow(/ERR_PACKAGE_PATH_NOT_EXPORTED/)
@@ -121,6 +189,7 @@ describe('the packed client', () => {
       'proto/holdfast.proto',
       'proto/status.proto',
       'dist/client.js',
+      'dist/verify.js',
     ])
       expect(files).toContain(name)
     expect(files.filter((name) => /^(?:src|test|node_modules)\b/.test(name))).toEqual([])

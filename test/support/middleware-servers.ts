@@ -40,7 +40,9 @@ export const WAYS: readonly Way[] = [
     open: (verifier, tls) => {
       const app = express()
       app.use(verifier.express())
-      app.use((request: IncomingMessage, response: ServerResponse) => answer(response, seenBy(request, verifiedIn(request))))
+      app.use((request: IncomingMessage, response: ServerResponse) =>
+        answer(response, seenBy(request, verifiedIn(request))),
+      )
       return listening(createServer(tlsOf(tls), app))
     },
   },
@@ -49,7 +51,9 @@ export const WAYS: readonly Way[] = [
     open: (verifier, tls) => {
       const router = express.Router()
       router.use(verifier.express())
-      router.use((request: IncomingMessage, response: ServerResponse) => answer(response, seenBy(request, verifiedIn(request))))
+      router.use((request: IncomingMessage, response: ServerResponse) =>
+        answer(response, seenBy(request, verifiedIn(request))),
+      )
       const app = express()
       app.use('/v1', router)
       app.use((request: IncomingMessage, response: ServerResponse) => {

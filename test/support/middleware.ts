@@ -6,9 +6,9 @@ import { type Bundle, formatBundle } from '../../src/spiffe/bundle.ts'
 import { publicJwkOf } from '../../src/spiffe/jwk.ts'
 import { makeVerifier, type RequestVerifier } from '../../src/verify/create.ts'
 import type { LocalOptions, RouteOptions, ServerOptions } from '../../src/verify/options.ts'
+import { ca } from './middleware-servers.ts'
 import { bundleOfKeys } from './tokens.ts'
 import type { TestVerifier } from './verifier.ts'
-import { ca } from './middleware-servers.ts'
 
 const WEB = ['client:login/web']
 const MESH = ['spiffe://example.org/web']

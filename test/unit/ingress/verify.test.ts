@@ -11,9 +11,9 @@ import type { SpiffeId } from '../../../src/spiffe/id.ts'
 import { makeJwtSvid } from '../../../src/spiffe/jwtsvid.ts'
 import { makeWitSvid } from '../../../src/spiffe/witsvid.ts'
 import { ecPair } from '../../support/certificates.ts'
+import { DPOP_CASES, other, TOKEN_HEADER_CASES, withTokenHeader } from '../../support/request-cases.ts'
 import { makeTestCa } from '../../support/tls.ts'
 import { openVerifier, type RequestOf, type TestVerifier } from '../../support/verifier.ts'
-import { DPOP_CASES, other, TOKEN_HEADER_CASES, withTokenHeader } from '../../support/request-cases.ts'
 
 const WEB = 'spiffe://example.org/web' as SpiffeId
 let v: TestVerifier
