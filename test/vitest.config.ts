@@ -16,6 +16,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['test/unit/**/*.test.ts', 'test/fuzz/**/*.test.ts'],
+          testTimeout: 30_000,
           pool: 'forks',
           execArgv,
         },

@@ -153,7 +153,7 @@ describe('secrets', () => {
     'private keys that the agent keeps are neither in a heap snapshot nor in a core',
     async () => {
       process.kill(agent.pid, 'SIGUSR2')
-      await until('the heap snapshot', () => existsSync(join(folder, 'heap.done')), 60_000)
+      await until('the heap snapshot', () => existsSync(join(folder, 'heap.done')), 120_000)
       execFileSync('gcore', ['-o', join(folder, 'core'), String(agent.pid)], { stdio: 'ignore' })
       process.kill(agent.pid, 'SIGUSR2')
       const scalars = await until('the keys', () => keysIn(join(folder, 'keys.json')), 10_000)
@@ -168,6 +168,8 @@ describe('secrets', () => {
       // The search itself works: what Node keeps of a proof is found.
       expect(dumps.some((dump) => dump.includes(Buffer.from('spiffe://dev.holdfast.test')))).toBe(true)
     },
+    // A snapshot and a core of the whole process, on a machine that may be busy.
+    300_000,
   )
 
   it.skipIf(!isRoot)('cannot be read from its memory by a process of the same user', () => {
