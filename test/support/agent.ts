@@ -13,7 +13,7 @@ import { devPolicy } from '../../src/policy/dev.ts'
 import { loadPolicy } from '../../src/policy/load.ts'
 import { type Audit, type AuditRecord, openAudit } from '../../src/telemetry/audit.ts'
 import { Health } from '../../src/telemetry/health.ts'
-import { openMetrics } from '../../src/telemetry/metrics.ts'
+import { type Metrics, openMetrics } from '../../src/telemetry/metrics.ts'
 import { silentLog } from './log.ts'
 
 export interface AgentOptions {
@@ -37,6 +37,7 @@ export interface TestAgent extends AsyncDisposable {
   readonly adminSocket: string
   readonly audit: Audit
   readonly health: Health
+  readonly metrics: Metrics
   /** Audit records so far. */
   readonly records: readonly AuditRecord[]
   /** Writes policy files and loads them. */
@@ -99,6 +100,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
     adminSocket: daemon.directories.adminSocket,
     audit,
     health,
+    metrics,
     records,
     setPolicy: (files) => {
       writePolicy(policyDir, files)

@@ -67,6 +67,8 @@ export interface TestIssuer {
   readonly grantKey: KeyObject | undefined
   /** Whether the server still takes this opaque token. */
   isLive(token: string): Promise<boolean>
+  /** Ends an opaque token at once. */
+  revoke(token: string): Promise<void>
   /** New roots of client certificates. */
   trustClients(...pems: readonly string[]): void
   stop(): Promise<void>
@@ -97,6 +99,7 @@ export async function startIssuer(options: IssuerOptions): Promise<TestIssuer> {
     isLive: async (token) =>
       (await provider.ClientCredentials.find(token)) !== undefined ||
       (await provider.AccessToken.find(token)) !== undefined,
+    revoke: async (token) => (await provider.ClientCredentials.find(token))?.destroy(),
     trustClients: (...pems) => server.setSecureContext({ ...tls, ca: [...pems] }),
     stop: () => {
       server.closeAllConnections()

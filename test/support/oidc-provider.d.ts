@@ -15,6 +15,7 @@ declare module 'oidc-provider' {
   }
 
   export interface FoundToken {
+    destroy(): Promise<void>
     readonly jkt?: string
     readonly clientId?: string
   }

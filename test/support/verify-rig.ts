@@ -75,8 +75,6 @@ export interface VerifyRigOptions {
   readonly verifiers?: string
   readonly handOut?: 'claims' | 'handle'
   readonly config?: (config: Config) => Config
-  /** A real server instead: its issuer, and what its certificate is signed by. */
-  readonly server?: { readonly issuer: string; readonly ca: TestCa; readonly more?: string }
 }
 
 export const AUDIENCE = 'https://api.example.org'
@@ -85,14 +83,18 @@ const TRUST_DOMAIN = 'spiffe://dev.holdfast.test'
 /** Opens it; the clock of the agent is past its start, so that proofs need no nonce. */
 export async function openVerifyRig(options: VerifyRigOptions = {}): Promise<VerifyRig> {
   const dir = mkdtempSync(join(tmpdir(), 'holdfast-verify-'))
-  const ca = options.server?.ca ?? makeTestCa()
+  const ca = makeTestCa()
   writeFileSync(join(dir, 'ca.pem'), ca.pem)
   const [key, issuer] = [generateKey('ES256'), ecPair()]
   const asked: string[] = []
-  const server = options.server ? undefined : await startKeyServer(ca, issuer, asked)
-  const name = options.server?.issuer ?? server?.issuer ?? ''
+  const server = await startKeyServer(ca, issuer, asked)
+  const name = server.issuer
   let shift = 0
-  const clock: Clock = { ...systemClock, now: () => systemClock.now() + shift }
+  const clock: Clock = {
+    ...systemClock,
+    now: () => systemClock.now() + shift,
+    monotonic: () => systemClock.monotonic() + shift,
+  }
   const policy = policyFor(name, join(dir, 'ca.pem'), options)
   const agent = await startAgent({
     clock,
@@ -169,7 +171,7 @@ export async function openVerifyRig(options: VerifyRigOptions = {}): Promise<Ver
     verdicts: () => agent.records.filter(({ event }) => event === 'verify'),
     [Symbol.asyncDispose]: async () => {
       await agent[Symbol.asyncDispose]()
-      await server?.stop()
+      await server.stop()
       key.destroy()
       rmSync(dir, { recursive: true, force: true })
     },
@@ -179,7 +181,7 @@ export async function openVerifyRig(options: VerifyRigOptions = {}): Promise<Ver
 function policyFor(
   issuer: string,
   caFile: string,
-  { handOut = 'claims', server, verifiers = `unix:uid:${process.getuid?.() ?? 0}` }: VerifyRigOptions,
+  { handOut = 'claims', verifiers = `unix:uid:${process.getuid?.() ?? 0}` }: VerifyRigOptions,
 ): Readonly<Record<string, string>> {
   const entry = (name: string, x509: boolean) =>
     `  - { name: ${name}, spiffe_id: ${TRUST_DOMAIN}/${name}, selectors: ['unix:uid:${process.getuid?.() ?? 0}'], deliver: { x509: ${x509}, jwt: false, wit: false } }\n`
@@ -190,7 +192,7 @@ function policyFor(
   }
   const identity = names.map(
     (name) =>
-      `  - { name: ${name}, servers: [login], audience: ['${AUDIENCE}'], binding: [dpop, mtls], max_ttl: 10m${says[name] ?? ''}${server?.more ?? ''} }\n`,
+      `  - { name: ${name}, servers: [login], audience: ['${AUDIENCE}'], binding: [dpop, mtls], max_ttl: 10m${says[name] ?? ''} }\n`,
   )
   const hops = `, hops: [{ name: front-gate, spiffe_id: '${TRUST_DOMAIN}/gateway' }, { name: edge, addresses: [192.0.2.0/24] }]`
   const platform = names.map(
