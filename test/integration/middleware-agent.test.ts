@@ -126,6 +126,27 @@ describe('the middleware that asks an agent', () => {
   })
 })
 
+describe('a handler of Requests', () => {
+  it('is verified on the raw headers of its host, those of HTTP/2 among them, and gets the body unread', async () => {
+    const verifier = makeVerifier(agentOptions('api'))
+    const { headers } = rig.request({ method: 'POST', proof: { htm: 'POST' } })
+    const handle = verifier.fetchHandler(async (request) =>
+      Response.json([await request.text(), request.headers.has('x-holdfast-caller')]),
+    )
+    const sent = () =>
+      new Request('https://internal.example.org/v1/items?q=1', {
+        method: 'POST',
+        body: 'an order',
+        headers: { 'x-holdfast-caller': 'root' },
+      })
+    const raw = [':method', 'POST', ':path', '/v1/items?q=1', ...headers.flat()]
+    const twice = await handle(sent(), { rawHeaders: [...raw, 'dpop', 'a.b.c'] })
+    const once = await handle(sent(), { rawHeaders: raw })
+    verifier.close()
+    expect([twice.status, once.status, await once.json()]).toEqual([400, 200, ['an order', false]])
+  })
+})
+
 /** What answers on the socket of an agent, for answers that no agent gives. */
 async function withAgent(
   answer: (response: ServerResponse) => void,
