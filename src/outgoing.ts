@@ -12,7 +12,7 @@ import { Subjects } from './egress/subjects.ts'
 import type { TargetFactsOptions } from './egress/target-facts.ts'
 import { openTokenClient, type TokenClient } from './egress/token-client.ts'
 import { Trust } from './egress/trust.ts'
-import type { RevokeAsk } from './operate/revoke.ts'
+import { type RevokeAsk, revoke } from './operate/revoke.ts'
 import type { UidLimits } from './serve/limits.ts'
 
 const MILLIS = 1000
@@ -84,7 +84,13 @@ export function openOutgoing(
         })
       : undefined
   const { nonces } = door?.binding ?? { nonces: new Nonces() }
-  const releases = new Releases({ ...parts, nonces, timeout: config.egress.responseTimeout * MILLIS })
+  const releases = new Releases({
+    ...parts,
+    probes: client.probes,
+    revokeKey: (value, seconds) => void revoke(core.revoking, { kind: 'jkt', value, seconds }),
+    nonces,
+    timeout: config.egress.responseTimeout * MILLIS,
+  })
   const unwatch = revoked.watch((ask) => endRevoked(ask, { door, tokens, certificates, subjects }))
   return {
     door,

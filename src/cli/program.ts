@@ -251,7 +251,10 @@ function addCheck(program: Command, io: Io, done: Done): void {
 function addProbe(program: Command, io: Io, done: Done): void {
   asWorkload(program.command('probe <url>'))
     .description('the replay lab: send what a thief would, and say who has to act')
-    .option('--token-file <file>', 'a token bound to the key in --key-file')
+    .option('--target <name>', 'a target of the agent that this process has a probe grant for')
+    .option('--other-target <name>', 'such a target with another audience')
+    .option('--spiffe-id <id>', 'which identity asks')
+    .option('--token-file <file>', 'a token bound to the key in --key-file, instead of the agent')
     .option('--key-file <file>', 'the private P-256 key of the token: JWK or PEM')
     .option('--expired-file <file>', 'such a token that has ended')
     .option('--revoked-file <file>', 'such a token that was revoked')

@@ -2,7 +2,13 @@
 import type { Handlers } from '../serve/grpc.ts'
 import type { Routes } from '../serve/http.ts'
 import type { Releases } from './release.ts'
-import { parseHeadersAsk, parseReleaseAsk, parseReportAsk } from './release-ask.ts'
+import {
+  parseHeadersAsk,
+  parseProbeAsk,
+  parseProbeEndAsk,
+  parseReleaseAsk,
+  parseReportAsk,
+} from './release-ask.ts'
 
 /** Loads what releases when somebody asks. */
 export type LoadReleases = () => Promise<Releases>
@@ -31,6 +37,10 @@ export function releaseRoutes(load: LoadReleases): Routes {
     'POST /v1/responses': async ({ caller, body }) => ({
       retry: (await load()).report(caller.workload(), parseReportAsk(body)),
     }),
+    'POST /v1/probe-token': async ({ caller, body, signal }) =>
+      (await load()).probe(caller.workload(), parseProbeAsk(body), signal),
+    'POST /v1/probe-revocation': async ({ caller, body }) =>
+      (await load()).endProbe(caller.workload(), parseProbeEndAsk(body)),
     'POST /v1/token': async ({ caller, body, signal }) =>
       (await load()).token(caller.workload(), parseReleaseAsk(body), signal),
   }

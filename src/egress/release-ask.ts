@@ -38,9 +38,26 @@ export interface ReleaseAsk {
   readonly subject: string | undefined
 }
 
+/** A token for the replay lab, by the proof of its key; without one, what the proof has to say. */
+export interface ProbeAsk {
+  readonly place: { readonly target: string }
+  readonly proof: string | undefined
+  readonly spiffeId: SpiffeId | undefined
+}
+
+/** The end of a key that the lab has had a token for. */
+export interface ProbeEndAsk {
+  readonly jkt: string
+  readonly spiffeId: SpiffeId | undefined
+}
+
 const HEADERS_MEMBERS = new Set(['method', 'url', 'signed_headers', 'content_digest', 'spiffe_id', 'subject'])
 const REPORT_MEMBERS = new Set(['url', 'status', 'dpop_nonce', 'www_authenticate', 'spiffe_id'])
 const RELEASE_MEMBERS = new Set(['url', 'target', 'spiffe_id', 'subject'])
+const PROBE_MEMBERS = new Set(['target', 'proof', 'spiffe_id'])
+const PROBE_END_MEMBERS = new Set(['jkt', 'spiffe_id'])
+const PROOF = /^[A-Za-z0-9._-]{1,8192}$/
+const JKT = /^[A-Za-z0-9_-]{43}$/
 // What is no handle is an unknown one.
 const HANDLE = /^[\x20-\x7e]{1,256}$/
 const TARGET = /^[A-Za-z0-9._-]{1,253}$/
@@ -84,6 +101,20 @@ export function parseReleaseAsk(members: Members): ReleaseAsk {
     spiffeId: idOf(members['spiffe_id']),
     subject: optional(members, 'subject', HANDLE),
   }
+}
+
+export function parseProbeAsk(members: Members): ProbeAsk {
+  refuseUnknown(members, PROBE_MEMBERS)
+  return {
+    place: { target: required(members, 'target', TARGET) },
+    proof: optional(members, 'proof', PROOF),
+    spiffeId: idOf(members['spiffe_id']),
+  }
+}
+
+export function parseProbeEndAsk(members: Members): ProbeEndAsk {
+  refuseUnknown(members, PROBE_END_MEMBERS)
+  return { jkt: required(members, 'jkt', JKT), spiffeId: idOf(members['spiffe_id']) }
 }
 
 function urlOf(url: unknown): CanonicalUrl {

@@ -14,6 +14,8 @@ import type { ReleaseAsk } from './release-ask.ts'
 
 export interface TokenQuestion extends Pick<ReleaseAsk, 'place'> {
   readonly workload: Workload
+  /** `probe`: for the replay lab, whose grants are for nothing else. */
+  readonly door?: 'token' | 'probe'
   readonly entry: Entry
   /** What a request to the target is judged by. */
   readonly context?: (target: Target) => Pick<Question, 'context'>
@@ -66,8 +68,12 @@ function requestsOf(book: RuleBook, target: Target, { entry, place }: TokenQuest
 }
 
 /** Only tokens that are of no use without a proof leave. */
-function questionOf({ workload, entry }: TokenQuestion, method: string, url: CanonicalUrl): Question {
+function questionOf(
+  { workload, entry, door = 'token' }: TokenQuestion,
+  method: string,
+  url: CanonicalUrl,
+): Question {
   const { spiffeId } = entry
   const { selectors } = workload
-  return { door: 'token', kind: 'dpop', spiffeId, entry, method, url, token: 'full', selectors }
+  return { door, kind: 'dpop', spiffeId, entry, method, url, token: 'full', selectors }
 }

@@ -19,14 +19,16 @@ import type { BindAsk, BindOptions, Bound } from './bound.ts'
 import { refusesToken, wantsNonce } from './challenge.ts'
 import { orAborted } from './lifeline.ts'
 import { type Draft, isObservable, kindsOf, type PermitOptions, refusal, subjectOf } from './permit.ts'
+import { type ProbeChallenge, ProbeKeys, type ProbeTokenOptions } from './probe-token.ts'
 import { factsOf, type RecordOptions } from './record.ts'
-import type { HeadersAsk, ReleaseAsk, ReportAsk } from './release-ask.ts'
+import type { HeadersAsk, ProbeAsk, ProbeEndAsk, ReleaseAsk, ReportAsk } from './release-ask.ts'
 import { signingOf } from './release-signing.ts'
 import { decideToken } from './release-token.ts'
 import { Signed } from './signed.ts'
 import type { Subject } from './subjects.ts'
+import type { BoundToken } from './tokens.ts'
 
-export interface ReleaseOptions extends BindOptions, PermitOptions, RecordOptions {
+export interface ReleaseOptions extends BindOptions, PermitOptions, RecordOptions, ProbeTokenOptions {
   /** How long a caller waits for a token. */
   readonly timeout: Millis
 }
@@ -58,16 +60,18 @@ interface Released<T> {
 /** A token covers no request: each use wants a proof, which counts as what it is for. */
 const TOKEN_METHOD = 'GET'
 
-type ReleaseEvent = 'sign.headers' | 'token.release'
+type ReleaseEvent = 'sign.headers' | 'token.release' | 'probe'
 
 /** Releases credentials; each is on record before it leaves. */
 export class Releases {
   readonly #options: ReleaseOptions
   readonly #signed: Signed
+  readonly #probeKeys: ProbeKeys
 
   constructor(options: ReleaseOptions) {
     this.#options = options
     this.#signed = new Signed(options.clock)
+    this.#probeKeys = new ProbeKeys(options)
   }
 
   /** Headers for one request. Throws what identity, rate, policy, key and the authorization server say. */
@@ -123,23 +127,53 @@ export class Releases {
     const draft: Draft = { method: '', workload }
     return this.#release('token.release', draft, async (onEnd) => {
       const who = this.#identify(workload, ask, draft)
-      const { admission } = this.#options
-      const call = { ...who, method: TOKEN_METHOD, onBehalf: who.subject?.claims }
-      const permitted = await admission.admit(call, { gone, onEnd }, () => {
-        const context = (target: Target) => admission.contextOf(call, target)
-        const { decision, url } = decideToken(this.#options.book.get(), { ...who, place: ask.place, context })
-        draft.url = url
-        return { ...this.#permit(decision, 'token', draft), url }
-      })
-      const bindAsk: BindAsk = { ...who, ...permitted, kinds: ['dpop'], method: '', ...NOT_SENT }
-      const bound = await this.#whileLeased(bindAsk, gone, (signal) =>
-        bindToken(this.#options, bindAsk, signal),
+      const { place } = ask
+      const { bindAsk } = await this.#permitToken({ who, place, door: 'token' }, draft, { gone, onEnd })
+      return released(
+        await this.#whileLeased(bindAsk, gone, (signal) => bindToken(this.#options, bindAsk, signal)),
       )
-      const { jkt, expires } = bound
-      const token = bound.token.reveal()
-      const answer = { token, token_type: 'DPoP', jkt, expires } as const
-      return { answer, facts: { jkt, token: hashOf(token).slice(0, 16) } }
     })
+  }
+
+  /** A token for the replay lab and a key of its own, or what its proof has to say. Throws as `token`. */
+  probe(workload: Workload, ask: ProbeAsk, gone?: AbortSignal): Promise<ReleasedToken | ProbeChallenge> {
+    const draft: Draft = { method: '', workload }
+    return this.#release<ReleasedToken | ProbeChallenge>('probe', draft, async (onEnd) => {
+      const who = this.#identify(workload, ask, draft)
+      const { place, proof } = ask
+      const { bindAsk } = await this.#permitToken({ who, place, door: 'probe' }, draft, { gone, onEnd })
+      const answer = await this.#whileLeased(bindAsk, gone, (signal) =>
+        this.#probeKeys.token(bindAsk, proof, signal),
+      )
+      return 'token' in answer ? released(answer) : { answer, facts: {} }
+    })
+  }
+
+  /** Ends a key that the lab has had a token for: what a thief would hold is then refused wherever that is heard. */
+  endProbe(workload: Workload, ask: ProbeEndAsk): Promise<{ readonly revoked: Jkt }> {
+    const draft: Draft = { method: '', workload }
+    return this.#release('probe', draft, async () => {
+      const { instance } = this.#identify(workload, ask, draft)
+      const revoked = this.#probeKeys.revoke(instance.key, ask.jkt)
+      return { answer: { revoked }, facts: { jkt: revoked } }
+    })
+  }
+
+  /** What policy says of a token for `place`. */
+  async #permitToken(
+    { who, place, door }: TokenCall,
+    draft: Draft,
+    waits: Waits,
+  ): Promise<{ readonly bindAsk: BindAsk }> {
+    const { admission, book } = this.#options
+    const call = { ...who, method: TOKEN_METHOD, onBehalf: who.subject?.claims }
+    const permitted = await admission.admit(call, waits, () => {
+      const context = (target: Target) => admission.contextOf(call, target)
+      const { decision, url } = decideToken(book.get(), { ...who, place, door, context })
+      draft.url = url
+      return { ...this.#permit(decision, door, draft), url }
+    })
+    return { bindAsk: { ...who, ...permitted, kinds: ['dpop'], method: '', ...NOT_SENT } }
   }
 
   #identify(workload: Workload, ask: WhoAsk, draft: Draft): Who {
@@ -230,11 +264,18 @@ export class Releases {
     const isObserved = outcome.allowed && decision && !decision.allowed
     this.#options.audit.append({
       ...factsOf(event, draft, this.#options.book.get().hash),
-      ...(event === 'token.release' ? { method: undefined } : {}),
+      ...(event === 'sign.headers' ? {} : { method: undefined }),
       ...(isObserved ? { observed: decision.reason } : {}),
       ...outcome,
     })
   }
+}
+
+function released(bound: BoundToken): Released<ReleasedToken> {
+  const { jkt, expires } = bound
+  const token = bound.token.reveal()
+  const answer = { token, token_type: 'DPoP', jkt, expires } as const
+  return { answer, facts: { jkt, token: hashOf(token).slice(0, 16) } }
 }
 
 /** Calls back once, at once when it has happened; until the returned function is called. */
@@ -256,6 +297,12 @@ const NOT_SENT = { query: '', passed: [], signing: { names: [], digest: undefine
 interface WhoAsk {
   readonly spiffeId: SpiffeId | undefined
   readonly subject?: string | undefined
+}
+
+interface TokenCall {
+  readonly who: Who
+  readonly place: ReleaseAsk['place']
+  readonly door: 'token' | 'probe'
 }
 
 /** Who asks. */

@@ -14,6 +14,7 @@ import type { Dialer } from './dial.ts'
 import { IssuerHttp } from './issuer-http.ts'
 import { IssuerNonces } from './issuer-nonces.ts'
 import { Metadata } from './metadata.ts'
+import type { ProbeTokens } from './probe-token.ts'
 import { ResourceMetadata } from './resource-metadata.ts'
 import { Revoker } from './revoke.ts'
 import { TokenCache } from './token-cache.ts'
@@ -42,6 +43,7 @@ export interface TokenClientOptions {
 export interface TokenClient {
   readonly tokens: TokenCache
   readonly certificates: Certificates
+  readonly probes: ProbeTokens
   stop(): void
 }
 
@@ -60,5 +62,10 @@ export function openTokenClient(options: TokenClientOptions): TokenClient {
   const revoker = new Revoker({ ...shared, onRevoked })
   const requests = new TokenRequests({ ...shared, resources, skew, revoker })
   const tokens = new TokenCache({ ...options, requests, revoker })
-  return { tokens, certificates, stop: () => tokens.stop() }
+  const probes: ProbeTokens = {
+    challenge: (need, signal) => requests.challenge(need, signal),
+    request: (need, signal) => requests.request(need, signal),
+    giveBack: (need, token) => revoker.add(need, token, Number.POSITIVE_INFINITY),
+  }
+  return { tokens, certificates, probes, stop: () => tokens.stop() }
 }

@@ -44,6 +44,8 @@ import type { BoundToken, TokenAsk } from './tokens.ts'
 /** What a request needs; it outlives the connection that the caller asked over. */
 export interface TokenNeed extends Omit<TokenAsk, 'workload'> {
   readonly instance: Instance
+  /** The proof for the token endpoint, where the agent does not hold the key of the token. */
+  readonly foreignProof?: string | undefined
 }
 
 export interface TokenRequestsOptions {
@@ -60,6 +62,12 @@ export interface TokenRequestsOptions {
   readonly revoker: Pick<Revoker, 'add' | 'addAt' | 'isRefusedBy'>
 }
 
+/** What a proof for the token endpoint has to say. */
+export interface TokenChallenge {
+  readonly endpoint: string
+  readonly nonce: string | undefined
+}
+
 /** How one ask is carried out. */
 interface Plan {
   readonly need: TokenNeed
@@ -72,6 +80,8 @@ interface Plan {
   readonly grant: () => Promise<TokenGrant>
 }
 
+/** The longest life of a token whose key the agent does not hold. */
+const FOREIGN_TTL: Seconds = 600
 const BODY = { maxBytes: 64 * 1024, maxDepth: 8 }
 
 /** Asks token endpoints. */
@@ -90,6 +100,12 @@ export class TokenRequests {
     return this.#accept(plan, await issuedIn(await this.#ask(plan), need))
   }
 
+  /** Where a proof for such a token goes, and the nonce it has to hold. Throws issuer_unavailable. */
+  async challenge(need: TokenNeed, signal: AbortSignal): Promise<TokenChallenge> {
+    const { endpoint } = await this.#plan(need, signal, async () => clientCredentials(identityOf(need)))
+    return { endpoint: canonicalUrl(endpoint).htu, nonce: this.#options.nonces.of(endpoint) }
+  }
+
   /** The same, with the resource that the target's own metadata confirms, where policy has it asked (RFC 9728). */
   async #confirmed(need: TokenNeed): Promise<TokenNeed> {
     const identity = identityOf(need)
@@ -101,7 +117,9 @@ export class TokenRequests {
   /** The first answer that is a token response; throws what the others say. */
   async #ask(plan: Plan): Promise<IssuerAnswer> {
     const first = await this.#try(plan)
-    const answer = this.#asksForMore(plan, first) ? await this.#try(plan) : first
+    const isAsked = this.#asksForMore(plan, first)
+    if (isAsked && plan.need.foreignProof !== undefined) throw new Fault('proof_nonce')
+    const answer = isAsked ? await this.#try(plan) : first
     if (answer.status !== 200) throw refusalOf(answer, nowSeconds(this.#options.clock))
     return answer
   }
@@ -176,6 +194,7 @@ export class TokenRequests {
 
   #proofFor({ need, endpoint, binding }: Plan): Record<string, string> {
     if (binding !== 'dpop') return {}
+    if (need.foreignProof !== undefined) return { dpop: need.foreignProof }
     const { htu } = canonicalUrl(endpoint)
     const claims = { htm: 'POST', htu, nonce: this.#options.nonces.of(endpoint) }
     return { dpop: makeDpop(need.signer, claims, this.#options.clock).proof }
@@ -214,7 +233,11 @@ export class TokenRequests {
         issuer: need.server.issuer,
         jkt: binding === 'dpop' ? signer.jkt : undefined,
         certificate: binding === 'mtls' && certificate ? { x5t: certificate.x5t, isStated } : undefined,
-        maxTtl: Math.min(identity.maxTtl, exception?.maxTtl ?? Number.POSITIVE_INFINITY),
+        maxTtl: Math.min(
+          identity.maxTtl,
+          exception?.maxTtl ?? Number.POSITIVE_INFINITY,
+          need.foreignProof === undefined ? Number.POSITIVE_INFINITY : FOREIGN_TTL,
+        ),
         tooLong: identity.tooLong,
         scopes: identity.scopes,
         resource: identity.resource,
@@ -225,6 +248,8 @@ export class TokenRequests {
       // A certificate takes along what is bound to it.
       const latest = Math.min(checked.expires, certificate?.expires ?? Number.POSITIVE_INFINITY)
       const expires = this.#checkExchange(plan, issued, latest)
+      // Whoever has it keeps it: it is given back with the lease.
+      if (need.foreignProof !== undefined) revoker.addAt(need, token, { at: expires, ends: expires })
       if (ends !== undefined) {
         await this.#checkTakesBack(plan)
         revoker.addAt(need, token, { at: expires, ends })

@@ -1,6 +1,6 @@
 /** Whether a request whose credentials hold is expected here: caller, method, path, scopes, delegation. */
 import { Fault } from '../base/fault.ts'
-import { NEVER_GRANTED } from '../policy/decide.ts'
+import { NEVER_GRANTED } from '../policy/methods.ts'
 import { isMatchOfAny } from '../policy/pattern.ts'
 import type { RouteGrant } from '../policy/route.ts'
 import { routeGrantsFor } from '../policy/routes.ts'

@@ -3,6 +3,7 @@ import { PROBLEMS_LIMIT, type Problem } from '../base/problem.ts'
 import { idOfTrustDomain } from '../spiffe/id.ts'
 import { bypassesIn } from './bypass.ts'
 import { mtlsConflicts } from './conflicts-mtls.ts'
+import { probeConflicts } from './conflicts-probe.ts'
 import { routeConflicts } from './conflicts-routes.ts'
 import { serverConflicts } from './conflicts-servers.ts'
 import { sidecarConflicts } from './conflicts-sidecar.ts'
@@ -27,6 +28,7 @@ export function conflictsIn(statements: Statements, context: PolicyContext): rea
     ...tokenConflicts(statements),
     ...sidecarConflicts(statements),
     ...routeConflicts(statements),
+    ...probeConflicts(statements),
     ...mtlsConflicts(statements),
     ...signingConflicts(statements),
     ...bypassesIn(statements),

@@ -8,7 +8,9 @@ import type { Denial, RuleBook } from './book.ts'
 import type { Entry, Place } from './entry.ts'
 import { factsOf } from './facts.ts'
 import type { Binding, Door, Grant, Target, TargetIdentity } from './grant.ts'
+import { NEVER_GRANTED } from './methods.ts'
 import { isMatch, isMatchOfAny } from './pattern.ts'
+import { grantRefusal } from './refusals.ts'
 import { type Layer, placeText } from './statements.ts'
 
 /** What is asked. Pure facts: the same question gets the same answer. */
@@ -133,10 +135,13 @@ function answerFor(book: RuleBook, target: Target, question: Question): Allowed 
   )
 }
 
+/** The lab is granted nothing but its own door, and that door to nobody else, by prefixes of callers neither. */
 function findGrant(book: RuleBook, target: Target, question: Question): { readonly grant: Grant } | Miss {
+  const isLab = question.door === 'probe'
   let nearest: Grant | undefined
   let steps = -1
   for (const grant of book.grantsFor(target, question.spiffeId)) {
+    if (grant.isProbe !== isLab || question.entry.isProbe !== isLab) continue
     const came = stepsInto(grant, question)
     if (came === GRANTED) return { grant }
     if (came > steps) {
@@ -167,9 +172,6 @@ function kindsOf({ kind, also = [] }: Question): readonly Binding[] {
   return [kind, ...also]
 }
 
-// A proof for TRACE echoes credentials, one for CONNECT opens a tunnel: no list can grant them (RFC 9110 s.9.3).
-export const NEVER_GRANTED: ReadonlySet<string> = new Set(['TRACE', 'CONNECT'])
-
 function allowsMethod(grant: Grant, method: string | undefined): boolean {
   if (method === undefined) return grant.methods.includes('*')
   if (NEVER_GRANTED.has(method)) return false
@@ -190,7 +192,8 @@ export function isDoorOpen({ custody }: TargetIdentity, door: Door): boolean {
 
 function custodyMiss(target: Target, identity: TargetIdentity, { door }: Question): Miss | undefined {
   const { custody, place } = identity
-  if (isDoorOpen(identity, door)) return undefined
+  // The entry of a probe is identity's own word for it.
+  if (door === 'probe' || isDoorOpen(identity, door)) return undefined
   const wanted = door === 'token' ? 'token' : 'headers'
   return miss(target, 6, place, {
     reason: 'custody_denied',
@@ -299,53 +302,6 @@ function grantDenied(target: Target, question: Question, grant: Grant | undefine
     target,
   }
   return place ? { ...denied, nearest: place } : denied
-}
-
-interface NearestGrant {
-  readonly name: string
-  readonly at: string
-  readonly grant: Grant | undefined
-  readonly steps: number
-}
-
-/** What is missing at the first step that does not hold, and what would add it. */
-function grantRefusal(
-  question: Question,
-  { name, at, grant, steps }: NearestGrant,
-): readonly [string, string] {
-  const { method, url, spiffeId } = question
-  switch (steps) {
-    case 0:
-      return [`no grant of ${name} allows the path ${url.path}`, `Add ${url.path} to paths${at}.`]
-    case 1: {
-      const what = method ?? 'proofs that cover no method'
-      return [`no grant of ${name} allows ${what} here`, methodAction(method, at)]
-    }
-    case 2:
-      return conditionRefusal(question, at, grant)
-    default:
-      return [`no grant of ${name} names ${spiffeId}`, `Add ${spiffeId} to the callers of a grant${at}.`]
-  }
-}
-
-function conditionRefusal(
-  question: Question,
-  at: string,
-  grant: Grant | undefined,
-): readonly [string, string] {
-  const { asks = [], source = '' } = grant?.when ?? {}
-  if (question.context || asks.length === 0)
-    return [`the condition${at} does not hold`, `Meet or change the condition: ${source}`]
-  return [
-    `the condition${at} asks for ${asks.join(', ')}, known only when a request is made`,
-    `Make the request to see, or state context in a policy test; the condition is: ${source}`,
-  ]
-}
-
-function methodAction(method: string | undefined, at: string): string {
-  if (method !== undefined && NEVER_GRANTED.has(method))
-    return `${method} is never granted: use another method.`
-  return `Add ${method ?? "'*'"} to methods${at}.`
 }
 
 function deniedBy(denial: Denial, target: Target): Denied {

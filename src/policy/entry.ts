@@ -28,6 +28,8 @@ export interface Entry {
   /** Issuers whose authorization servers may take what this entry delivers as a client credential all the same. */
   readonly acceptedAt: readonly string[]
   readonly dnsNames: readonly string[]
+  /** Whether it is the replay lab's: tokens may be bound to keys of its own. */
+  readonly isProbe: boolean
   readonly instance: InstanceKind
   readonly place: Place
 }

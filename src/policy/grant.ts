@@ -12,8 +12,11 @@ export type ProofKind = 'dpop' | 'wpt'
  */
 export type Binding = ProofKind | 'mtls' | 'http-signature' | 'bearer'
 
-/** What an application gets: headers that it sends itself, the answer to a request that the agent makes, or the token. */
-export type Door = 'headers' | 'egress' | 'token'
+/**
+ * What an application gets: headers that it sends itself, the answer to a request that the agent makes, or the token; the
+ * replay lab a token for a key of its own.
+ */
+export type Door = 'headers' | 'egress' | 'token' | 'probe'
 
 /** How the agent shows an authorization server which client it is (RFC 7523, RFC 8705, draft-ietf-oauth-spiffe-client-auth). */
 export type ClientAuth =
@@ -162,6 +165,8 @@ export interface Grant {
   readonly approval: Approval | undefined
   /** Whether the decision hook of the configuration is asked too. */
   readonly asksHook: boolean
+  /** Whether it lets the replay lab have tokens that are bound to keys of its own, and nothing else. */
+  readonly isProbe: boolean
   /** Lower-case header names that a caller may have signed beside those the agent signs (RFC 9421). */
   readonly signedHeaders: readonly string[]
   readonly place: Place

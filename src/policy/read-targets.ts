@@ -41,6 +41,7 @@ export function identityOf(file: IdentityFile, yaml: YamlFile, context: PolicyCo
       acceptedAt: entry.accepted_at ?? [],
       dnsNames: entry.dns_names ?? [],
       instance: entry.instance ?? 'process',
+      isProbe: entry.probe ?? false,
       place: placeIn(yaml, 'entries', index),
     }),
   )

@@ -75,6 +75,7 @@ async function applicationOf(file: ApplicationFile, yaml: YamlFile): Promise<Rea
           wait: grant.approval.wait ?? MINUTE,
         },
         asksHook: grant.hook ?? false,
+        isProbe: grant.probe ?? false,
         signedHeaders: [...new Set(grant.signed_headers)],
         place: placeIn(yaml, ...path),
       })

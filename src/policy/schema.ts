@@ -4,16 +4,15 @@ import { duration, parsedBy } from '../base/forms.ts'
 import { parseWorkloadId } from '../spiffe/id.ts'
 import { parseAddress } from './address.ts'
 import {
-  parseCaller,
   parseDate,
   parseDnsName,
   parseHostName,
   parseOrigin,
-  parsePath,
   parseResource,
   parseServerUrl,
   parseSubject,
 } from './parse.ts'
+import { targetGrant } from './schema-grants.ts'
 import { routeException, routeGrant, routeIdentity, routePlatform } from './schema-routes.ts'
 
 const DAY = 86_400
@@ -29,7 +28,6 @@ const text = z.string().min(1).max(256)
 const spiffeId = z.string().transform(parsedBy(parseWorkloadId))
 const selector = z.string().transform(parsedBy(parseSubject))
 const kind = z.enum(['dpop', 'wpt', 'mtls', 'http-signature', 'bearer'])
-const headerName = z.string().regex(/^[a-z][a-z0-9-]{0,63}$/, { error: 'is not a header name in lower case' })
 const until = z.string().transform(parsedBy(parseDate))
 const serverUrl = z.string().transform(parsedBy(parseServerUrl))
 const path = z.string().min(1).max(4096)
@@ -71,6 +69,12 @@ const entry = z.strictObject({
     .enum(['process', 'unit', 'identity'])
     .optional()
     .describe('What its keys live as long as. Default: process.'),
+  probe: z
+    .boolean()
+    .optional()
+    .describe(
+      'Whether it is the identity of the replay lab, and of nothing else: grants with probe: true let it have tokens bound to keys of its own. Default: false.',
+    ),
 })
 
 const client = z
@@ -242,44 +246,6 @@ const platformTarget = z.strictObject({
   concurrency: z.int().min(1).max(10_000).optional().describe('Requests one instance may have open.'),
 })
 
-const grant = z.strictObject({
-  name: name.optional().describe('How tests name the grant.'),
-  callers: z
-    .array(z.string().transform(parsedBy(parseCaller)))
-    .max(5_000)
-    .describe('SPIFFE IDs, or prefixes ending in /**.'),
-  methods: z
-    .array(
-      z.string().regex(/^(?:\*|[A-Z][A-Z-]{0,31})$/, {
-        error: ({ input }) => `is ${JSON.stringify(input)}, wanted an upper-case method or "*"`,
-      }),
-    )
-    .max(32)
-    .describe('HTTP methods, or "*"; TRACE and CONNECT are never granted.'),
-  paths: z
-    .array(z.string().transform(parsedBy(parsePath)))
-    .max(LIST_LIMIT)
-    .describe('Whole paths, or prefixes ending in /**.'),
-  when: z.string().min(1).max(1_000).optional().describe('A CEL condition; only true allows.'),
-  approval: z
-    .strictObject({
-      on: z.enum(['first_use', 'always']).optional(),
-      wait: duration(1, 600).optional(),
-    })
-    .optional()
-    .describe(
-      'A person has to agree, by holdfast approve. on: the first use of the target by an instance (default), or always. wait: how long the request waits; default 1m.',
-    ),
-  hook: z.boolean().optional().describe('Ask the decision hook of the configuration too. Default: false.'),
-  signed_headers: z
-    .array(headerName)
-    .max(32)
-    .optional()
-    .describe(
-      'Headers that a caller may have signed beside those the agent signs, for http-signature: on egress they are signed when they are sent; who asks for headers names them, content-type too.',
-    ),
-})
-
 const context = z
   .strictObject({
     time: z.iso.datetime().optional(),
@@ -301,9 +267,11 @@ const test = z.strictObject({
   selectors: z.array(selector).max(64).optional().describe('For conditions; those of the entry when absent.'),
   kind: kind.optional().describe('Default: dpop.'),
   door: z
-    .enum(['headers', 'egress', 'token'])
+    .enum(['headers', 'egress', 'token', 'probe'])
     .optional()
-    .describe('What is asked for: headers to send, the request itself, or the token. Default: headers.'),
+    .describe(
+      'What is asked for: headers to send, the request itself, the token, or one for a key of the replay lab. Default: headers.',
+    ),
   method: z.string().max(32).optional().describe('The HTTP method; none for WPTs.'),
   url: z.string().max(8192).describe('The URL of the request.'),
   token: z.enum(['full', 'hash', 'none']).optional().describe('Default: full.'),
@@ -352,7 +320,12 @@ export const LAYER_SCHEMAS = {
   application: z.strictObject({
     layer: z.literal('application'),
     targets: z
-      .array(z.strictObject({ name: name.describe('The target.'), grants: z.array(grant).max(GRANTS_LIMIT) }))
+      .array(
+        z.strictObject({
+          name: name.describe('The target.'),
+          grants: z.array(targetGrant).max(GRANTS_LIMIT),
+        }),
+      )
       .max(TARGETS_LIMIT)
       .optional(),
     routes: z

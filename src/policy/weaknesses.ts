@@ -25,6 +25,19 @@ export function weaknessesOf(statements: Statements): readonly Weakness[] {
     ...certificateWeaknesses(statements),
     ...statements.platform.flatMap(platformWeaknesses),
     ...statements.exceptions.map(exceptionWeakness),
+    ...statements.application.flatMap(({ name, grants }) =>
+      grants
+        .filter(({ isProbe }) => isProbe)
+        .map(
+          ({ place }): Weakness => ({
+            code: 'probe',
+            grade: 'weak',
+            subject: name,
+            message: 'the replay lab may have tokens that are bound to keys of its own',
+            place,
+          }),
+        ),
+    ),
     ...statements.observe.map(
       ({ approver, until, place }): Weakness => ({
         code: 'observe',

@@ -9,17 +9,10 @@ import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
 import type { Vault } from '../keys/vault.ts'
 import type { RuleBook } from '../policy/book.ts'
-import {
-  type Decision,
-  type Denied,
-  decide,
-  decideBy,
-  isDoorOpen,
-  NEVER_GRANTED,
-  type Question,
-} from '../policy/decide.ts'
+import { type Decision, type Denied, decide, decideBy, isDoorOpen, type Question } from '../policy/decide.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { Target } from '../policy/grant.ts'
+import { NEVER_GRANTED } from '../policy/methods.ts'
 import type { Revocations } from '../policy/revocations.ts'
 import { makeDpop } from '../proof/dpop.ts'
 import { hashOf } from '../proof/jwt.ts'

@@ -26,6 +26,7 @@ export type AuditEvent =
   | 'sign.wpt'
   | 'sign.headers'
   | 'token.release'
+  | 'probe'
   | 'subject.take'
   | 'verify'
   | 'bearer.moved'

@@ -34,7 +34,7 @@ beforeAll(async () => {
 
 afterAll(() => rig[Symbol.asyncDispose]())
 
-/** Fresh tokens: the clock that services and lab share runs ahead of the server's. */
+/** Fresh tokens: each run waits until they have ended. */
 async function freshFiles(of = rig): Promise<typeof files> {
   const revoked = await of.token(key)
   revokedId = parseJws(revoked)?.payload['jti']
@@ -65,7 +65,6 @@ interface Ran {
 const DEFAULTS = { late: '60s', patience: '5m', maxTtl: '10m', rate: 100 } as const
 
 async function run(service: ProbedService, over: Partial<ProbeOptions> = {}, of = rig): Promise<Ran> {
-  of.clock.advance(systemLag(of))
   const options = { ...(await freshFiles(of)), ...DEFAULTS, output: 'json', ...over } as const
   service.revoked.add(revokedId)
   const io = movingIo(of)
@@ -75,11 +74,6 @@ async function run(service: ProbedService, over: Partial<ProbeOptions> = {}, of 
     .filter(({ verdict }) => verdict === 'broken')
     .map(({ id, owner }) => `${id}: ${owner}`)
   return { code, report, broken }
-}
-
-/** Tokens are made by the system's clock: the shared one goes back to it, a little ahead, before each run. */
-function systemLag(of: ProbeRig): number {
-  return Date.now() + 2_000 - of.clock.now()
 }
 
 const open = (flaws: readonly Flaw[] = []) => startProbedService({ rig, flaws })

@@ -17,6 +17,7 @@ export function entry(name: string, selectors: readonly string[], over: Partial<
     audiences: [],
     acceptedAt: [],
     dnsNames: [],
+    isProbe: false,
     instance: 'process',
     place: { file: 'identity.yaml', line: 1 },
     ...over,

@@ -1,5 +1,6 @@
 /** A service that verifies what comes in, over TLS, with tokens of a real server; or that has one flaw. */
-import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { generateKeyPairSync } from 'node:crypto'
+import { appendFileSync, chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer, request } from 'node:https'
 import { tmpdir } from 'node:os'
@@ -13,7 +14,7 @@ import { ServerNonces } from '../../src/ingress/nonces.ts'
 import { MemoryReplayStore } from '../../src/ingress/replay-memory.ts'
 import { verifyRequest } from '../../src/ingress/verify.ts'
 import type { RuleBook } from '../../src/policy/book.ts'
-import { type LabKey, makeLabKey } from '../../src/probe/key.ts'
+import { type LabKey, readLabKey } from '../../src/probe/key.ts'
 import { DpopChecker } from '../../src/proof/dpop-check.ts'
 import { newJti } from '../../src/proof/jwt.ts'
 import { STATUS } from '../../src/serve/status.ts'
@@ -63,6 +64,8 @@ const FORGIVEN: Partial<Record<Flaw, readonly Reason[]>> = {
 /** A clock that a test moves on, and that otherwise goes. */
 export interface ShiftedClock extends Clock {
   advance(ms: number): void
+  /** Back to the system's time, which servers of tokens have. */
+  reset(): void
 }
 
 export function shiftedClock(): ShiftedClock {
@@ -73,6 +76,9 @@ export function shiftedClock(): ShiftedClock {
     after: systemClock.after,
     advance: (ms) => {
       shift += ms
+    },
+    reset: () => {
+      shift = 0
     },
   }
 }
@@ -93,6 +99,8 @@ export interface ProbedService extends AsyncDisposable {
   readonly auditFile: string
   /** `jti` of tokens that were revoked. */
   readonly revoked: Set<unknown>
+  /** `jkt` of keys that were revoked. */
+  revokedKeys: () => ReadonlySet<unknown>
 }
 
 /** The server of tokens, a CA and a clock that several services of one test share. */
@@ -101,6 +109,8 @@ export interface ProbeRig extends AsyncDisposable {
   readonly clock: ShiftedClock
   readonly issuer: TestIssuer
   readonly dir: string
+  /** The key of the client `web` at the server, in PEM. */
+  readonly clientKeyFile: string
   file(name: string, text: string): string
   /** A real token for `resource`, bound to `key`. */
   token(key: LabKey, resource?: string): Promise<string>
@@ -109,22 +119,29 @@ export interface ProbeRig extends AsyncDisposable {
 export const AUDIENCE = 'https://api.example.org'
 export const OTHER_AUDIENCE = 'https://other.example.org'
 
-export async function openProbeRig(ttlSeconds = 120): Promise<ProbeRig> {
+export async function openProbeRig(ttlSeconds = 120, nonces = false): Promise<ProbeRig> {
   const ca = makeTestCa()
   const clock = shiftedClock()
-  const client = makeLabKey()
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const pem = String(privateKey.export({ format: 'pem', type: 'pkcs8' }))
+  const client = readLabKey('client.pem', pem)
   const resource = { scopes: ['read'], ttlSeconds }
   const issuer = await startIssuer({
     ca,
-    clients: [{ clientId: 'web', jwks: [client.publicJwk], scopes: ['read'] }],
+    nonces,
+    clients: [{ clientId: 'web', jwks: [{ ...client.publicJwk, kid: client.jkt }], scopes: ['read'] }],
     resources: { [AUDIENCE]: resource, [OTHER_AUDIENCE]: resource },
   })
   const dir = mkdtempSync(join(tmpdir(), 'holdfast-probe-'))
+  chmodSync(dir, 0o755)
+  const clientKeyFile = join(dir, 'client.pem')
+  writeFileSync(clientKeyFile, pem, { mode: 0o600 })
   return {
     ca,
     clock,
     issuer,
     dir,
+    clientKeyFile,
     file: (name, text) => {
       writeFileSync(join(dir, name), text, { mode: 0o600 })
       return join(dir, name)
@@ -192,33 +209,37 @@ function fetched(url: string, ca: TestCa, { method, headers, body }: Fetching): 
 /** Starts it; `await using` stops it. */
 export async function startProbedService(options: ServiceOptions): Promise<ProbedService> {
   const { rig } = options
+  rig.clock.reset()
   const server = createServer(rig.ca.serverFiles())
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const address = server.address()
   const port = typeof address === 'object' && address ? address.port : 0
   const origin = `https://localhost:${port}`
   const auditFile = rig.file(`audit-${port}.jsonl`, '')
-  const revoked = new Set<unknown>()
+  const denied = { revoked: new Set<unknown>(), revokedKeys: (): ReadonlySet<unknown> => new Set() }
   const book = await bookOf(policyOf(options, options.publicOrigin ?? origin), {
     now: () => nowSeconds(rig.clock),
   })
-  const service = new Service(options, { verify: verifyOptions(rig, book, revoked), book, auditFile })
+  const service = new Service(options, { verify: verifyOptions(rig, book, denied), book, auditFile })
   rig.clock.advance(2_000)
   server.on('request', (incoming, outgoing) => {
     service.answer(incoming, outgoing).catch(() => outgoing.destroy())
   })
-  return {
+  return Object.assign(denied, {
     origin,
     auditFile,
-    revoked,
     [Symbol.asyncDispose]: async () => {
       server.closeAllConnections()
-      await new Promise((resolve) => server.close(resolve))
+      await new Promise<void>((resolve) => server.close(() => resolve()))
     },
-  }
+  })
 }
 
-function verifyOptions(rig: ProbeRig, book: RuleBook, revoked: ReadonlySet<unknown>): VerifyOptions {
+function verifyOptions(
+  rig: ProbeRig,
+  book: RuleBook,
+  denied: Pick<ProbedService, 'revoked' | 'revokedKeys'>,
+): VerifyOptions {
   const { clock, ca } = rig
   const jwks = () => fetched(`${rig.issuer.issuer}/jwks`, ca, { method: 'GET', headers: {}, body: '' })
   return {
@@ -230,8 +251,8 @@ function verifyOptions(rig: ProbeRig, book: RuleBook, revoked: ReadonlySet<unkno
     nonces: new ServerNonces({ clock, life: 120 }),
     bundleOf: () => undefined,
     denials: {
-      check: ({ tokenId }) => {
-        if (revoked.has(tokenId)) throw new Fault('token_revoked')
+      check: ({ tokenId, jkt }) => {
+        if (denied.revoked.has(tokenId) || denied.revokedKeys().has(jkt)) throw new Fault('token_revoked')
       },
     },
     bearers: new Bearers({ clock, onMoved: () => {} }),

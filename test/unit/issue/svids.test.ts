@@ -26,6 +26,7 @@ const ENTRY: Entry = {
   audiences: [],
   acceptedAt: [],
   dnsNames: [],
+  isProbe: false,
   instance: 'identity',
   place: { file: 'policy.yaml', line: 1 },
 }

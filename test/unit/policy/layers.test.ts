@@ -63,6 +63,7 @@ const grant: fc.Arbitrary<Grant> = fc.record({
   paths: mostly(['/p', '/p/**', '/**', '/q']),
   when: fc.constant(undefined),
   approval: fc.constant(undefined),
+  isProbe: fc.constant(false),
   asksHook: fc.constant(false),
   signedHeaders: fc.constant([]),
   place: fc.constant(place),
