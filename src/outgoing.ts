@@ -1,5 +1,5 @@
 /** What an agent sends out for workloads: token requests to authorization servers, requests of the egress door. */
-import type { Millis } from './base/clock.ts'
+import type { Millis, Seconds } from './base/clock.ts'
 import type { Fault } from './base/fault.ts'
 import type { Core, CoreOptions } from './core.ts'
 import { Dialer } from './egress/dial.ts'
@@ -84,13 +84,8 @@ export function openOutgoing(
         })
       : undefined
   const { nonces } = door?.binding ?? { nonces: new Nonces() }
-  const releases = new Releases({
-    ...parts,
-    probes: client.probes,
-    revokeKey: (value, seconds) => void revoke(core.revoking, { kind: 'jkt', value, seconds }),
-    nonces,
-    timeout: config.egress.responseTimeout * MILLIS,
-  })
+  const lab = { probes: client.probes, revokeKey: keyRevoker(core) }
+  const releases = new Releases({ ...parts, ...lab, nonces, timeout: config.egress.responseTimeout * MILLIS })
   const unwatch = revoked.watch((ask) => endRevoked(ask, { door, tokens, certificates, subjects }))
   return {
     door,
@@ -105,6 +100,13 @@ export function openOutgoing(
       door?.stop()
       client.stop()
     },
+  }
+}
+
+/** Ends a key of the replay lab as an operator would end it: whoever hears of revocations hears of it. */
+function keyRevoker({ revoking }: Core): (jkt: string, seconds: Seconds) => void {
+  return (value, seconds) => {
+    revoke(revoking, { kind: 'jkt', value, seconds })
   }
 }
 

@@ -23,6 +23,7 @@ export function buildProgram(io: Io, done: Done): Command {
   addFileCommands(program, io, done)
   addCheck(program, io, done)
   addProbe(program, io, done)
+  addVerify(program, io, done)
   addCompletion(program, io, done)
   return program
 }
@@ -37,7 +38,7 @@ Start with
 
 Ask              status  watch  explain  check  wait  version
 Send             request  token  exec  sidecar
-Prove            probe
+Prove            probe  verify
 Operate          run  approve  revoke  drain  log  client
 Policy, audit    init  policy  audit
 
@@ -276,6 +277,17 @@ function addProbe(program: Command, io: Io, done: Done): void {
     .option('--junit <file>', 'write the report as JUnit XML')
     .option('--html <file>', 'write the report as one HTML page')
     .action(ending(done, async (url, options) => (await import('./probe.ts')).probe(url, options, io)))
+}
+
+function addVerify(program: Command, io: Io, done: Done): void {
+  withOutput(program.command('verify'))
+    .description('a captured request, check by check; nothing is sent')
+    .requiredOption('--request <file>', 'raw HTTP text, or what curl -v shows; - is standard input')
+    .option('--url <url>', 'the public URL of the request (else that of Host)')
+    .option('--jwks <file>', 'the keys of the authorization server')
+    .option('--at <time>', 'when it was captured (else now)')
+    .option('--window <duration>', 'how old a proof may be', '60s')
+    .action(ending(done, async (options) => (await import('./verify.ts')).verifyCapture(options, io)))
 }
 
 function addCompletion(program: Command, io: Io, done: Done): void {

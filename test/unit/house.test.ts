@@ -49,7 +49,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
   verify: [...GROUND, 'ingress', 'client'],
   relay: [...GROUND, 'issue', 'sign', 'egress', 'client'],
   probe: ['base', 'spiffe', 'proof', 'keys', 'policy'],
-  cli: [...GROUND, 'client', 'issue', 'operate', 'relay', 'probe'],
+  cli: [...GROUND, 'client', 'issue', 'operate', 'relay', 'probe', 'ingress'],
 }
 
 /** Where a secret leaves its box: into a hash, a check or the answer that must hold it. */

@@ -68,7 +68,7 @@ describe('every command', () => {
 
   it('is the list of the reference', () => {
     expect(program.commands.map((command) => command.name()).sort()).toEqual(
-      'approve audit check client completion drain exec explain fetch init log policy probe proof request revoke run sidecar status token version wait watch'.split(
+      'approve audit check client completion drain exec explain fetch init log policy probe proof request revoke run sidecar status token verify version wait watch'.split(
         ' ',
       ),
     )

@@ -104,7 +104,7 @@ const question: fc.Arbitrary<Question> = fc
   .map(({ origin, path, ...rest }) => ({
     ...rest,
     url: canonicalUrl(origin + path),
-    entry: undefined as never,
+    entry: { isProbe: false } as Question['entry'],
     selectors: [],
   }))
 

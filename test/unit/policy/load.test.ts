@@ -30,6 +30,7 @@ describe('a policy file', () => {
         audiences: [],
         acceptedAt: [],
         dnsNames: [],
+        isProbe: false,
         instance: 'process',
         place: { file: 'identity.yaml', line: 3 },
       },
