@@ -145,4 +145,10 @@ export const INGRESS_REASONS = {
     cause: 'the token lacks a scope that the route wants',
     cure: 'Ask for a token with that scope.',
   },
+  event_refused: {
+    owner: 'security',
+    cause:
+      'the security event is not taken: of another sender, for another receiver, or of a subject that is not given to it',
+    cure: 'Compare the event with the transmitter as a security policy file states it: issuer, keys, audience, subjects, token.',
+  },
 } as const satisfies Readonly<Record<string, ReasonFacts>>

@@ -7,6 +7,7 @@ import type { CallContext } from './decide.ts'
 import type { Entry, Place } from './entry.ts'
 import type { Binding, Door, Exception, Grant, Server, ServerPlatform, Target } from './grant.ts'
 import type { Routes } from './routes.ts'
+import type { Transmitter } from './transmitter.ts'
 
 /** Security's statement: nothing of this workload or this target is allowed, whatever the other layers say. */
 export interface Denial {
@@ -92,6 +93,8 @@ export interface RuleBook {
   readonly tests: readonly PolicyTest[]
   /** What comes in. */
   readonly routes: Routes
+  /** Who may tell of revocations. */
+  readonly transmitters: readonly Transmitter[]
   /** SHA-256 of the files, 16 hex characters: which policy decided. */
   readonly hash: string
   readonly weaknesses: readonly Weakness[]

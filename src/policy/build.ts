@@ -49,6 +49,7 @@ export function buildBook(statements: Statements, options: BookOptions): RuleBoo
     exceptions: statements.exceptions,
     tests: statements.tests,
     routes: buildRoutes(statements.routes, options.now),
+    transmitters: statements.transmitters,
     hash: options.hash,
     weaknesses: weaknessesOf(statements),
   }

@@ -2,6 +2,7 @@
 import { PROBLEMS_LIMIT, type Problem } from '../base/problem.ts'
 import { idOfTrustDomain } from '../spiffe/id.ts'
 import { bypassesIn } from './bypass.ts'
+import { transmitterConflicts } from './conflicts-events.ts'
 import { mtlsConflicts } from './conflicts-mtls.ts'
 import { probeConflicts } from './conflicts-probe.ts'
 import { routeConflicts } from './conflicts-routes.ts'
@@ -29,6 +30,7 @@ export function conflictsIn(statements: Statements, context: PolicyContext): rea
     ...sidecarConflicts(statements),
     ...routeConflicts(statements),
     ...probeConflicts(statements),
+    ...transmitterConflicts(statements, context),
     ...mtlsConflicts(statements),
     ...signingConflicts(statements),
     ...bypassesIn(statements),

@@ -4,6 +4,7 @@ import type { Place } from './entry.ts'
 import type { Hop, RouteException, RoutePlatform } from './route.ts'
 import type { IdentityFile, PlatformFile, SecurityFile } from './schema.ts'
 import { BEARER_TTL, type Named, type RouteStatement } from './statements.ts'
+import type { Transmitter } from './transmitter.ts'
 
 const HOUR = 3600
 
@@ -61,5 +62,17 @@ export function routeExceptions(file: SecurityFile, at: PlaceOf): readonly Route
     rate: exception.rate,
     sources: exception.sources ?? [],
     place: at('route_exceptions', index),
+  }))
+}
+
+export function transmittersOf(file: SecurityFile, at: PlaceOf): readonly Transmitter[] {
+  return (file.transmitters ?? []).map(({ audience, issuer, poll, subjects, ...stated }, index) => ({
+    issuer,
+    jwksUri: stated.jwks_uri,
+    audience,
+    subjects: subjects.map((each) => ('spiffe_id' in each ? { spiffeId: each.spiffe_id } : each)),
+    tokenFile: stated.token_file,
+    poll,
+    place: at('transmitters', index),
   }))
 }

@@ -5,7 +5,7 @@ import { type Path, parseYaml, type YamlFile } from '../base/yaml.ts'
 import type { Denial, PolicyTest } from './book.ts'
 import type { CallContext } from './decide.ts'
 import type { Exception, Grant, When } from './grant.ts'
-import { placesIn, routeExceptions } from './read-routes.ts'
+import { placesIn, routeExceptions, transmittersOf } from './read-routes.ts'
 import { identityOf, placeIn, platformOf } from './read-targets.ts'
 import type { RouteGrant } from './route.ts'
 import type { ApplicationFile, SecurityFile } from './schema.ts'
@@ -175,5 +175,6 @@ function securityOf(file: SecurityFile, yaml: YamlFile): Statements {
     }),
   )
   const routes = { ...NO_STATEMENTS.routes, exceptions: routeExceptions(file, placesIn(yaml)) }
-  return { ...NO_STATEMENTS, denials, observe, exceptions, routes }
+  const transmitters = transmittersOf(file, placesIn(yaml))
+  return { ...NO_STATEMENTS, denials, observe, exceptions, routes, transmitters }
 }

@@ -1,7 +1,7 @@
 /** The form of routes in policy files, one schema a layer. Loads zod. */
 import * as z from 'zod'
 import { duration, parsedBy } from '../base/forms.ts'
-import { parseWorkloadId } from '../spiffe/id.ts'
+import { parseSpiffeId, parseWorkloadId } from '../spiffe/id.ts'
 import { parseAddress } from './address.ts'
 import {
   GRANTS_LIMIT,
@@ -14,7 +14,7 @@ import {
   SCOPE,
   SCOPE_ERROR,
 } from './forms-routes.ts'
-import { parseDate, parseOrigin, parsePath, parseSubject } from './parse.ts'
+import { parseDate, parseOrigin, parsePath, parseServerUrl, parseSubject } from './parse.ts'
 
 const DAY = 86_400
 
@@ -119,4 +119,42 @@ export const routeException = z.strictObject({
   max_ttl: duration(1, DAY).optional().describe('The longest life of such a token. Default: 120s.'),
   rate: z.int().min(1).max(100_000).optional().describe('Requests a second, of each client.'),
   sources: z.array(address).max(LIST_LIMIT).optional().describe('Addresses they come from.'),
+})
+
+const parseSpiffePattern = (given: string) => {
+  parseSpiffeId(given.replace(/\/\*\*$/, ''))
+  return given
+}
+const serverUrl = z.string().max(2048).transform(parsedBy(parseServerUrl))
+
+export const transmitter = z.strictObject({
+  issuer: serverUrl.describe('Who signs the security events: iss of its SETs (RFC 8417).'),
+  jwks_uri: serverUrl.describe('Where its keys are.'),
+  audience: z.string().min(1).max(2048).describe('aud of its SETs: what it calls this receiver.'),
+  subjects: z
+    .array(
+      z.union([
+        z.strictObject({
+          issuer: serverUrl,
+          sub: z
+            .string()
+            .regex(/^[^*]{0,1024}\*?$/, { error: 'has a star that is not at its end' })
+            .min(1),
+        }),
+        z.strictObject({ spiffe_id: z.string().max(2048).transform(parsedBy(parseSpiffePattern)) }),
+      ]),
+    )
+    .min(1)
+    .max(LIST_LIMIT)
+    .describe(
+      'Whom it may revoke, and nobody else: issuer and sub, which may end in a star; or spiffe_id, which may end in /**.',
+    ),
+  token_file: z
+    .string()
+    .max(4096)
+    .regex(/^\//, { error: 'is not an absolute path' })
+    .describe('The bearer token that it shows when it pushes (RFC 8935), or that is shown to it (RFC 8936).'),
+  poll: serverUrl
+    .optional()
+    .describe('Where its SETs are fetched (RFC 8936). Without it, it pushes to events.listen.'),
 })

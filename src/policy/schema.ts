@@ -13,7 +13,7 @@ import {
   parseSubject,
 } from './parse.ts'
 import { targetGrant } from './schema-grants.ts'
-import { routeException, routeGrant, routeIdentity, routePlatform } from './schema-routes.ts'
+import { routeException, routeGrant, routeIdentity, routePlatform, transmitter } from './schema-routes.ts'
 
 const DAY = 86_400
 const ENTRIES_LIMIT = 20_000
@@ -347,6 +347,7 @@ export const LAYER_SCHEMAS = {
     deny: z.array(deny).max(GRANTS_LIMIT).optional(),
     exceptions: z.array(exception).max(LIST_LIMIT).optional(),
     route_exceptions: z.array(routeException).max(LIST_LIMIT).optional(),
+    transmitters: z.array(transmitter).max(32).optional(),
   }),
 } as const
 

@@ -13,6 +13,7 @@ import type {
   TlsTrust,
 } from './grant.ts'
 import type { RouteException, RouteGrant, RouteIdentity, RoutePlatform } from './route.ts'
+import type { Transmitter } from './transmitter.ts'
 
 /** The four layers; a file belongs to one of them and holds only its statements. */
 export type Layer = 'identity' | 'platform' | 'application' | 'security'
@@ -53,6 +54,7 @@ export interface Statements {
   readonly denials: readonly Denial[]
   readonly exceptions: readonly Exception[]
   readonly routes: RouteStatements
+  readonly transmitters: readonly Transmitter[]
 }
 
 const NO_ROUTES: RouteStatements = { identity: [], platform: [], application: [], exceptions: [] }
@@ -69,6 +71,7 @@ export const NO_STATEMENTS: Statements = {
   denials: [],
   exceptions: [],
   routes: NO_ROUTES,
+  transmitters: [],
 }
 
 /** The longest life of a bearer token where the exception names none: a stolen one works as long (threats row 2). */
@@ -88,6 +91,8 @@ export interface PolicyContext {
   readonly attestation?: boolean | undefined
   /** Whether a decision hook is configured; not known when absent. */
   readonly hasHook?: boolean | undefined
+  /** Whether security events can be pushed here; not known when absent. */
+  readonly takesEvents?: boolean | undefined
   /** Ends what has an end date. */
   readonly now: () => Seconds
 }
@@ -123,6 +128,7 @@ export function joinStatements(files: readonly Statements[]): Statements {
       files.map((file) => file.routes),
       named,
     ),
+    transmitters: files.flatMap((file) => file.transmitters),
   }
 }
 

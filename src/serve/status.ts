@@ -128,6 +128,7 @@ export const STATUS: Readonly<Record<Reason, Status>> = {
   route_unknown: status(GRPC.PERMISSION_DENIED, 404, 'invalid_request'),
   verifier_foreign: DENIED,
   scope_missing: status(GRPC.PERMISSION_DENIED, 403, 'insufficient_scope'),
+  event_refused: MALFORMED,
   secret_refused: DENIED,
   session_foreign: DENIED,
   session_narrowed: DENIED,

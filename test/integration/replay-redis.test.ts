@@ -31,7 +31,7 @@ beforeEach(async () => {
 })
 
 afterEach(async () => {
-  for (const node of nodes.splice(0)) node.store.stop()
+  for (const node of nodes.splice(0)) node.stop()
   await redis[Symbol.asyncDispose]()
 })
 
