@@ -120,9 +120,35 @@ function conflictsIn(config: Config, yaml: YamlFile): readonly Problem[] {
     refuse(['tokens', 'client_attestation'], 'wants WIT-SVIDs: set wit: on and authority.nodes: one')
   const { limit, share } = config.verifier.replay
   if (share > limit) refuse(['verifier', 'replay', 'share'], `is over the limit of ${limit} proofs`)
+  revocationConflicts(config, refuse)
   if (decisionHook.url !== undefined && decisionHook.socket !== undefined)
     refuse(['decision_hook'], 'url and socket exclude each other')
   return problems
+}
+
+const PREFIX = /^[A-Za-z0-9._:-]{1,64}$/
+
+/** What nobody would carry out, or could not. */
+function revocationConflicts(
+  { events, verifier }: Config,
+  refuse: (path: readonly string[], message: string) => void,
+): void {
+  const { denylist, replay } = verifier
+  if ((replay.store === 'redis') !== (replay.url !== undefined))
+    refuse(['verifier', 'replay', 'url'], 'goes with store: redis, and that with url')
+  if (!PREFIX.test(replay.prefix))
+    refuse(['verifier', 'replay', 'prefix'], 'wanted 1 to 64 letters, digits, dots, colons and dashes')
+  if (events.listen && (events.certificateFile === undefined || events.keyFile === undefined))
+    refuse(['events', 'listen'], 'security events are pushed over HTTPS: set certificate_file and key_file')
+  if (verifier.socket === 'on') return
+  const idle = [
+    [events.listen, ['events', 'listen']],
+    [denylist.file, ['verifier', 'denylist', 'file']],
+    [denylist.url, ['verifier', 'denylist', 'url']],
+    [replay.url, ['verifier', 'replay', 'url']],
+  ] as const
+  for (const [value, path] of idle)
+    if (value !== undefined) refuse(path, 'nothing is verified here: set verifier.socket: on')
 }
 
 /** One row of the configuration reference. */
@@ -160,6 +186,7 @@ function typeText({ form }: Setting<unknown>): string {
     case 'paths':
       return 'list of paths'
     case 'hook':
+    case 'redis':
       return 'url'
     case 'owners':
       return 'map of layer to {team, contact}'

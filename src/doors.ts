@@ -195,7 +195,7 @@ async function verifierSides(
   const { admit, config, metrics } = options
   const { openIncoming } = await import('./incoming.ts')
   const subjects = async () => (await load()).subjects
-  const { services, withoutHeader, routes, heads, stop } = openIncoming(options, core, subjects)
+  const { services, withoutHeader, routes, heads, stop } = await openIncoming(options, core, subjects)
   const onCall = (name: string, fault: Fault | undefined) => countCall(metrics, name, fault)
   const { streamsPerConnection } = config.limits
   const grpc = openGrpc(services, { admit, onCall, streamsPerConnection, withoutHeader, calls })

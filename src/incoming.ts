@@ -9,21 +9,23 @@ import { Metadata } from './egress/metadata.ts'
 import { Resolver } from './egress/resolve.ts'
 import type { Subjects } from './egress/subjects.ts'
 import { Trust } from './egress/trust.ts'
+import { type DenialParts, openDenials } from './incoming-denials.ts'
+import { openReplays } from './incoming-replays.ts'
 import type { TokenSources } from './ingress/access-token.ts'
 import { Bearers } from './ingress/bearer.ts'
 import type { VerifyOptions } from './ingress/checking.ts'
-import { operatorDenials } from './ingress/denials.ts'
 import { extAuthzHandlers } from './ingress/ext-authz.ts'
 import { FORWARD_AUTH, forwardAuth } from './ingress/forward-auth.ts'
+import type { HttpAsk } from './ingress/http-ask.ts'
 import { Introspector } from './ingress/introspect.ts'
 import { KeySets } from './ingress/key-sets.ts'
 import { RecentTokens } from './ingress/known-tokens.ts'
 import { ServerNonces } from './ingress/nonces.ts'
-import { MemoryReplayStore } from './ingress/replay-memory.ts'
 import { Verifier } from './ingress/verifier.ts'
 import { verifyHandlers, verifyRoutes } from './ingress/verify-api.ts'
 import type { Server } from './policy/grant.ts'
 import { DpopChecker } from './proof/dpop-check.ts'
+import type { Directories } from './serve/directories.ts'
 import type { Handlers } from './serve/grpc.ts'
 import type { Heads, Routes } from './serve/http.ts'
 import type { BundleOf } from './spiffe/bundle.ts'
@@ -44,19 +46,31 @@ export interface Incoming {
   stop(): void
 }
 
+export interface IncomingOptions extends CoreOptions {
+  readonly directories: Directories
+}
+
+/** Asks over the TLS that platform states for a server of that issuer. */
+export type AskOf = (issuer: string) => HttpAsk
+
 const ENVOY = 'envoy.service.auth.v3.Authorization'
 
 /**
  * Opens it over the core's parts; nothing is fetched until a service asks. The replay store begins now: proofs made
  * before need a nonce. Throws config_invalid, policy_writable for a nonce key that cannot be used.
  */
-export function openIncoming(options: CoreOptions, core: Core, subjects: () => Promise<Subjects>): Incoming {
+export async function openIncoming(
+  options: IncomingOptions,
+  core: Core,
+  subjects: () => Promise<Subjects>,
+): Promise<Incoming> {
   const { audit, authority, clock, metrics } = options
   const { book, revocations } = core
   const bundleOf: BundleOf = (name) =>
     name === authority.bundle.get().trustDomain ? authority.bundle.get() : undefined
   const sources = openSources(options, core, bundleOf)
-  const checks = openChecks(options, core)
+  const denials = await openDenials(options, core, sources.ask)
+  const checks = openChecks(options, core, denials)
   const verifier = new Verifier({
     ...checks,
     clock,
@@ -64,7 +78,7 @@ export function openIncoming(options: CoreOptions, core: Core, subjects: () => P
     tokens: sources.tokens,
     proofs: new DpopChecker(),
     bundleOf,
-    denials: operatorDenials(revocations),
+    denials: denials.denylist,
     revocations,
     audit,
     metrics,
@@ -83,22 +97,25 @@ export function openIncoming(options: CoreOptions, core: Core, subjects: () => P
     },
     stop: () => {
       sources.stop()
-      checks.replays.stop()
+      denials.stop()
+      checks.stop()
     },
   }
 }
 
 /** What is counted and remembered from request to request. */
 function openChecks(
-  { audit, clock, config, log, metrics }: CoreOptions,
-  { book }: Core,
-): Pick<VerifyOptions, 'replays' | 'nonces' | 'bearers' | 'window' | 'skew'> {
-  const { nonceKeyFile, nonceLife, replay, skew, window } = config.verifier
+  options: CoreOptions,
+  { book, revoked }: Core,
+  { denylist }: DenialParts,
+): Pick<VerifyOptions, 'replays' | 'nonces' | 'bearers' | 'window' | 'skew'> & { stop(): void } {
+  const { audit, clock, config, log } = options
+  const { nonceKeyFile, nonceLife, skew, window } = config.verifier
   // A proof can come as long as its nonce is given out, and once more as long as it is fresh itself.
   const keep = window + 2 * skew + nonceLife + NONCE_STEP
-  const replays = new MemoryReplayStore({ clock, keep, ...replay })
-  metrics.gauge('holdfast_replay_entries', 'Proofs that are remembered.', () => replays.count)
   const key = nonceKeyFile === undefined ? {} : { key: nonceKeyIn(nonceKeyFile) }
+  const nonces = new ServerNonces({ clock, life: nonceLife, ...key })
+  const replays = openReplays(options, { keep, skew, nonces, denylist, revoked })
   const bearers = new Bearers({
     clock,
     onMoved: ({ route, approver }, client) => {
@@ -109,7 +126,7 @@ function openChecks(
       audit.append({ event: 'bearer.moved', allowed: true, route, caller, policy: book.get().hash })
     },
   })
-  return { replays, nonces: new ServerNonces({ clock, life: nonceLife, ...key }), bearers, window, skew }
+  return { replays: replays.store, stop: replays.stop, nonces, bearers, window, skew }
 }
 
 /** How tokens are known to be their servers': keys, answers about them, and what was verified a moment ago. */
@@ -117,7 +134,7 @@ function openSources(
   { clock, config }: CoreOptions,
   { book, clientKeys: keys }: Core,
   bundleOf: BundleOf,
-): { readonly tokens: TokenSources; stop(): void } {
+): { readonly tokens: TokenSources; readonly ask: AskOf; stop(): void } {
   const { connectTimeout, dnsTtlMax } = config.egress
   const resolver = new Resolver({ clock, keep: dnsTtlMax * MILLIS })
   const trust = new Trust({ clock, bundleOf })
@@ -136,7 +153,16 @@ function openSources(
     if (status !== 200) throw unavailable(`answers for its JWK Set with status ${status}`)
     return body
   }
+  const ask: AskOf =
+    (issuer) =>
+    (url, { body, headers, method }, signal) =>
+      http.call(
+        url,
+        { method, headers: { ...headers }, body: body as URLSearchParams | undefined },
+        { platform: book.get().serverTls(issuer), client: undefined, signal },
+      )
   return {
+    ask,
     tokens: { keys: new KeySets({ clock, fetch }), introspection, known },
     stop: () => {
       unwatch()

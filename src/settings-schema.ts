@@ -2,6 +2,7 @@
 import * as z from 'zod'
 import { Fault } from './base/fault.ts'
 import { duration, parsedBy } from './base/forms.ts'
+import { parseRedisUrl } from './ingress/redis-place.ts'
 import { type Branch, type Form, isSetting, LAYERS, type Listen, SETTINGS, type Setting } from './settings.ts'
 import { parseTrustDomain } from './spiffe/id.ts'
 
@@ -43,6 +44,8 @@ function formSchema(form: Form): z.ZodType {
       return z.string().max(2048).transform(parsedBy(parseIssuer))
     case 'hook':
       return z.string().max(2048).transform(parsedBy(parseHook))
+    case 'redis':
+      return z.string().max(2048).transform(parsedBy(parseRedisUrl))
     case 'flag':
       return z.boolean()
     case 'choice':

@@ -3,6 +3,7 @@
  * come from this table; names are as in the file.
  */
 import type { Seconds } from './base/clock.ts'
+import type { RedisPlace } from './ingress/redis-place.ts'
 import type { Layer } from './policy/statements.ts'
 import type { TrustDomain } from './spiffe/id.ts'
 
@@ -19,6 +20,7 @@ export type Form =
         | 'listen'
         | 'owners'
         | 'hook'
+        | 'redis'
     }
   | { readonly kind: 'choice'; readonly of: readonly string[] }
   | { readonly kind: 'count' | 'duration'; readonly min: number; readonly max: number }
@@ -267,12 +269,47 @@ export const SETTINGS = {
         'Proofs that are remembered at a time; beyond it the oldest are forgotten, and older ones need a nonce.',
       ),
       share: count(100_000, 10, 10_000_000, 'Of these, how many one caller may hold.'),
+      store: choice(
+        ['memory', 'redis'],
+        'memory',
+        'Where proofs are remembered: in this process, or at a Redis server that the nodes of one service share.',
+      ),
+      url: {
+        form: { kind: 'redis' },
+        value: undefined,
+        written: 'none',
+        says: 'The Redis server: rediss://[USER@]HOST[:PORT][/DB], redis:// on loopback, or redis+unix:///PATH.',
+      } satisfies Named<RedisPlace> as Named<RedisPlace>,
+      password_file: optional('path', 'Its password; no other user may be able to read the file.'),
+      ca_file: optional('path', 'The roots that it is verified by (PEM) instead of those of the system.'),
+      prefix: {
+        form: { kind: 'text' },
+        value: 'holdfast',
+        written: 'holdfast',
+        says: 'What its keys and channels begin with; deploy/redis/users.acl allows no others.',
+      } satisfies Setting<string> as Setting<string>,
+      on_failure: choice(
+        ['refuse', 'local'],
+        'refuse',
+        'While it does not answer: refuse requests with proofs, or go on with the memory of this node alone.',
+      ),
+    },
+    denylist: {
+      file: optional('path', 'What is revoked: JSON lines or a YAML list; read again when it changes.'),
+      url: optional('url', 'The same at an https URL.'),
+      every: duration(30, 1, HOUR, 'How often that is asked.'),
     },
     nonce_key_file: optional(
       'path',
       'A file of at least 32 random bytes that nonces are made with, the same on each node that verifies for one service; no other user may be able to read it. Without one, a key is made at start.',
     ),
     nonce_life: duration(2 * MINUTE, 10, 15 * MINUTE, 'How long a nonce is good for after it was given.'),
+  },
+  events: {
+    listen: listen(undefined, 'The address that transmitters push security events to (RFC 8935), or off.'),
+    certificate_file: optional('path', 'Its TLS certificate (PEM).'),
+    key_file: optional('path', 'The key of that certificate (PEM); no other user may be able to read it.'),
+    every: duration(5, 1, HOUR, 'How often transmitters with poll are asked (RFC 8936).'),
   },
   decision_hook: {
     url: {

@@ -5,8 +5,12 @@ import type { PolicyContext } from '../policy/statements.ts'
 
 /** The context that `config` gives. */
 export function policyContext(config: Config, now: () => Seconds): PolicyContext {
-  const { trustDomain, svid, authority, decisionHook, tokens, wit } = config
+  const { trustDomain, svid, authority, decisionHook, events, tokens, verifier, wit } = config
   const attestation = tokens.clientAttestation === 'on' && wit === 'on' && authority.nodes === 'one'
   const hasHook = decisionHook.url !== undefined || decisionHook.socket !== undefined
-  return { trustDomain, defaults: svid, nodes: authority.nodes, attestation, hasHook, now }
+  // Another node on the same store may take them, and where nothing is verified nothing has to be heard.
+  const takesEvents =
+    verifier.socket === 'off' ? undefined : events.listen !== undefined || verifier.replay.store === 'redis'
+  const defaults = svid
+  return { trustDomain, defaults, nodes: authority.nodes, attestation, hasHook, takesEvents, now }
 }

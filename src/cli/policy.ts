@@ -64,8 +64,8 @@ async function subjectOf(files: readonly string[], options: PolicyOptions, io: I
   const trustDomain = trustDomainOf(paths, options, config)
   const context = policyContext(config ?? devConfig(), () => io.now())
   // Without a configuration nobody has said what is on.
-  const [attestation, hasHook] = config ? [context.attestation, context.hasHook] : []
-  return { paths, context: { ...context, trustDomain, attestation, hasHook } }
+  const { attestation, hasHook, takesEvents } = config ? context : ({} as Partial<typeof context>)
+  return { paths, context: { ...context, trustDomain, attestation, hasHook, takesEvents } }
 }
 
 function trustDomainOf(

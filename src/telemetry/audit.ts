@@ -30,6 +30,8 @@ export type AuditEvent =
   | 'subject.take'
   | 'verify'
   | 'bearer.moved'
+  | 'replay'
+  | 'event'
   | 'egress'
   | 'egress.done'
   | 'key.list'

@@ -12,6 +12,8 @@ export type CounterName =
   | 'holdfast_reloads_total'
   | 'holdfast_verified_total'
   | 'holdfast_binding_lost_total'
+  | 'holdfast_replay_local_total'
+  | 'holdfast_events_total'
   | 'holdfast_audit_records_total'
   | 'holdfast_audit_failures_total'
   | 'holdfast_revocations_total'
@@ -41,6 +43,8 @@ const HELP: Readonly<Record<CounterName, string>> = {
   holdfast_verified_total: 'Incoming requests that services asked about, by reason.',
   holdfast_binding_lost_total:
     'Requests with a bound token and no proof, by the hop that carried proofs until then.',
+  holdfast_replay_local_total: 'Proofs that the memory of this node alone decided.',
+  holdfast_events_total: 'Security events of transmitters, by outcome.',
   holdfast_audit_records_total: 'Audit records written.',
   holdfast_audit_failures_total: 'Writes of the audit log that failed.',
   holdfast_revocations_total: 'Revocations carried out, by kind.',
