@@ -155,7 +155,7 @@ describe('tokens of a real server', () => {
       policy: policyOf(dir, issuer.issuer),
     })
     socket = join(agent.dir, 'public', 'verifier.sock')
-    shift = 2_000
+    shift = 8_000
   })
   afterAll(async () => {
     await agent?.[Symbol.asyncDispose]()
