@@ -255,6 +255,29 @@ describe('what a run leaves', () => {
     ])
   })
 
+  it('is a line a run where it goes on, each compared with the one before, until it is stopped', async () => {
+    await using service = await open(['skips_ath'])
+    const io = movingIo()
+    let waits = 0
+    const { sleep } = io
+    const moving = Object.assign(io, {
+      sleep: (ms: number) => {
+        if (ms === 3_600_000 && ++waits === 2) io.stop()
+        return ms === 3_600_000 ? Promise.resolve() : sleep(ms)
+      },
+    })
+    const options = {
+      ...(await freshFiles()),
+      ...DEFAULTS,
+      every: '1h',
+      output: 'json',
+      quick: true,
+    } as const
+    const code = await probe(`${service.origin}/v1/items`, options, moving)
+    const lines = moving.written.out.trim().split('\n')
+    expect([code, waits, lines.map((line) => JSON.parse(line).changes)]).toEqual([1, 2, [[], []]])
+  })
+
   it('shows no token, proof, nonce or key in any form of the report', async () => {
     await using service = await startProbedService({ rig, nonce: 'required', flaws: ['cookie'] })
     const [html, junit] = [join(rig.dir, 'report.html'), join(rig.dir, 'report.xml')]
