@@ -3,7 +3,9 @@
 import type { Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Credential } from '../policy/route.ts'
+import { type ReceivedSignature, readSignature, verifySignature } from '../proof/httpsig-verify.ts'
 import { hashOf } from '../proof/jwt.ts'
+import { WIMSE_RULES, WIMSE_TAG } from '../proof/wimse-signature.ts'
 import { checkWpt } from '../proof/wpt-check.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import { thumbprint } from '../spiffe/jwk.ts'
@@ -59,15 +61,21 @@ export function bindingOf(
   if (confirmation.jkt !== undefined) return byProof(options, checking, confirmation)
   if (confirmation.x5t !== undefined)
     return takes(checking, { ...NOTHING, kind: 'mtls', x5t: confirmation.x5t })
-  if (credentials.wit !== undefined) return byWit(options, checking)
-  const binding = takes(checking, { ...NOTHING, kind: 'bearer' })
   const { client_id: client, azp, sub, iat } = token.claims
+  if (credentials.wit !== undefined) return withOwnToken(byWit(options, checking), client ?? azp ?? sub)
+  const binding = takes(checking, { ...NOTHING, kind: 'bearer' })
   excepted(
     options,
     checking,
     client ?? azp ?? sub,
     token.expires - (typeof iat === 'number' ? iat : checking.now),
   )
+  return binding
+}
+
+/** A proof over an unbound token shows who sent it, not whose it is: it has to be the sender's own. */
+function withOwnToken(binding: Binding, client: unknown): Binding {
+  if (client !== binding.spiffeId) throw new Fault('token_unbound')
   return binding
 }
 
@@ -122,6 +130,7 @@ function withoutToken(options: VerifyOptions, checking: Checking): Binding {
 function byWit(options: VerifyOptions, checking: Checking): Binding {
   const { credentials, ath, now, urls } = checking
   const { wit = '', wpt, txnToken } = credentials
+  if (wpt === undefined && credentials.isSigned) return bySignature(options, checking)
   if (wpt === undefined) throw new Fault('proof_missing', 'a Workload-Identity-Token came without its proof')
   const { spiffeId, key, jwk, alg } = verifyWitSvid(wit, options.bundleOf, now)
   const { window, skew } = options
@@ -131,6 +140,29 @@ function byWit(options: VerifyOptions, checking: Checking): Binding {
   // Its end is what the proof says of when it was made: two proofs of one key never share jti and end.
   const proof = { jkt, jti, made: exp - window - skew, nonce: undefined }
   return takes(checking, { ...NOTHING, kind: 'wpt', jkt, spiffeId, proof })
+}
+
+/** The WIMSE profile: what the signature covers is the message as its sender sent it, to one of the public origins. */
+function bySignature(options: VerifyOptions, checking: Checking): Binding {
+  const { credentials, inbound, now, path, urls } = checking
+  const { spiffeId, key, jwk, alg } = verifyWitSvid(credentials.wit ?? '', options.bundleOf, now)
+  // Scheme and authority are not covered: the audience stands for both.
+  const { method, query = '', headers } = inbound
+  const message = { method, scheme: 'https', authority: '', path, query, headers }
+  const received = readSignature(message, { tag: WIMSE_TAG })
+  const audience = textOf(received, 'wimse-aud')
+  if (!urls.includes(audience)) throw new Fault('proof_url')
+  const { window, skew } = options
+  verifySignature(message, received, { ...WIMSE_RULES, maxAge: window, skew }, { key, alg }, now)
+  const jkt = thumbprint(jwk)
+  const made = Number(received.parameters.get('created')?.value)
+  const proof = { jkt, jti: textOf(received, 'nonce'), made, nonce: undefined }
+  return takes(checking, { ...NOTHING, kind: 'http-signature', jkt, spiffeId, proof })
+}
+
+function textOf({ parameters }: ReceivedSignature, name: string): string {
+  const value = parameters.get(name)?.value
+  return typeof value === 'string' ? value : ''
 }
 
 /** Design: a JWT-SVID is a bearer credential, but for one whose SPIFFE ID the channel has proven as well. */

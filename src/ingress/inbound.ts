@@ -19,6 +19,8 @@ export interface Inbound {
   readonly method: string
   /** Path as it arrived, without query; not canonical yet. */
   readonly path: string
+  /** Empty, or `?` and what follows it: signatures cover it, DPoP does not. */
+  readonly query?: string
   readonly headers: RawHeaders
   readonly peer: ChannelPeer
   /** The route that the service behind it says it is of. */

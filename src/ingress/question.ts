@@ -12,6 +12,8 @@ export interface Question {
   readonly method: string
   /** Without query. */
   readonly path: string
+  /** Empty, or `?` and what follows it. */
+  readonly query: string
   readonly headers: RawHeaders
   readonly peer: AskedPeer
   /** Whose handle is wanted; that of the first identity when absent. */
@@ -47,7 +49,7 @@ export function parseQuestion(members: Members): Question {
   return {
     route: optional(members, 'route', ROUTE),
     method: required(members, 'method', METHOD),
-    path: targetIn(members),
+    ...targetIn(members),
     headers: headersIn(members['headers']),
     peer: peerIn(members['peer']),
     spiffeId: id === undefined || id === '' ? undefined : parseSpiffeId(id),
@@ -60,21 +62,21 @@ export function parseRoute(text: string): string {
   throw wrong('route')
 }
 
-/** The path of a request target in origin form, without its query. Throws invalid_request. */
-export function pathOf(target: string): string {
+/** A request target in origin form: its path and its query. Throws invalid_request. */
+export function splitTarget(target: string): Pick<Question, 'path' | 'query'> {
   if (!target.startsWith('/') || target.length > TARGET_LIMIT) throw wrong('path')
   const end = target.indexOf('?')
-  return end < 0 ? target : target.slice(0, end)
+  return end < 0 ? { path: target, query: '' } : { path: target.slice(0, end), query: target.slice(end) }
 }
 
-function targetIn({ path, url }: Members): string {
-  if (typeof path === 'string' && url === undefined) return pathOf(path)
+function targetIn({ path, url }: Members): Pick<Question, 'path' | 'query'> {
+  if (typeof path === 'string' && url === undefined) return splitTarget(path)
   if (typeof url !== 'string' || path !== undefined)
     throw new Fault('invalid_request', 'one of path and url is wanted')
   // Whom the URL names does not count: the public origins of the route do.
   const rest = /^https?:\/\/[^/?#\\]+(.*)$/s.exec(url)?.[1]
   if (rest === undefined) throw wrong('url')
-  return pathOf(rest.startsWith('/') ? rest : `/${rest}`)
+  return splitTarget(rest.startsWith('/') ? rest : `/${rest}`)
 }
 
 /** Pairs of JSON, or the messages of gRPC. */

@@ -73,8 +73,12 @@ export class Verifier {
     return routeAskedFor(routes(), question, askerNames(workload, revocations))
   }
 
-  #verify({ method, path, headers, peer }: Question, route: Route, found: Findings): Promise<Verified> {
-    const inbound = { method, path, headers, peer: this.#peerOf(peer), route }
+  #verify(
+    { method, path, query, headers, peer }: Question,
+    route: Route,
+    found: Findings,
+  ): Promise<Verified> {
+    const inbound = { method, path, query, headers, peer: this.#peerOf(peer), route }
     return verifyRequest(this.#options, inbound, found)
   }
 

@@ -30,7 +30,7 @@ routes:
     binding: [dpop, mtls]
     max_ttl: 10m
     act_depth: 1
-  - { name: mesh, binding: [wpt, mtls] }
+  - { name: mesh, servers: [login], audience: [https://api.example.org], binding: [wpt, http-signature, mtls] }
   - { name: svid, audience: [api], binding: [jwt_svid] }
   - { name: open, servers: [login], audience: [https://api.example.org], binding: [dpop, bearer] }
   - { name: strict, servers: [login], audience: [https://api.example.org], nonce: required }

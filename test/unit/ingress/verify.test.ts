@@ -6,6 +6,7 @@ import { x5tOf } from '../../../src/ingress/confirmation.ts'
 import type { ChannelPeer, Inbound } from '../../../src/ingress/inbound.ts'
 import { holdKey } from '../../../src/keys/signer.ts'
 import { hashOf } from '../../../src/proof/jwt.ts'
+import { makeWimseSignature } from '../../../src/proof/wimse-signature.ts'
 import { makeWpt } from '../../../src/proof/wpt.ts'
 import type { SpiffeId } from '../../../src/spiffe/id.ts'
 import { makeJwtSvid } from '../../../src/spiffe/jwtsvid.ts'
@@ -301,6 +302,52 @@ describe('a WIT with its proof', () => {
     expect(await outcome(request({ wit: wit({ spiffeId: 'spiffe://example.org/batch' }) }))).toBe(
       'caller_unexpected',
     )
+  })
+
+  it('may bring an unbound token that is its own, and none that is not', async () => {
+    const with_ = (client: string) => {
+      const token = v.token({ cnf: undefined, client_id: client })
+      const one = request({ ath: hashOf(token) })
+      return { ...one, headers: [...one.headers, 'Authorization', `Bearer ${token}`] }
+    }
+    expect(await outcome(with_(WEB))).toBe('ok')
+    expect(await outcome(with_('web'))).toBe('token_unbound')
+  })
+
+  describe('and signed', () => {
+    const signed = (over: { aud?: string; key?: typeof held; query?: string; method?: string } = {}) => {
+      const headers = ['Content-Type', 'text/plain', 'Workload-Identity-Token', wit()]
+      const sent = {
+        method: 'GET',
+        scheme: 'https',
+        authority: 'mesh.example.org',
+        path: '/x',
+        query: '?a=1',
+        headers,
+      }
+      const aud = over.aud ?? 'https://mesh.example.org/x'
+      const { input, signature } = makeWimseSignature(over.key ?? held, sent, { aud, extra: [] }, v.clock)
+      const shown = [...headers, 'Signature-Input', input, 'Signature', signature]
+      const { method = 'GET', query = '?a=1' } = over
+      return { ...v.request({ route: 'mesh', path: '/x' }), method, query, headers: shown }
+    }
+
+    it('is taken once', async () => {
+      const one = signed()
+      expect((await v.verify(one)).binding.kind).toBe('http-signature')
+      expect(await outcome(one)).toBe('proof_replayed')
+    })
+
+    it('is refused for another recipient, method, query or header, and by another key', async () => {
+      expect(await outcome(signed({ aud: 'https://mesh.example.org/y' }))).toBe('proof_url')
+      expect(await outcome(signed({ method: 'POST' }))).toBe('proof_forged')
+      expect(await outcome(signed({ query: '?a=2' }))).toBe('proof_forged')
+      expect(await outcome(signed({ key: other }))).toBe('proof_forged')
+      const one = signed()
+      const changed = one.headers.map((text) => (text === 'text/plain' ? 'text/html' : text))
+      expect(await outcome({ ...one, headers: changed })).toBe('proof_forged')
+      expect(await outcome({ ...one, headers: [...one.headers, 'Txn-Token', 'x'] })).toBe('proof_coverage')
+    })
   })
 })
 
