@@ -1,7 +1,7 @@
 /** A service that verifies what comes in, over TLS, with tokens of a real server; or that has one flaw. */
 import { generateKeyPairSync } from 'node:crypto'
 import { appendFileSync, chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
 import { createServer, request } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -59,6 +59,25 @@ const FORGIVEN: Partial<Record<Flaw, readonly Reason[]>> = {
   takes_bearer: ['token_downgraded'],
   no_revocation: ['token_revoked'],
   any_audience: ['token_audience'],
+}
+
+/** Whether a service with these flaws lets the request in for what somebody wrote into it. */
+export function believes(flaws: readonly Flaw[], headers: IncomingHttpHeaders): boolean {
+  const has = (flaw: Flaw) => flaws.includes(flaw)
+  return (
+    (has('believes_user') && headers['x-forwarded-user'] !== undefined) ||
+    (has('believes_xfcc') && headers['x-forwarded-client-cert'] !== undefined) ||
+    (has('cookie') && headers.cookie?.includes('session=') === true)
+  )
+}
+
+/** Whether a service with these flaws lets a request in that has to be refused for `reason`. */
+export function forgives(flaws: readonly Flaw[], reason: Reason, headers: IncomingHttpHeaders): boolean {
+  if (flaws.some((flaw) => FORGIVEN[flaw]?.includes(reason))) return true
+  if (reason !== 'proof_url' || !flaws.includes('trusts_forwarded_host')) return false
+  const htu = parseJws(String(headers['dpop']))?.payload['htu']
+  const host = headers['x-forwarded-host']
+  return typeof htu === 'string' && typeof host === 'string' && htu.startsWith(`https://${host}/`)
 }
 
 /** A clock that a test moves on, and that otherwise goes. */
@@ -154,15 +173,16 @@ export async function openProbeRig(ttlSeconds = 120, nonces = false): Promise<Pr
   }
 }
 
-interface TokenRequest {
+export interface TokenRequest {
   readonly ca: TestCa
-  readonly issuer: TestIssuer
+  readonly issuer: Pick<TestIssuer, 'issuer'>
   readonly client: LabKey
   readonly key: LabKey
   readonly resource: string
 }
 
-async function requestToken({ ca, issuer, client, key, resource }: TokenRequest): Promise<string> {
+/** A real token of the client `web` with the scope `read`, bound to `key`. */
+export async function requestToken({ ca, issuer, client, key, resource }: TokenRequest): Promise<string> {
   const iat = nowSeconds(systemClock)
   const url = `${issuer.issuer}/token`
   const claims = { iss: 'web', sub: 'web', aud: issuer.issuer, jti: newJti(), iat, exp: iat + 60 }
@@ -191,7 +211,8 @@ interface Fetching {
   readonly body: string
 }
 
-function fetched(url: string, ca: TestCa, { method, headers, body }: Fetching): Promise<string> {
+/** The body of an answer. */
+export function fetched(url: string, ca: TestCa, { method, headers, body }: Fetching): Promise<string> {
   return new Promise((resolve, reject) => {
     const sent = request(url, { method, headers, ca: ca.pem, agent: false }, (response) => {
       let text = ''
@@ -294,12 +315,9 @@ class Service {
       outgoing.writeHead(200, [...said, 'X-Cache', 'HIT'] as never).end('of somebody else')
       return
     }
-    const isBelieved =
-      (has('believes_user') && headers['x-forwarded-user'] !== undefined) ||
-      (has('believes_xfcc') && headers['x-forwarded-client-cert'] !== undefined) ||
-      (has('cookie') && headers.cookie?.includes('session=') === true)
-    const fault = isBelieved ? undefined : await this.#refusal(incoming)
-    if (fault && !this.#isForgiven(fault, incoming)) {
+    const { flaws = [] } = this.#options
+    const fault = believes(flaws, headers) ? undefined : await this.#refusal(incoming)
+    if (fault && !forgives(flaws, fault.reason, headers)) {
       const { http, oauth } = STATUS[fault.reason]
       const nonce = oauth === 'use_dpop_nonce' ? ['DPoP-Nonce', this.#parts.verify.nonces.current()] : []
       const challenge = ['WWW-Authenticate', `DPoP error="${oauth}", algs="ES256"`]
@@ -332,14 +350,5 @@ class Service {
 
   #record(facts: object): void {
     appendFileSync(this.#parts.auditFile, `${JSON.stringify({ event: 'verify', ...facts })}\n`)
-  }
-
-  #isForgiven({ reason }: Fault, { headers }: IncomingMessage): boolean {
-    const { flaws = [] } = this.#options
-    if (flaws.some((flaw) => FORGIVEN[flaw]?.includes(reason))) return true
-    if (reason !== 'proof_url' || !flaws.includes('trusts_forwarded_host')) return false
-    const htu = parseJws(String(headers['dpop']))?.payload['htu']
-    const host = headers['x-forwarded-host']
-    return typeof htu === 'string' && typeof host === 'string' && htu.startsWith(`https://${host}/`)
   }
 }
