@@ -105,8 +105,8 @@ function readCommon(given: CommonOptions, clock: Clock): Checks {
     clock,
     window,
     skew,
-    replays: replaysOf(given.replay, clock, keep),
-    nonces: new ServerNonces({ clock, life: NONCE_LIFE, ...nonceKeyOf(given.nonceKey) }),
+    replays: replaysOf(given, { clock, keep, skew }),
+    nonces: noncesOf(given, clock),
     bundleOf: bundlesOf(given.bundleOf),
     denials: denialsOf(given.isRevoked),
     bearers: new Bearers({
@@ -116,8 +116,25 @@ function readCommon(given: CommonOptions, clock: Clock): Checks {
   }
 }
 
-function replaysOf(given: CommonOptions['replay'], clock: Clock, keep: Seconds): ReplayStore {
-  if (typeof given === 'object' && 'use' in given) {
+/** A memory that begins now knows nothing of what other replicas gave nonces for before. */
+function noncesOf({ nonceKey, replay }: CommonOptions, clock: Clock): ServerNonces {
+  const nonces = new ServerNonces({ clock, life: NONCE_LIFE, ...nonceKeyOf(nonceKey) })
+  if (nonceKey !== undefined && !isStore(replay)) nonces.raise(clock.now() / 1000)
+  return nonces
+}
+
+function isStore(given: CommonOptions['replay']): given is ReplayStore {
+  return typeof given === 'object' && 'use' in given
+}
+
+interface Memory {
+  readonly clock: Clock
+  readonly keep: Seconds
+  readonly skew: Seconds
+}
+
+function replaysOf({ replay: given, nonceKey }: CommonOptions, memory: Memory): ReplayStore {
+  if (isStore(given)) {
     checkFunction(given.use, 'replay.use')
     checkFunction(given.stop, 'replay.stop')
     return given
@@ -125,7 +142,7 @@ function replaysOf(given: CommonOptions['replay'], clock: Clock, keep: Seconds):
   const { limit: stated = 1_000_000, share: part } = membersOf(given ?? {}, 'replay', ['limit', 'share'])
   const limit = countOf(stated, 'replay.limit', [1_000, 10_000_000])
   const share = countOf(part ?? Math.ceil(limit / 4), 'replay.share', [1, limit])
-  return new MemoryReplayStore({ clock, keep, limit, share })
+  return new MemoryReplayStore({ ...memory, limit, share, sharesNonces: nonceKey !== undefined })
 }
 
 function nonceKeyOf(given: CommonOptions['nonceKey']): { readonly key?: KeyObject } {

@@ -60,7 +60,7 @@ async function serversOf(way: Way, options: (route: string) => VerifierOptions) 
     opened.set(route, Object.assign(await way.open(verifier, {}), { verifier }))
   }
   // What was made before the memory began is below its floor.
-  rig.pass(2)
+  rig.pass(8)
   return {
     send: ({ route = 'api', method, path, headers }: Received) =>
       sendRaw(opened.get(route)?.port ?? 0, { method, path, headers: headers.flat() }),

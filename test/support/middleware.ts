@@ -140,6 +140,6 @@ export function openMiddleware(
     v.clock,
   )
   // What was made before the memory began is below its floor.
-  v.clock.advance(10_000)
+  v.clock.advance(20_000)
   return { verifier, heard }
 }
