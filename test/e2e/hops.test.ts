@@ -3,25 +3,30 @@
  * of which verifies it anew. All parts are real: agents as built, nginx, an authorization server, TLS throughout.
  */
 import { execFile } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { Agent as PlainAgent } from 'node:http'
-import { Agent, request } from 'node:https'
+import { Agent } from 'node:https'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { type LabKey, makeLabKey } from '../../src/probe/key.ts'
-import { hashOf, newJti } from '../../src/proof/jwt.ts'
 import { ROOT } from '../support/built-agent.ts'
 import { call } from '../support/call.ts'
 import { type Chain, openChain } from '../support/hops-chain.ts'
 import { SERVICE_B, SHOP } from '../support/hops-policy.ts'
+import { get as getStatus, headersFor } from '../support/keyed-caller.ts'
 import { hasNginx } from '../support/nginx.ts'
+import { hasRedis } from '../support/redis.ts'
+import { until } from '../support/until.ts'
 
-let chain: Chain<'good'>
+let chain: Chain<'good' | 'spread'>
 const key = makeLabKey()
 const run = promisify(execFile)
 
 beforeAll(async () => {
   if (!hasNginx) throw new Error('nginx is missing: install it (Debian: nginx-light), or run .ci/tools')
-  chain = await openChain({ good: {} })
+  if (!hasRedis) throw new Error('redis-server is missing: install it, or run .ci/tools')
+  chain = await openChain({ good: {}, spread: { isSpread: true } }, 'redis')
 }, 120_000)
 afterAll(() => chain?.[Symbol.asyncDispose]())
 
@@ -35,26 +40,13 @@ async function app(path: string): Promise<readonly [status: number, body: Record
 }
 
 /** The operator of the node of the application, or of that of service B. */
-function holdfast(node: 0 | 1, ...args: readonly string[]): Promise<unknown> {
+function holdfast(node: 0 | 1 | 2, ...args: readonly string[]): Promise<unknown> {
   return run(process.execPath, ['dist/holdfast.js', ...args, '--dir', chain.nodes[node].dir], { cwd: ROOT })
 }
 
-/** Headers of a caller without an agent, whose key is in its own hands. */
-function headersOf(token: string, htu: string, by: LabKey = key): Record<string, string> {
-  const claims = { jti: newJti(), htm: 'GET', htu, iat: Math.floor(Date.now() / 1000), ath: hashOf(token) }
-  const proof = by.sign({ typ: 'dpop+jwt', alg: 'ES256', jwk: by.publicJwk }, claims)
-  return { authorization: `DPoP ${token}`, dpop: proof }
-}
-
-function get(url: string, headers: Record<string, string>, agent?: Agent): Promise<number> {
-  return new Promise((resolve, reject) => {
-    request(url, { headers, ca: chain.ca.pem, agent: agent ?? false }, (response) => {
-      response.resume().on('end', () => resolve(response.statusCode ?? 0))
-    })
-      .on('error', reject)
-      .end()
-  })
-}
+const headersOf = (token: string, htu: string, by: LabKey = key) => headersFor(by, token, htu)
+const get = (url: string, headers: Record<string, string>, agent?: Agent) =>
+  getStatus(url, headers, chain.ca.pem, agent)
 
 describe('the whole chain', () => {
   it('carries a request of an application that holds neither key nor token to service B', async () => {
@@ -99,7 +91,33 @@ describe('the whole chain', () => {
     }
     expect(service.refused.at(-1)).toBe('proof_replayed')
   })
+
+  it('refuses at one node what was used at another, since they share a Redis server', async () => {
+    const { url, service } = chain.ways.spread
+    const headers = headersOf(await chain.token(key), url)
+    const statuses = [await get(url, headers), await get(url, headers), await get(url, headers)]
+    expect([statuses, service.refused.slice(-2)]).toEqual([
+      [200, 401, 401],
+      ['proof_replayed', 'proof_replayed'],
+    ])
+    const allowedAt = chain.nodes.map((node) => verdictsOf(node.dir).length > 0)
+    expect(allowedAt).toEqual([false, true, true])
+  })
+
+  it('takes one of many copies of a proof that come to both nodes at once', async () => {
+    const { url } = chain.ways.spread
+    const headers = headersOf(await chain.token(key), url)
+    const statuses = await Promise.all(Array.from({ length: 20 }, () => get(url, headers)))
+    expect(statuses.filter((status) => status === 200)).toHaveLength(1)
+    expect(new Set(statuses)).toEqual(new Set([200, 401]))
+  })
 })
+
+/** What a node's verifier has on record. */
+function verdictsOf(dir: string): readonly string[] {
+  const lines = readFileSync(join(dir, 'private', 'audit.jsonl'), 'utf8').split('\n')
+  return lines.filter((line) => line.includes('"event":"verify"'))
+}
 
 describe('a revocation', () => {
   it('of a key is heard on the next request of an open connection', async () => {
@@ -115,6 +133,24 @@ describe('a revocation', () => {
     } finally {
       agent.destroy()
     }
+  })
+
+  it('by one operator is heard at the other node of the service', async () => {
+    const { url, service } = chain.ways.spread
+    const other = makeLabKey()
+    const token = await chain.token(other)
+    expect(await get(url, headersOf(token, url, other))).toBe(200)
+    await holdfast(2, 'revoke', '--jkt', other.jkt)
+    // The nodes are asked in turn: both refuse.
+    const bothRefuse = async () => {
+      const statuses = [
+        await get(url, headersOf(token, url, other)),
+        await get(url, headersOf(token, url, other)),
+      ]
+      return statuses.every((status) => status === 401)
+    }
+    await until('the revocation at both nodes', bothRefuse, 2_000)
+    expect(service.refused.at(-1)).toBe('token_revoked')
   })
 
   it('of an identity ends what it sends, on a connection that was open before', async () => {

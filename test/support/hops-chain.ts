@@ -9,8 +9,9 @@ import { request } from 'node:https'
 import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type LabKey, makeLabKey } from '../../src/probe/key.ts'
+import { type LabKey, makeLabKey, readLabKey } from '../../src/probe/key.ts'
 import { publicJwkOf, thumbprint } from '../../src/spiffe/jwk.ts'
+import { parseJws } from '../../src/spiffe/jws.ts'
 import { type BuiltAgent, startBuiltAgent } from './built-agent.ts'
 import { type HopService, startHopService, type Told, type Work } from './hop-service.ts'
 import { AUDIENCES, chainPolicy, gatewayServer, type PolicyPlaces } from './hops-policy.ts'
@@ -18,6 +19,7 @@ import { startIssuer, type TestIssuer } from './issuer.ts'
 import { startNginx, type TestNginx } from './nginx.ts'
 import { type Flaw, fetched, requestToken } from './probed-service.ts'
 import { first, RawClient } from './raw-client.ts'
+import { openRedis, type TestRedis } from './redis.ts'
 import { makeTestCa, type TestCa } from './tls.ts'
 import { until } from './until.ts'
 
@@ -58,19 +60,28 @@ export interface Chain<Name extends string> extends AsyncDisposable {
   /** The doors that the application and service B send through. */
   readonly egress: { readonly app: string; readonly b: string }
   file(name: string, text: string): string
+  /** The key of the probe, and in a file. */
+  readonly key: LabKey
+  readonly keyFile: string
+  /** A token bound to it that was revoked before the nodes started. */
+  readonly revoked: string
   /** A real token of the client `web`, bound to `key`. */
   token(key: LabKey, audience?: keyof typeof AUDIENCES): Promise<string>
 }
 
 const SKEW = 1
 
+/** Where the nodes of service B remember proofs: each for itself, or at one Redis server. */
+export type Replays = 'memory' | 'redis'
+
 /** Opens it; proofs need no nonce any more. */
 export async function openChain<Name extends string>(
   variants: Readonly<Record<Name, Variant>>,
+  replays: Replays = 'memory',
 ): Promise<Chain<Name>> {
   const stack = new Closers()
   try {
-    return await build(variants, stack)
+    return await build(variants, groundOn(stack), replays)
   } catch (error) {
     await stack.close()
     throw error
@@ -103,6 +114,7 @@ interface Ground {
   readonly stack: Closers
   /** The nodes of service B, once they run. */
   readonly nodes: BuiltAgent[]
+  redis?: TestRedis
   file(name: string, text: string, mode?: number): string
 }
 
@@ -121,14 +133,20 @@ function groundOn(stack: Closers): Ground {
 
 async function build<Name extends string>(
   variants: Readonly<Record<Name, Variant>>,
-  stack: Closers,
+  ground: Ground,
+  replays: Replays,
 ): Promise<Chain<Name>> {
-  const ground = groundOn(stack)
-  const { ca, dir, file } = ground
+  const { ca, dir, file, stack } = ground
   const client = makeLabKey()
   const login = await startLogin(ground, client)
   const { issuer } = login
   stack.defer(() => issuer.stop())
+  const token = (key: LabKey, audience: keyof typeof AUDIENCES = 'orders') =>
+    requestToken({ ca, issuer, client, key, resource: AUDIENCES[audience] })
+  const probe = probeKeyOn(ground)
+  const revoked = await token(probe.key, 'steady')
+  file('denied.jsonl', deniedLine(revoked), 0o644)
+  if (replays === 'redis') await startRedis(ground)
   const { stock, careless, opened } = await startServices(ground, variants)
   const [one = '', ...others] = opened.map(({ port }) => `https://localhost:${port}`)
   const [home, near, far] = await startNodes(ground, {
@@ -152,8 +170,9 @@ async function build<Name extends string>(
     careless,
     egress: { app: socketOf(home, 'egress'), b: socketOf(near, 'egress') },
     file,
-    token: (bound, audience = 'orders') =>
-      requestToken({ ca, issuer, client, key: bound, resource: AUDIENCES[audience] }),
+    ...probe,
+    revoked,
+    token,
     [Symbol.asyncDispose]: () => stack.close(),
   }
 }
@@ -193,12 +212,35 @@ async function startServices<Name extends string>(
   return { stock, careless, opened: await Promise.all((Object.keys(variants) as Name[]).map(open)) }
 }
 
-async function startNodes({ dir, file, nodes, stack }: Ground, places: Omit<PolicyPlaces, 'client'>) {
+function probeKeyOn({ file }: Ground): Pick<Chain<string>, 'key' | 'keyFile'> {
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const pem = String(privateKey.export({ format: 'pem', type: 'pkcs8' }))
+  const keyFile = file('probe.pem', pem)
+  return { key: readLabKey(keyFile, pem), keyFile }
+}
+
+/** An item of a denylist. */
+function deniedLine(token: string): string {
+  const jti = parseJws(token)?.payload['jti']
+  return `${JSON.stringify({ jti, until: '2099-01-01', reason: 'leaked' })}\n`
+}
+
+/** Over TLS, for the nodes of service B. */
+async function startRedis(ground: Ground): Promise<void> {
+  const { ca, caFile, file, stack } = ground
+  const { cert, key } = ca.serverFiles()
+  const tls = { cert: file('redis.pem', cert), key: file('redis-key.pem', key), ca: caFile }
+  ground.redis = stack.use(await openRedis({ tls }))
+}
+
+async function startNodes({ dir, file, nodes, redis, stack }: Ground, places: Omit<PolicyPlaces, 'client'>) {
   const start = async (id: 'shop' | 'b', name: string) => {
     mkdirSync(join(dir, name), { mode: 0o755 })
     const policy = chainPolicy({ ...places, client: { id, keyFile: join(dir, `${id}.pem`) } })
     for (const [layer, text] of Object.entries(policy)) file(join(name, layer), text, 0o644)
-    const config = file(`${name}.yaml`, configOf(name), 0o644)
+    const store =
+      redis && id === 'b' ? `, replay: { store: redis, url: ${redis.tlsUrl}, ca_file: ca.pem }` : ''
+    const config = file(`${name}.yaml`, configOf(name, store), 0o644)
     return stack.use(await startBuiltAgent({ args: ['--config', config] }))
   }
   const started = await Promise.all([start('shop', 'home'), start('b', 'near'), start('b', 'far')])
@@ -228,11 +270,11 @@ async function startGateway<Name extends string>(
   return stack.use(await startNginx(http, opened[0]?.port ?? 0))
 }
 
-function configOf(policy: string): string {
+function configOf(policy: string, store: string): string {
   return `trust_domain: example.org
 policy: { files: [${policy}] }
 egress: { socket: on }
-verifier: { socket: on, skew: ${SKEW}s }
+verifier: { socket: on, skew: ${SKEW}s, denylist: { file: denied.jsonl }${store} }
 `
 }
 
@@ -268,6 +310,7 @@ async function startLogin({ ca, file }: Ground, web: LabKey) {
       [AUDIENCES.stock]: { scopes: ['read'] },
       [AUDIENCES.short]: { ...orders, ttlSeconds: 1 },
       [AUDIENCES.long]: { ...orders, ttlSeconds: 86_400 },
+      [AUDIENCES.steady]: { ...orders, ttlSeconds: 580 },
     },
     exchange: { subjects, actors: () => login.actors },
   })

@@ -1,11 +1,12 @@
 /** What the nodes of the chain are told: policy of its routes and targets, and the configuration of its gateway. */
 
-/** Audiences; the last two name tokens of the first with other lives. */
+/** Audiences; the last three name tokens of the first with other lives. */
 export const AUDIENCES = {
   orders: 'https://orders.example.org',
   stock: 'https://stock.example.org',
   short: 'https://orders.example.org/short',
   long: 'https://orders.example.org/long',
+  steady: 'https://orders.example.org/steady',
 } as const
 
 export const SHOP = 'spiffe://example.org/shop'
