@@ -64,13 +64,14 @@ export function openHttp2Side(options: Http2SideOptions): HttpSide {
       )
     },
     // GOAWAY: what is open goes on, what comes later is not taken.
-    drain: () => {
-      for (const session of sessions) session.close()
-    },
-    stop: () => {
-      for (const session of sessions) session.destroy()
-    },
+    drain: () => endEach(sessions, (session) => session.close()),
+    stop: () => endEach(sessions, (session) => session.destroy()),
   }
+}
+
+/** Not before the frame is read that may have led here: Node's memory breaks when a session ends in between. */
+function endEach(sessions: Iterable<ServerHttp2Session>, end: (session: ServerHttp2Session) => void): void {
+  for (const session of sessions) setImmediate(end, session)
 }
 
 /** A connection holds many requests: each counts as a call of its uid from its first frame to its last. */
@@ -99,6 +100,8 @@ function openSession(options: Http2SideOptions, connection: Socket): ServerHttp2
     settings: { maxConcurrentStreams: options.streamsPerConnection, maxHeaderListSize: HEADER_BYTES },
   })
   session.on('error', () => {})
+  // Before whoever else hears of it: one that is taken back, or is malformed behind its head, has nobody else.
+  session.on('stream', (stream: ServerHttp2Stream) => stream.on('error', () => {}))
   endIdle(session, options.clock, options.headerTimeout)
   return session
 }

@@ -5,7 +5,7 @@ import { Fault } from '../base/fault.ts'
 import { type EncodeFault, statusFields } from '../serve/fault-status.ts'
 import { markedFault, markOf } from './answer.ts'
 import { firstOf, pairsOf, type RawHeaders, valuesOf } from './headers.ts'
-import { objectOf, rawOf } from './http2.ts'
+import { objectOf, rawOf, sendTrailers } from './http2.ts'
 import type { CallerRequest, CallerResponse } from './sides.ts'
 
 /** The head of a request as it came, pseudo-headers included. */
@@ -30,7 +30,6 @@ export class Request2 implements CallerRequest {
     this.method = firstOf(head.raw, ':method') ?? ''
     this.url = firstOf(head.raw, ':path') ?? ''
     this.rawHeaders = headersOf(head)
-    stream.on('error', () => {})
     stream.on('trailers', (fields) => {
       this.#trailers = rawOf(fields)
     })
@@ -126,7 +125,7 @@ export class Response2 implements CallerResponse {
     this.#stream = stream
     this.#clock = clock
     stream.on('wantTrailers', () => {
-      stream.sendTrailers(objectOf(this.#trailers))
+      sendTrailers(stream, this.#trailers)
       if (!stream.readableEnded) this.#endSoon(constants.NGHTTP2_NO_ERROR)
     })
   }

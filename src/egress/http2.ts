@@ -4,6 +4,7 @@ import {
   type ClientHttp2Stream,
   connect,
   constants,
+  type Http2Stream,
   type IncomingHttpHeaders,
   type OutgoingHttpHeaders,
 } from 'node:http2'
@@ -31,7 +32,7 @@ export function openSession(origin: string, socket: Socket): ClientHttp2Session 
     settings: { enablePush: false, initialWindowSize: WINDOW },
   })
   session.on('error', () => {})
-  session.once('connect', () => session.setLocalWindowSize(WINDOW * 4))
+  session.once('connect', () => session.destroyed || session.setLocalWindowSize(WINDOW * 4))
   session.setTimeout(PING_EVERY, () => session.destroyed || session.ping(() => {}))
   return session
 }
@@ -40,7 +41,7 @@ export function openSession(origin: string, socket: Socket): ClientHttp2Session 
 export function sendHttp2(session: ClientHttp2Session, outgoing: Outgoing): Attempt {
   const stream = session.request(headersOf(outgoing), { endStream: !outgoing.hasBody, waitForTrailers: true })
   let trailers: RawHeaders = []
-  stream.on('wantTrailers', () => stream.sendTrailers(objectOf(trailers)))
+  stream.on('wantTrailers', () => sendTrailers(stream, trailers))
   return {
     sink: stream,
     answer: answerOf(stream),
@@ -96,6 +97,15 @@ function headersOf({ method, path, origin, headers, wantsTrailers }: Outgoing): 
     ':path': path,
     ...objectOf(passed.flat()),
     ...(wantsTrailers ? { te: 'trailers' } : {}),
+  }
+}
+
+/** Ends `stream` with `trailers`; with a reset where HTTP/2 has no form for them, such as a field that is there once. */
+export function sendTrailers(stream: Http2Stream, trailers: RawHeaders): void {
+  try {
+    stream.sendTrailers(objectOf(trailers))
+  } catch {
+    stream.close(constants.NGHTTP2_INTERNAL_ERROR)
   }
 }
 

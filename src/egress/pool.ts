@@ -126,7 +126,8 @@ export class Pool {
   async send(outgoing: Outgoing): Promise<Attempt> {
     await this.#known()
     if (this.#state === 'http1') return sendHttp1(this.#agent, outgoing)
-    if (!this.#session) throw new Fault('upstream_unavailable', 'the target closes its connections')
+    if (!this.#session || this.#session.closed)
+      throw new Fault('upstream_unavailable', 'the target closes its connections')
     return sendHttp2(this.#session, outgoing)
   }
 
@@ -136,15 +137,18 @@ export class Pool {
     return upgradeHttp1(this.#single, outgoing)
   }
 
-  /** Ends every connection and every request at once. */
+  /** Takes no request from now on, and ends every connection and every request. */
   close(): void {
     this.#state = 'closed'
     this.#ended.abort(new Fault('lease_ended'))
-    // Without an error its streams would end like whole ones.
-    this.#session?.destroy(new Fault('lease_ended'))
     this.#agent.destroy()
     this.#single.destroy()
-    for (const socket of this.#sockets) socket.destroy()
+    // Not before the frame is read that may have led here: Node's memory breaks when a session ends in between.
+    setImmediate(() => {
+      // Without an error its streams would end like whole ones.
+      this.#session?.destroy(new Fault('lease_ended'))
+      for (const socket of this.#sockets) socket.destroy()
+    })
   }
 
   async #known(): Promise<void> {
