@@ -34,6 +34,8 @@ const INVALID_FRAMES = 32
 const REJECTED_STREAMS = 100
 const OUTSTANDING_PINGS = 8
 const IDLE: Millis = 60_000
+/** How long the end of an answer may take to leave. */
+const OVER: Millis = 5_000
 /** Requests of a connection that their caller may take back: so many at once, and so many more a second. */
 const RESETS = { burst: 500, perSecond: 100 }
 
@@ -74,7 +76,11 @@ function endEach(sessions: Iterable<ServerHttp2Session>, end: (session: ServerHt
   for (const session of sessions) setImmediate(end, session)
 }
 
-/** A connection holds many requests: each counts as a call of its uid from its first frame to its last. */
+/**
+ * A connection holds many requests: each counts as a call of its uid from its first frame to its last. When it is over
+ * its stream ends too: the callers of some do not read, and Node does not hear when frames were so wrong that its HTTP/2
+ * library reads no more.
+ */
 async function counted(
   options: Http2SideOptions,
   caller: Caller,
@@ -87,6 +93,11 @@ async function counted(
     return asked.refuse(Fault.from(caught))
   }
   await serve(options, caller, asked)
+  const end = () => {
+    stream.close(constants.NGHTTP2_CANCEL)
+    stream.destroy()
+  }
+  if (!stream.destroyed) stream.once('close', options.clock.after(OVER, end))
 }
 
 function openSession(options: Http2SideOptions, connection: Socket): ServerHttp2Session {

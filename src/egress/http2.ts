@@ -9,6 +9,7 @@ import {
   type OutgoingHttpHeaders,
 } from 'node:http2'
 import type { Socket } from 'node:net'
+import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import {
   type Answer,
@@ -23,6 +24,7 @@ import { pairsOf, type RawHeaders } from './headers.ts'
 const WINDOW = 1024 * 1024
 const HEADER_PAIRS = 128
 const PING_EVERY = 30_000
+const RESET_WAIT: Millis = 5_000
 
 /** A session over a connection whose ALPN is h2. Pushed streams are refused. */
 export function openSession(origin: string, socket: Socket): ClientHttp2Session {
@@ -38,7 +40,7 @@ export function openSession(origin: string, socket: Socket): ClientHttp2Session 
 }
 
 /** Sends over `session`. */
-export function sendHttp2(session: ClientHttp2Session, outgoing: Outgoing): Attempt {
+export function sendHttp2(session: ClientHttp2Session, outgoing: Outgoing, clock: Clock): Attempt {
   const stream = session.request(headersOf(outgoing), { endStream: !outgoing.hasBody, waitForTrailers: true })
   let trailers: RawHeaders = []
   stream.on('wantTrailers', () => sendTrailers(stream, trailers))
@@ -51,8 +53,19 @@ export function sendHttp2(session: ClientHttp2Session, outgoing: Outgoing): Atte
       if (!stream.destroyed && !stream.writableEnded) stream.end()
     },
     isReused: () => false,
-    abort: () => void stream.close(constants.NGHTTP2_CANCEL),
+    abort: () => giveUp(session, stream, clock),
   }
+}
+
+/**
+ * A stream that does not end when it is reset shows a session on which nothing moves: Node does not hear when frames were
+ * so wrong that its HTTP/2 library reads no more, and the next requests would wait there too.
+ */
+function giveUp(session: ClientHttp2Session, stream: ClientHttp2Stream, clock: Clock): void {
+  stream.close(constants.NGHTTP2_CANCEL)
+  if (stream.destroyed) return
+  const end = () => session.destroy(new Fault('upstream_unavailable', 'the target breaks its connection'))
+  stream.once('close', clock.after(RESET_WAIT, end))
 }
 
 function answerOf(stream: ClientHttp2Stream): Promise<Answer> {

@@ -128,7 +128,7 @@ export class Pool {
     if (this.#state === 'http1') return sendHttp1(this.#agent, outgoing)
     if (!this.#session || this.#session.closed)
       throw new Fault('upstream_unavailable', 'the target closes its connections')
-    return sendHttp2(this.#session, outgoing)
+    return sendHttp2(this.#session, outgoing, this.#options.clock)
   }
 
   /** Sends a request to switch protocols, over a connection of its own. */

@@ -8,8 +8,10 @@ import {
 } from 'node:http2'
 import { type AddressInfo, connect as dial } from 'node:net'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { ManualClock } from '../support/clock.ts'
 import { startEgress, type TestEgress } from '../support/egress.ts'
 import { FLAG, FRAME, frame, opening } from '../support/h2.ts'
+import { literal } from '../support/h2-fuzz.ts'
 import { openWire, type Wire } from '../support/raw-http.ts'
 import { type ResourceServer, startResourceServer } from '../support/resource-server.ts'
 import { makeTestCa } from '../support/tls.ts'
@@ -18,6 +20,7 @@ import { until } from '../support/until.ts'
 const ca = makeTestCa()
 const MIB = 1024 * 1024
 const RST_STREAM = 3
+const STREAMS = 10
 const GOAWAY = 7
 const CLIENT_WINDOW = 65_535
 
@@ -31,6 +34,7 @@ interface Got {
 let server: ResourceServer
 let egress: TestEgress
 const sessions: ClientHttp2Session[] = []
+const waiting: (() => void)[] = []
 
 beforeAll(async () => {
   server = await startResourceServer({
@@ -48,6 +52,19 @@ beforeAll(async () => {
         response.end(Buffer.alloc(8 * MIB, 1))
       },
       '/early': (_request, response) => response.writeHead(413).end('too much'),
+      '/wait': (request, response) => {
+        request.resume()
+        waiting.push(() => response.end('late'))
+      },
+      '/twice': (request, response) => {
+        request.resume()
+        response.writeHead(200, { Trailer: 'etag' })
+        response.addTrailers([
+          ['etag', '1'],
+          ['etag', '2'],
+        ])
+        response.end('ok')
+      },
       '/two': (request, response) => {
         request.resume()
         response.setHeader('Set-Cookie', ['a=1', 'b=2'])
@@ -59,8 +76,12 @@ beforeAll(async () => {
   const origin = `https://localhost:${server.port}`
   egress = await startEgress({
     ca,
-    targets: { orders: { origin }, narrow: { origin, paths: '["/v1/**"]', methods: '[GET]' } },
-    streams: 10,
+    targets: {
+      orders: { origin },
+      narrow: { origin, paths: '["/v1/**"]', methods: '[GET]' },
+      held: { origin, grant: 'approval: {}' },
+    },
+    streams: STREAMS,
   })
 })
 
@@ -219,11 +240,15 @@ function framesOf({ received }: Wire) {
   return found
 }
 
-const HEAD = FLAG.endHeaders | FLAG.endStream
-const literal = (name: string, value: string) => {
-  const text = (part: string) => Buffer.concat([Buffer.from([part.length]), Buffer.from(part, 'latin1')])
-  return Buffer.concat([Buffer.from([0]), text(name), text(value)])
+/** The error codes of every RST_STREAM and GOAWAY that came. */
+function codesOf(wire: Wire): readonly number[] {
+  return framesOf(wire).flatMap(({ type, payload }) => {
+    if (type === RST_STREAM) return [payload.readUInt32BE(0)]
+    return type === GOAWAY ? [payload.readUInt32BE(4)] : []
+  })
 }
+
+const HEAD = FLAG.endHeaders | FLAG.endStream
 
 describe('frames that no honest client sends', () => {
   const isOver = (wire: Wire, stream = 1) =>
@@ -242,6 +267,17 @@ describe('frames that no honest client sends', () => {
   const pseudo = (fields: Readonly<Record<string, string>>) =>
     Buffer.concat(Object.entries(fields).map(([name, value]) => literal(name, value)))
   const good = { ':method': 'GET', ':scheme': 'http', ':authority': 'orders', ':path': '/echo' }
+
+  const resets = (count: number) => {
+    const cancel = Buffer.from([0, 0, 0, constants.NGHTTP2_CANCEL])
+    const block = pseudo({ ...good, ':path': '/v1' })
+    return Array.from({ length: count }, (_, at) =>
+      Buffer.concat([
+        frame(FRAME.headers, HEAD, at * 2 + 1, block),
+        frame(RST_STREAM, 0, at * 2 + 1, cancel),
+      ]),
+    )
+  }
 
   it.each([
     ['two authorities', Buffer.concat([pseudo(good), literal(':authority', 'narrow')])],
@@ -305,32 +341,57 @@ describe('frames that no honest client sends', () => {
     await over([frame(FRAME.headers, HEAD, 1, Buffer.concat([pseudo(good), ...double]))])
   })
 
-  it('with more data than the window holds end the connection', async () => {
+  it('with more data than the window holds are a flow control error', async () => {
+    const before = server.requests.length
     const chunk = Buffer.alloc(16_384)
     const flood = Array.from({ length: 2 * Math.ceil(CLIENT_WINDOW / chunk.length) }, () =>
       frame(FRAME.data, 0, 1, chunk),
     )
     using wire = await openWire(egress.socket)
-    const block = pseudo({ ...good, ':method': 'POST', ':path': '/never-read' })
+    // Nobody reads the body of a request that waits for a person.
+    const block = pseudo({ ...good, ':method': 'POST', ':authority': 'held' })
     await wire.write(Buffer.concat([opening([]), frame(FRAME.headers, FLAG.endHeaders, 1, block), ...flood]))
-    await until(
-      'an answer of some kind',
-      () => wire.isClosed || framesOf(wire).some(({ stream }) => stream === 1),
-    )
+    await until('the stream or the connection to end', () => isOver(wire))
+    expect(codesOf(wire)).toContain(constants.NGHTTP2_FLOW_CONTROL_ERROR)
+    expect(server.requests).toHaveLength(before)
+  })
+
+  it('that end what Node still takes for open leave nothing open', async () => {
+    const clock = new ManualClock(Date.now())
+    const origin = `https://localhost:${server.port}`
+    await using own = await startEgress({ ca, clock, targets: { orders: { origin } } })
+    using wire = await openWire(own.socket)
+    const block = pseudo({ ...good, ':method': 'POST' })
+    const stray = frame(FRAME.continuation, FLAG.endHeaders, 3, literal('x', 'y'))
+    await wire.write(Buffer.concat([opening([]), frame(FRAME.headers, FLAG.endHeaders, 1, block), stray]))
+    await until('GOAWAY', () => framesOf(wire).some(({ type }) => type === GOAWAY))
+    await until('the connection to end', () => {
+      clock.advance(10_000)
+      return wire.isClosed
+    })
   })
 
   it('that open and reset streams for ever end the connection', async () => {
     using wire = await openWire(egress.socket)
     await wire.write(opening([]))
-    const cancel = Buffer.from([0, 0, 0, constants.NGHTTP2_CANCEL])
-    const block = pseudo({ ...good, ':path': '/v1' })
-    for (let at = 0; at < 2_000; at += 1) {
-      const id = at * 2 + 1
-      wire.socket.write(
-        Buffer.concat([frame(FRAME.headers, HEAD, id, block), frame(RST_STREAM, 0, id, cancel)]),
-      )
-    }
+    for (const pair of resets(2_000)) wire.socket.write(pair)
     await wire.closed()
+  })
+
+  it('that open and reset streams for ever keep nobody else waiting', async () => {
+    let [rounds, isOver] = [0, false]
+    const flood = async () => {
+      for (; !isOver; rounds += 1) {
+        using wire = await openWire(egress.socket)
+        await wire.write(Buffer.concat([opening([]), ...resets(1_000)]))
+        await wire.closed()
+      }
+    }
+    const flooding = flood()
+    await until('the flood to be under way', () => rounds > 0)
+    for (let at = 0; at < 5; at += 1) expect((await send(open(), { ':path': '/echo' })).status).toBe(200)
+    isOver = true
+    await flooding
   })
 
   it('that repeat settings or pings unread for ever hold no memory', async () => {
@@ -348,8 +409,50 @@ describe('frames that no honest client sends', () => {
   it('that open more streams than allowed are refused, the others served', async () => {
     const session = open()
     await new Promise((resolve) => session.once('remoteSettings', resolve))
-    expect(session.remoteSettings.maxConcurrentStreams).toBe(10)
+    expect(session.remoteSettings.maxConcurrentStreams).toBe(STREAMS)
     expect(session.remoteSettings.maxHeaderListSize).toBe(32 * 1024)
+    using wire = await openWire(egress.socket)
+    const block = pseudo({ ...good, ':path': '/wait' })
+    const ids = Array.from({ length: STREAMS + 1 }, (_, at) => 2 * at + 1)
+    const last = ids.at(-1) ?? 0
+    await wire.write(Buffer.concat([opening([]), ...ids.map((id) => frame(FRAME.headers, HEAD, id, block))]))
+    await until('the allowed to arrive', () => waiting.length === STREAMS)
+    await until('the last to be refused', () => isOver(wire, last))
+    expect(codesOf(wire)).toEqual([constants.NGHTTP2_REFUSED_STREAM])
+    for (const answer of waiting.splice(0)) answer()
+    const bodies = () =>
+      framesOf(wire).filter(({ type, payload }) => type === FRAME.data && payload.length > 0)
+    await until('the others to be answered', () => bodies().length === STREAMS)
+    expect(bodies().map(({ stream }) => stream)).not.toContain(last)
+  })
+})
+
+describe('trailers that HTTP/2 has no form for', () => {
+  it('of a target break the answer off', async () => {
+    const { status, code } = await send(open(), { ':path': '/twice', te: 'trailers' })
+    expect([status, code]).toEqual([200, constants.NGHTTP2_INTERNAL_ERROR])
+    expect((await send(open(), { ':path': '/echo' })).status).toBe(200)
+  })
+
+  it('of a caller break its request off', async () => {
+    const wholes: boolean[] = []
+    const upstream = createSecureServer({ ...ca.serverFiles() })
+    upstream.on('stream', (stream) => {
+      stream.on('error', () => {})
+      stream.resume()
+      stream.on('close', () => wholes.push(stream.rstCode === constants.NGHTTP2_NO_ERROR))
+    })
+    await new Promise<void>((resolve) => upstream.listen(0, '127.0.0.1', resolve))
+    const { port } = upstream.address() as AddressInfo
+    await using own = await startEgress({ ca, targets: { orders: { origin: `https://localhost:${port}` } } })
+    using wire = await openWire(own.socket)
+    const head = 'POST / HTTP/1.1\r\nHost: orders\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n'
+    await wire.write(`${head}2\r\nhi\r\n0\r\netag: 1\r\netag: 2\r\n\r\n`)
+    await wire.closed()
+    expect(wire.received.toString()).toContain('upstream_unavailable')
+    await until('the target to hear of it', () => wholes.length > 0)
+    expect(wholes).toEqual([false])
+    upstream.close()
   })
 })
 
