@@ -69,17 +69,24 @@ interface Ran {
   readonly broken: readonly string[]
 }
 
-/** `holdfast probe` as an operator runs it, with tokens for service B. */
+/** `holdfast probe` as an operator runs it, with tokens for service B from files. */
 async function probe(url: string, more: readonly string[] = [], of: Probed = chain): Promise<Ran> {
-  const tokens = [
+  return runProbe(url, of, [...(await filesOf(of)), ...more])
+}
+
+async function filesOf(of: Probed): Promise<readonly string[]> {
+  return [
     ['--token-file', of.file('token', await of.token(of.key))],
     ['--key-file', of.keyFile],
     ['--expired-file', join(of.dir, 'expired')],
     ['--revoked-file', of.file('revoked', of.revoked)],
     ['--other-audience-file', of.file('other', await of.token(of.key, 'stock'))],
   ].flat()
+}
+
+async function runProbe(url: string, of: Probed, more: readonly string[]): Promise<Ran> {
   const fixed = ['--ca', join(of.dir, 'ca.pem'), '--rate', '100', '--quick', '-o', 'json']
-  const args = ['dist/holdfast.js', 'probe', url, ...tokens, ...fixed, ...more]
+  const args = ['dist/holdfast.js', 'probe', url, ...fixed, ...more]
   const { code, stdout } = await new Promise<{ code: number; stdout: string }>((resolve) => {
     const child = execFile(process.execPath, args, { cwd: ROOT, timeout: 50_000 }, (_error, stdout, stderr) =>
       resolve({ code: child.exitCode ?? -1, stdout: stdout === '' ? stderr : stdout }),
@@ -114,6 +121,18 @@ describe('holdfast probe at the good chain', () => {
   it('finds everything refused at two nodes that share a Redis server', async () => {
     const { code, report } = await probe(shared.ways.good.url, [], shared)
     expect([report.inconclusive, openIn(report), code]).toEqual([undefined, UNTRIED, 0])
+  })
+
+  it('finds everything refused with tokens of the agent, and revokes one of them at every node', async () => {
+    const from = ['--target', 'orders', '--dir', shared.nodes[0].dir]
+    const { code, report } = await runProbe(shared.ways.good.url, shared, from)
+    const missing = ['late_replay untried', 'old_nonce untried', 'expired untried']
+    expect([report.inconclusive, openIn(report), code]).toEqual([
+      undefined,
+      ['other_audience untried', 'query_swapped uncovered', ...missing],
+      0,
+    ])
+    expect(report.results.find(({ id }) => id === 'revoked')?.verdict).toBe('held')
   })
 
   it('finds everything refused where the gateway itself asks', async () => {

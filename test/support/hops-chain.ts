@@ -71,7 +71,7 @@ export interface Chain<Name extends string> extends AsyncDisposable {
 
 const SKEW = 1
 
-/** Where the nodes of service B remember proofs: each for itself, or at one Redis server. */
+/** Where the nodes remember proofs: each for itself, or at one Redis server. */
 export type Replays = 'memory' | 'redis'
 
 /** Opens it; proofs need no nonce any more. */
@@ -225,7 +225,7 @@ function deniedLine(token: string): string {
   return `${JSON.stringify({ jti, until: '2099-01-01', reason: 'leaked' })}\n`
 }
 
-/** Over TLS, for the nodes of service B. */
+/** Over TLS, for all nodes: what one revokes the others hear of. */
 async function startRedis(ground: Ground): Promise<void> {
   const { ca, caFile, file, stack } = ground
   const { cert, key } = ca.serverFiles()
@@ -238,8 +238,7 @@ async function startNodes({ dir, file, nodes, redis, stack }: Ground, places: Om
     mkdirSync(join(dir, name), { mode: 0o755 })
     const policy = chainPolicy({ ...places, client: { id, keyFile: join(dir, `${id}.pem`) } })
     for (const [layer, text] of Object.entries(policy)) file(join(name, layer), text, 0o644)
-    const store =
-      redis && id === 'b' ? `, replay: { store: redis, url: ${redis.tlsUrl}, ca_file: ca.pem }` : ''
+    const store = redis ? `, replay: { store: redis, url: ${redis.tlsUrl}, ca_file: ca.pem }` : ''
     const config = file(`${name}.yaml`, configOf(name, store), 0o644)
     return stack.use(await startBuiltAgent({ args: ['--config', config] }))
   }

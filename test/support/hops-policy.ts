@@ -11,6 +11,8 @@ export const AUDIENCES = {
 
 export const SHOP = 'spiffe://example.org/shop'
 export const SERVICE_B = 'spiffe://example.org/b'
+/** The replay lab, on the node of the application. */
+const LAB = 'spiffe://example.org/lab'
 /** What the gateway connects to services from: so they know it. */
 const GATEWAY_ADDRESS = '127.0.0.2'
 
@@ -31,14 +33,22 @@ export function chainPolicy(places: PolicyPlaces): Readonly<Record<string, strin
   return {
     'identity.yaml': identityOf(places),
     'platform.yaml': platformOf(places),
-    'application.yaml': APPLICATION,
+    'application.yaml': applicationOf(isHome(places)),
   }
 }
 
-function identityOf({ issuer, client, programs }: PolicyPlaces): string {
+const isHome = ({ client }: PolicyPlaces) => client.id === 'shop'
+
+function identityOf(places: PolicyPlaces): string {
+  const { issuer, client, programs } = places
   const server = `  - { name: login, issuer: ${issuer}, client: { id: ${client.id}, auth: private_key_jwt, key: { file: ${client.keyFile} } } }\n`
-  const entry = (name: string, id: string, program: string) =>
-    `  - { name: ${name}, spiffe_id: ${id}, selectors: ['unix:uid:${process.getuid?.() ?? 0}', 'unix:path:${program}'], deliver: { x509: false, jwt: true, wit: false } }\n`
+  const entry = (
+    name: string,
+    id: string,
+    program: string,
+    deliver = 'x509: false, jwt: true, wit: false }',
+  ) =>
+    `  - { name: ${name}, spiffe_id: ${id}, selectors: ['unix:uid:${process.getuid?.() ?? 0}', 'unix:path:${program}'], deliver: { ${deliver} }\n`
   const route = (name: string, audience: string, more: string) =>
     `  - { name: ${name}, servers: [login], audience: ['${audience}'], binding: [dpop], ${more} }\n`
   const target = (name: string, rest: string) =>
@@ -49,7 +59,9 @@ function identityOf({ issuer, client, programs }: PolicyPlaces): string {
     server,
     'entries:\n',
     entry('shop', SHOP, programs.app),
-    entry('b', SERVICE_B, programs.service),
+    isHome(places)
+      ? entry('lab', LAB, programs.service, 'x509: false, jwt: false, wit: false }, probe: true')
+      : entry('b', SERVICE_B, programs.service),
     'targets:\n',
     target('orders', `resource: '${AUDIENCES.orders}'`),
     target('stock', `resource: '${AUDIENCES.stock}', ${exchange}`),
@@ -86,9 +98,12 @@ const routeGrant = (callers: string, paths: string) =>
 /** The app itself, and the client that the probe has. */
 const CLIENTS = "'client:login/shop', 'client:login/web'"
 
-const APPLICATION = `layer: application
+function applicationOf(hasLab: boolean): string {
+  const app = grant(SHOP, '/orders/v1/**, /guarded/**')
+  const lab = `, { callers: [${LAB}], methods: [GET, HEAD], paths: [/orders/v1/**], probe: true }]`
+  return `layer: application
 targets:
-  - { name: orders, ${grant(SHOP, '/orders/v1/**, /guarded/**')} }
+  - { name: orders, ${hasLab ? app.replace(/\]$/, lab) : app} }
   - { name: stock, ${grant(SERVICE_B, '/v1/**')} }
 routes:
   - { name: orders, ${routeGrant(CLIENTS, '/orders/v1/**')} }
@@ -96,6 +111,7 @@ routes:
   - { name: guarded, ${routeGrant(CLIENTS, '/guarded/**')} }
   - { name: stock, ${routeGrant("'client:login/b', 'client:login/web'", '/v1/**')} }
 `
+}
 
 export interface GatewayServer {
   readonly port: number
