@@ -16,10 +16,14 @@ import { until } from '../support/until.ts'
 
 const CACHE = 'proxy_cache answers; proxy_cache_key $request_uri; proxy_cache_valid 200 1m;'
 
+/** B asks for proofs itself, but for what the gateway sends on. */
+const TRUSTING = { route: 'open', isGatewayTrusted: true } as const
+
 const VARIANTS = {
   good: {},
-  drops: { gateway: 'proxy_set_header DPoP "";', flaws: ['drops_proof'] },
+  drops: { ...TRUSTING, gateway: 'proxy_set_header DPoP "";', flaws: ['drops_proof'] },
   downgrades: {
+    ...TRUSTING,
     gateway: 'proxy_set_header DPoP ""; proxy_set_header Authorization $as_bearer;',
     flaws: ['takes_bearer'],
   },
@@ -158,7 +162,7 @@ const UNPROVED = [
   'forwarded_host',
 ]
 /** Of these, what the service behind was seen to refuse: so it is the gateway that opens it. */
-const REFUSED_BEHIND = new Set(['other_key', 'no_proof'])
+const REFUSED_BEHIND = new Set(['replay', 'other_key', 'no_proof'])
 const unproved = [
   ...UNPROVED.map((id) => `${id}: ${REFUSED_BEHIND.has(id) ? 'platform' : 'application'}`),
   // Whoever lets in a request whose proof is missing does not hear what else is wrong with it.

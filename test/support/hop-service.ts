@@ -32,6 +32,8 @@ export interface HopServiceOptions {
   /** Sockets of verifiers, asked in turn: those of nodes that a balancer spreads requests over. */
   readonly verifiers: () => readonly string[]
   readonly flaws?: readonly Flaw[]
+  /** The one peer whose requests the flaws are about, such as a gateway that is trusted; everybody's when absent. */
+  readonly trusted?: string | undefined
   readonly work?: Work
 }
 
@@ -47,7 +49,9 @@ export interface HopService extends AsyncDisposable {
 const COOKIE = 'session=1234; Secure; HttpOnly'
 
 export async function startHopService(options: HopServiceOptions): Promise<HopService> {
-  const { ca, flaws = [], work = async (told) => [200, told] } = options
+  const { ca, trusted, work = async (told) => [200, told] } = options
+  const flawsFor = ({ socket }: IncomingMessage): readonly Flaw[] =>
+    trusted === undefined || trusted === socket.remoteAddress ? (options.flaws ?? []) : []
   const refused: string[] = []
   let accepted = 0
   let turn = 0
@@ -56,6 +60,7 @@ export async function startHopService(options: HopServiceOptions): Promise<HopSe
     accepted += 1
   })
   const admit = async (incoming: IncomingMessage, outgoing: ServerResponse) => {
+    const flaws = flawsFor(incoming)
     if (believes(flaws, incoming.headers)) return {}
     const sockets = options.verifiers()
     turn += 1
@@ -74,7 +79,7 @@ export async function startHopService(options: HopServiceOptions): Promise<HopSe
     const told = await admit(incoming, outgoing)
     if (!told) return
     const [status, body] = await work(told, incoming)
-    if (flaws.includes('cookie')) outgoing.setHeader('Set-Cookie', COOKIE)
+    if (flawsFor(incoming).includes('cookie')) outgoing.setHeader('Set-Cookie', COOKIE)
     outgoing.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
   }
   server.on('request', (incoming, outgoing) => {

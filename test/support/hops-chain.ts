@@ -14,7 +14,7 @@ import { publicJwkOf, thumbprint } from '../../src/spiffe/jwk.ts'
 import { parseJws } from '../../src/spiffe/jws.ts'
 import { type BuiltAgent, startBuiltAgent } from './built-agent.ts'
 import { type HopService, startHopService, type Told, type Work } from './hop-service.ts'
-import { AUDIENCES, chainPolicy, gatewayServer, type PolicyPlaces } from './hops-policy.ts'
+import { AUDIENCES, chainPolicy, GATEWAY_ADDRESS, gatewayServer, type PolicyPlaces } from './hops-policy.ts'
 import { startIssuer, type TestIssuer } from './issuer.ts'
 import { startNginx, type TestNginx } from './nginx.ts'
 import { type Flaw, fetched, requestToken } from './probed-service.ts'
@@ -31,7 +31,10 @@ export interface Variant {
   readonly flaws?: readonly Flaw[]
   /** Whether the verifiers of both nodes are asked in turn. */
   readonly isSpread?: boolean
-  readonly route?: 'orders' | 'lax'
+  /** Whether B has its flaws for the gateway alone, which it trusts to have checked. */
+  readonly isGatewayTrusted?: boolean
+  /** `open` may be called behind the gateway too. */
+  readonly route?: 'orders' | 'open' | 'lax'
   /** Whether B sends the token and proof of its caller on to a service C that takes them. */
   readonly forwards?: boolean
 }
@@ -203,10 +206,23 @@ async function startServices<Name extends string>(
   const stock = stack.use(await startHopService(common))
   const careless = stack.use(await startHopService({ ...common, flaws: ['any_audience', 'drops_proof'] }))
   const open = async (name: Name): Promise<Open<Name>> => {
-    const { flaws = [], forwards, isSpread = false, route = 'orders' }: Variant = variants[name]
+    const {
+      flaws = [],
+      forwards,
+      isGatewayTrusted,
+      isSpread = false,
+      route = 'orders',
+    }: Variant = variants[name]
     const place = forwards ? { url: `${careless.origin}/v1/items`, ca } : undefined
     const work = workOf(() => socketOf(nodes[0], 'egress'), place)
-    const service = await startHopService({ ca, flaws, route, work, verifiers: verifiers(isSpread) })
+    const service = await startHopService({
+      ca,
+      flaws,
+      trusted: isGatewayTrusted ? GATEWAY_ADDRESS : undefined,
+      route,
+      work,
+      verifiers: verifiers(isSpread),
+    })
     return { name, service: stack.use(service), port: await freePort() }
   }
   return { stock, careless, opened: await Promise.all((Object.keys(variants) as Name[]).map(open)) }

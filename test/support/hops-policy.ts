@@ -14,7 +14,7 @@ export const SERVICE_B = 'spiffe://example.org/b'
 /** The replay lab, on the node of the application. */
 const LAB = 'spiffe://example.org/lab'
 /** What the gateway connects to services from: so they know it. */
-const GATEWAY_ADDRESS = '127.0.0.2'
+export const GATEWAY_ADDRESS = '127.0.0.2'
 
 export interface PolicyPlaces {
   readonly issuer: string
@@ -67,6 +67,7 @@ function identityOf(places: PolicyPlaces): string {
     target('stock', `resource: '${AUDIENCES.stock}', ${exchange}`),
     'routes:\n',
     route('orders', AUDIENCES.orders, 'max_ttl: 10m, hand_out: handle'),
+    route('open', AUDIENCES.orders, 'max_ttl: 10m'),
     route('lax', AUDIENCES.orders, 'max_ttl: 2d'),
     route('guarded', AUDIENCES.orders, 'max_ttl: 10m'),
     route('stock', AUDIENCES.stock, 'max_ttl: 10m, act_depth: 1'),
@@ -77,7 +78,8 @@ function platformOf({ issuer, caFile, origins, stock, programs }: PolicyPlaces):
   const trust = `tls: { trust: { file: ${caFile} } }, addresses: [127.0.0.1, '::1']`
   const list = (items: readonly string[]) => `[${items.map((item) => `'${item}'`).join(', ')}]`
   const target = (name: string, origin: string) => `  - { name: ${name}, origins: ['${origin}'], ${trust} }\n`
-  const behind = `received: /v1, public: /orders/v1, hops: [{ name: gateway, addresses: [${GATEWAY_ADDRESS}/32] }], verifiers: ['${SERVICE_B}']`
+  const open = `received: /v1, public: /orders/v1, verifiers: ['${SERVICE_B}']`
+  const behind = `${open}, hops: [{ name: gateway, addresses: [${GATEWAY_ADDRESS}/32] }]`
   return [
     'layer: platform\ntargets:\n',
     target('orders', origins[0]),
@@ -85,6 +87,7 @@ function platformOf({ issuer, caFile, origins, stock, programs }: PolicyPlaces):
     `servers:\n  - { issuer: ${issuer}, ${trust} }\n`,
     'routes:\n',
     `  - { name: orders, origins: ${list(origins)}, ${behind} }\n`,
+    `  - { name: open, origins: ${list(origins)}, ${open} }\n`,
     `  - { name: lax, origins: ${list(origins)}, ${behind} }\n`,
     `  - { name: guarded, origins: ${list(origins)}, received: /guarded, public: /guarded, verifiers: ['unix:path:${programs.gateway}'] }\n`,
     `  - { name: stock, origins: ${list(stock)}, verifiers: ['${SERVICE_B}'] }\n`,
@@ -107,6 +110,7 @@ targets:
   - { name: stock, ${grant(SERVICE_B, '/v1/**')} }
 routes:
   - { name: orders, ${routeGrant(CLIENTS, '/orders/v1/**')} }
+  - { name: open, ${routeGrant(CLIENTS, '/orders/v1/**')} }
   - { name: lax, ${routeGrant(CLIENTS, '/orders/v1/**')} }
   - { name: guarded, ${routeGrant(CLIENTS, '/guarded/**')} }
   - { name: stock, ${routeGrant("'client:login/b', 'client:login/web'", '/v1/**')} }
