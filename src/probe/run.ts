@@ -75,10 +75,7 @@ export async function runProbe(options: RunOptions): Promise<ProbeReport> {
     requests += lab.sent
   }
   results.push(...(await playAll(front, [...phase('late'), ...phase('end')], judged, options)))
-  const found = attribute(
-    results,
-    places.map(({ name }) => name),
-  )
+  const found = attribute(results, places)
   const locked =
     fateOf(again.answer) === 'taken'
       ? {}

@@ -1,6 +1,6 @@
 /** What a case shows: whether the thief was refused, who has to act when not, and how sure that is. */
 import type { Owner } from '../base/fault.ts'
-import { type Answer, fateOf } from './answer.ts'
+import { type Answer, type Fate, fateOf } from './answer.ts'
 import type { Played, ProbeCase } from './case.ts'
 
 /**
@@ -29,6 +29,8 @@ export interface Result {
   readonly seen: string
   /** Whether the verifier's audit shows it, or the answer alone. */
   readonly evidence: 'seen' | 'inferred' | 'none'
+  /** The check that refused it, when the audit shows that it was the one this case is about. */
+  readonly check?: string
   readonly verdict: Verdict
   readonly owner: Owner
   readonly cure: string
@@ -77,7 +79,7 @@ export function judge(played: Played, judged: Judged): Result {
 }
 
 type OfAnswers = Pick<Result, 'seen' | 'verdict' | 'evidence'> &
-  Partial<Pick<Result, 'owner' | 'cure' | 'note'>>
+  Partial<Pick<Result, 'owner' | 'cure' | 'note' | 'check'>>
 
 function ofAnswers(answers: readonly Answer[], judged: Judged): OfAnswers {
   const graded = answers.map((answer) => ({ answer, verdict: verdictOf(answer, judged) }))
@@ -88,7 +90,14 @@ function ofAnswers(answers: readonly Answer[], judged: Judged): OfAnswers {
   if (!worst) return { seen: 'nothing was sent', verdict: 'unclear', evidence: 'none' }
   const { answer, verdict } = worst
   const evidence = answer.record ? 'seen' : answer.status === 0 ? 'none' : 'inferred'
-  return { seen: seenText(answer), verdict, evidence, ...remark(answer, verdict, judged) }
+  const check = judged.each.reasons.find((one) => one === answer.record?.reason)
+  return {
+    seen: seenText(answer),
+    verdict,
+    evidence,
+    ...(check === undefined ? {} : { check }),
+    ...remark(answer, verdict, judged),
+  }
 }
 
 /** Refusals that are none of the case's checks, and right wherever they come first. */
@@ -141,22 +150,30 @@ export function seenText({ status, error, failure, record }: Answer): string {
   return reason === undefined ? String(status) : `${status} ${reason}`
 }
 
+/** A place that the same was sent to. */
+interface Tried {
+  readonly name: string
+  /** What became of the genuine request there. */
+  readonly genuine: Fate
+}
+
 /**
  * Who has to act where the same was tried at places further in: one that refuses what the place before it took leaves
- * the fault with what stands between.
+ * the fault with what stands between. One that refuses the genuine request too shows nothing by it, unless the audit
+ * names the check.
  */
-export function attribute(results: readonly Result[], places: readonly string[]): readonly Result[] {
+export function attribute(results: readonly Result[], places: readonly Tried[]): readonly Result[] {
   const find = (place: string | undefined, of: string) =>
     results.find((result) => result.place === place && result.case === of)
   return results.map((result) => {
-    const next = places[places.indexOf(result.place) + 1]
-    const inner = find(next, result.case)
-    if (result.verdict !== 'broken' || !inner || inner.verdict !== 'held' || inner.evidence === 'none')
-      return result
+    const next = places[places.findIndex(({ name }) => name === result.place) + 1]
+    const inner = find(next?.name, result.case)
+    if (result.verdict !== 'broken' || !next || !inner || inner.verdict !== 'held') return result
+    if (inner.evidence === 'none' || (next.genuine !== 'taken' && inner.check === undefined)) return result
     return {
       ...result,
       ...IN_BETWEEN,
-      note: `${next} refuses it, ${result.place} lets it through: what stands between gives it what it lacks`,
+      note: `${next.name} refuses it, ${result.place} lets it through: what stands between gives it what it lacks`,
     }
   })
 }
