@@ -3,6 +3,7 @@
  * says what came back, why, and who decided. Ends with 1 when a step did not go as it should.
  */
 import { type Parts, startParts } from './parts.ts'
+import { probeGateway } from './probing.ts'
 import { asThief, forge, revokeTarget, steal, throughAgent } from './senders.ts'
 import { beginning, Teller } from './tell.ts'
 
@@ -33,6 +34,7 @@ Holdfast: a token is stolen, and it is worth nothing
     status: 403,
     reason: 'revoked',
   })
+  await probeGateway(parts, teller)
 }
 
 async function teach(parts: Parts, teller: Teller): Promise<void> {

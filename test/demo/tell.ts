@@ -35,7 +35,7 @@ export class Teller {
   }
 
   heads(): void {
-    this.#row('', 'WHAT HAPPENS', 'ANSWER', 'REASON', 'WHO DECIDED')
+    this.row('', 'WHAT HAPPENS', 'ANSWER', 'REASON', 'WHO DECIDED')
   }
 
   /** One step; it is marked when it did not end as wanted. */
@@ -43,11 +43,17 @@ export class Teller {
     const isRight =
       outcome.status === wanted.status && (wanted.reason === undefined || outcome.reason === wanted.reason)
     if (!isRight) this.#wrong += 1
-    this.#row(isRight ? '✓' : '✗', what, String(outcome.status), outcome.reason, outcome.owner)
+    this.row(isRight ? '✓' : '✗', what, String(outcome.status), outcome.reason, outcome.owner)
     if (!isRight) this.say(`    wanted ${[wanted.status, wanted.reason ?? ''].join(' ').trim()}`)
   }
 
-  #row(mark: string, what: string, status: string, reason: string, owner: string): void {
+  /** A line that is right or not by what the caller saw. */
+  check(isRight: boolean, what: string, status = '', reason = '', owner = ''): void {
+    if (!isRight) this.#wrong += 1
+    this.row(isRight ? '✓' : '✗', what, status, reason, owner)
+  }
+
+  row(mark: string, what: string, status: string, reason: string, owner: string): void {
     const line = `${mark.padEnd(2)}${what.padEnd(WIDTH)}  ${status.padEnd(6)}  ${reason.padEnd(18)}  ${owner}`
     this.say(`  ${line.trimEnd()}`)
   }

@@ -12,10 +12,9 @@ describe('npm run demo', () => {
       timeout: 30_000,
     })
     expect({ status, stdout }).toMatchObject({ status: 0 })
-    const answers = [...stdout.matchAll(/^ {2}✓ .*? {2,}(\d{3}) {2,}(\S+)/gm)].map(([, code, why]) => [
-      code,
-      why,
-    ])
+    const answers = [...stdout.matchAll(/^ {2}✓ .*? {2,}(\d{3}) {2,}(?!broken|held)(\S+)/gm)].map(
+      ([, code, why]) => [code, why],
+    )
     expect(answers).toEqual([
       ['200', 'proved,'],
       ['200', 'taken'],
@@ -25,6 +24,12 @@ describe('npm run demo', () => {
       ['401', 'invalid_token'],
       ['403', 'revoked'],
     ])
+    const cases = [...stdout.matchAll(/^ {2}✓ .*? {2,}(\d{3}) {2,}(broken|held)(?: +(\w+))?$/gm)]
+    expect(cases.map(([, code, verdict, owner = '']) => `${code} ${verdict} ${owner}`.trim())).toEqual([
+      ...Array(4).fill('200 broken application'),
+      ...Array(4).fill('401 held'),
+    ])
+    expect(stdout).toMatch(/✓ the probe: first failed, \d+ of \d+ cases let in, then passed/)
     expect(stdout.match(/eyJ[\w-]{10,}/g)).toBeNull()
   })
 
