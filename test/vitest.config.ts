@@ -1,5 +1,6 @@
 /** Two projects: `unit` is pure and runs on any Node; `integration` starts the built agent and real peers. */
 import { defineConfig } from 'vitest/config'
+import { closing } from './closing-line.ts'
 
 // The gate adds up the JSON reports of all suites; a person reads the default reporter.
 const report = process.env['HOLDFAST_TEST_REPORT']
@@ -10,7 +11,7 @@ export default defineConfig({
     root: new URL('..', import.meta.url).pathname,
     // A machine on which everything times out is told from a failed test soon enough.
     bail: report ? 20 : 0,
-    reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
+    reporters: report ? ['default', closing, ['json', { outputFile: report }]] : ['default', closing],
     projects: [
       {
         test: {

@@ -1,0 +1,18 @@
+/** The last line of a run, which tells people and machines alike how it went: `N passed, N failed`. */
+import type { Reporter, TestModule } from 'vitest/node'
+
+/** Counts what ran; a file that could not be read counts as failed. */
+export function closingLine(modules: readonly TestModule[]): string {
+  const counts = { passed: 0, failed: 0, skipped: 0 }
+  for (const module of modules) {
+    const states = [...module.children.allTests()].map((test) => test.result().state)
+    if (states.length === 0 && module.state() === 'failed') counts.failed += 1
+    for (const state of states) counts[state === 'pending' ? 'skipped' : state] += 1
+  }
+  const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : ''
+  return `${counts.passed} passed, ${counts.failed} failed${skipped}`
+}
+
+export const closing: Reporter = {
+  onTestRunEnd: (modules) => void process.stdout.write(`\n${closingLine(modules)}\n`),
+}
