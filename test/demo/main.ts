@@ -2,8 +2,8 @@
  * `npm run demo`: a request succeeds, its token is stolen, and the theft is worth nothing. Every part is real; each step
  * says what came back, why, and who decided. Ends with 1 when a step did not go as it should.
  */
-import { type Parts, startParts } from './parts.ts'
-import { probeGateway } from './probing.ts'
+import { tellGateway } from './gateway.ts'
+import { type Parts, quietly, startParts } from './parts.ts'
 import { asThief, forge, revokeTarget, steal, throughAgent } from './senders.ts'
 import { beginning, Teller } from './tell.ts'
 
@@ -34,7 +34,6 @@ Holdfast: a token is stolen, and it is worth nothing
     status: 403,
     reason: 'revoked',
   })
-  await probeGateway(parts, teller)
 }
 
 async function teach(parts: Parts, teller: Teller): Promise<void> {
@@ -85,6 +84,7 @@ async function main(): Promise<void> {
   const began = performance.now()
   await using parts = await startParts()
   await tell(parts, teller)
+  await quietly(() => tellGateway(teller))
   const seconds = ((performance.now() - began) / 1000).toFixed(1)
   const end =
     teller.wrong === 0

@@ -3,15 +3,12 @@ import { createPublicKey, generateKeyPairSync } from 'node:crypto'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { readLabKey } from '../../src/probe/key.ts'
 import { type PublicJwk, publicJwkOf, thumbprint } from '../../src/spiffe/jwk.ts'
 import { type BuiltAgent, startBuiltAgent } from '../support/built-agent.ts'
 import { startIssuer, type TestIssuer } from '../support/issuer.ts'
-import { requestToken, type TokenRequest } from '../support/probed-service.ts'
 import { type ResourceServer, startResourceServer } from '../support/resource-server.ts'
 import { makeTestCa, type TestCa } from '../support/tls.ts'
 import { type CarelessServer, startCareless } from './careless.ts'
-import { type Gateway, startGateway } from './gateway.ts'
 
 const ID = 'spiffe://example.org/shop'
 const RESOURCE = 'https://orders.example.org/'
@@ -23,10 +20,6 @@ export interface Parts extends AsyncDisposable {
   readonly careful: ResourceServer
   /** Takes a token from anybody. */
   readonly careless: CarelessServer
-  /** Stands before a service, and breaks the binding until it is mended. */
-  readonly gateway: Gateway
-  /** Arguments of the probe: a token and key of its own. */
-  readonly lab: readonly string[]
   readonly agent: BuiltAgent
   /** The agent's egress socket. */
   readonly egress: string
@@ -64,49 +57,21 @@ async function startAll(atEnd: (end: () => unknown) => void): Promise<Omit<Parts
   mkdirSync(join(folder, 'policy'), { mode: 0o755 })
   for (const [name, text] of Object.entries(files))
     writeFileSync(join(folder, name), text, { mode: name === 'client.pem' ? 0o600 : 0o644 })
-  const gateway = started(await startGateway(ca, careless.port))
-  const lab = await labFiles(folder, { ca, issuer, client: readLabKey('client.pem', key) })
   const agent = started(await startBuiltAgent({ args: ['--config', join(folder, 'holdfast.yaml')] }))
-  return {
-    ca,
-    issuer,
-    careful,
-    careless,
-    gateway,
-    lab,
-    agent,
-    egress: join(agent.dir, 'public', 'egress.sock'),
-  }
-}
-
-/** A token for the probe, bound to a key that it may sign anything with: both in files. */
-async function labFiles(
-  folder: string,
-  asking: Pick<TokenRequest, 'ca' | 'issuer' | 'client'>,
-): Promise<readonly string[]> {
-  const pem = String(
-    generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'pem', type: 'pkcs8' }),
-  )
-  const token = await requestToken({ ...asking, key: readLabKey('lab.pem', pem), resource: RESOURCE })
-  const [keyFile, tokenFile] = [join(folder, 'lab.pem'), join(folder, 'lab.token')]
-  writeFileSync(keyFile, pem, { mode: 0o600 })
-  writeFileSync(tokenFile, token, { mode: 0o600 })
-  return ['--token-file', tokenFile, '--key-file', keyFile, '--ca', join(folder, 'ca.pem')]
+  return { ca, issuer, careful, careless, agent, egress: join(agent.dir, 'public', 'egress.sock') }
 }
 
 function startLogin(ca: TestCa, jwk: PublicJwk): Promise<TestIssuer> {
   return startIssuer({
     ca,
-    clients: [
-      { clientId: 'shop', jwks: [{ ...jwk, kid: thumbprint(jwk) }], scopes: ['orders'] },
-      { clientId: 'web', jwks: [{ ...jwk, kid: thumbprint(jwk) }], scopes: ['read'] },
-    ],
-    resources: { [RESOURCE]: { scopes: ['orders', 'read'], format: 'jwt', ttlSeconds: 120 } },
+    nonces: true,
+    clients: [{ clientId: 'shop', jwks: [{ ...jwk, kid: thumbprint(jwk) }], scopes: ['orders'] }],
+    resources: { [RESOURCE]: { scopes: ['orders'], format: 'jwt', ttlSeconds: 120 } },
   })
 }
 
 /** Without what oidc-provider says of development set-ups: this is one. */
-async function quietly<T>(work: () => Promise<T>): Promise<T> {
+export async function quietly<T>(work: () => Promise<T>): Promise<T> {
   const { info, warn } = console
   Object.assign(console, { info: () => {}, warn: () => {} })
   try {

@@ -35,7 +35,7 @@ export class Teller {
   }
 
   heads(): void {
-    this.row('', 'WHAT HAPPENS', 'ANSWER', 'REASON', 'WHO DECIDED')
+    this.#row('', 'WHAT HAPPENS', 'ANSWER', 'REASON', 'WHO DECIDED')
   }
 
   /** One step; it is marked when it did not end as wanted. */
@@ -43,17 +43,18 @@ export class Teller {
     const isRight =
       outcome.status === wanted.status && (wanted.reason === undefined || outcome.reason === wanted.reason)
     if (!isRight) this.#wrong += 1
-    this.row(isRight ? '✓' : '✗', what, String(outcome.status), outcome.reason, outcome.owner)
+    this.#row(isRight ? '✓' : '✗', what, String(outcome.status), outcome.reason, outcome.owner)
     if (!isRight) this.say(`    wanted ${[wanted.status, wanted.reason ?? ''].join(' ').trim()}`)
   }
 
-  /** A line that is right or not by what the caller saw. */
-  check(isRight: boolean, what: string, status = '', reason = '', owner = ''): void {
+  /** What has to hold, without an answer of its own. */
+  check(what: string, isRight: boolean, wanted: string): void {
     if (!isRight) this.#wrong += 1
-    this.row(isRight ? '✓' : '✗', what, status, reason, owner)
+    this.say(`  ${isRight ? '✓' : '✗'} ${what}`)
+    if (!isRight) this.say(`    wanted ${wanted}`)
   }
 
-  row(mark: string, what: string, status: string, reason: string, owner: string): void {
+  #row(mark: string, what: string, status: string, reason: string, owner: string): void {
     const line = `${mark.padEnd(2)}${what.padEnd(WIDTH)}  ${status.padEnd(6)}  ${reason.padEnd(18)}  ${owner}`
     this.say(`  ${line.trimEnd()}`)
   }
