@@ -13,6 +13,16 @@ export function closingLine(modules: readonly TestModule[]): string {
   return `${counts.passed} passed, ${counts.failed} failed${skipped}`
 }
 
+/** Tests that passed at their second try: each is a defect, of the test or of what it tests. */
+function flakyIn(modules: readonly TestModule[]): readonly string[] {
+  return modules.flatMap((module) =>
+    [...module.children.allTests()]
+      .filter((test) => test.diagnostic()?.flaky)
+      .map((test) => `passed at the second try: ${module.relativeModuleId} > ${test.fullName}`),
+  )
+}
+
 export const closing: Reporter = {
-  onTestRunEnd: (modules) => void process.stdout.write(`\n${closingLine(modules)}\n`),
+  onTestRunEnd: (modules) =>
+    void process.stdout.write(`\n${[...flakyIn(modules), closingLine(modules)].join('\n')}\n`),
 }
