@@ -4,6 +4,8 @@ import { closing } from './closing-line.ts'
 
 // The gate adds up the JSON reports of all suites; a person reads the default reporter.
 const report = process.env['HOLDFAST_TEST_REPORT']
+// In the gate a test that fails is tried once more; closing-line.ts names it, so that it is mended and not forgotten.
+const retry = report ? 1 : 0
 const execArgv = ['--secure-heap=1048576', '--secure-heap-min=2']
 
 export default defineConfig({
@@ -11,8 +13,6 @@ export default defineConfig({
     root: new URL('..', import.meta.url).pathname,
     // A machine on which everything times out is told from a failed test soon enough.
     bail: report ? 20 : 0,
-    // In the gate one that fails is tried once more; closing-line.ts names it, so that it is mended and not forgotten.
-    retry: report ? 1 : 0,
     reporters: report ? ['default', closing, ['json', { outputFile: report }]] : ['default', closing],
     projects: [
       {
@@ -22,6 +22,7 @@ export default defineConfig({
           testTimeout: 30_000,
           pool: 'forks',
           execArgv,
+          retry,
         },
       },
       {
@@ -30,6 +31,7 @@ export default defineConfig({
           include: ['test/e2e/**/*.test.ts'],
           pool: 'forks',
           execArgv,
+          retry,
           fileParallelism: false,
           testTimeout: 60_000,
           hookTimeout: 120_000,
@@ -41,6 +43,7 @@ export default defineConfig({
           include: ['test/integration/**/*.test.ts', 'test/conformance/**/*.test.ts'],
           pool: 'forks',
           execArgv,
+          retry,
           fileParallelism: false,
           testTimeout: 60_000,
           hookTimeout: 120_000,
