@@ -1,6 +1,6 @@
 /** `holdfast probe URL`: the replay lab. Sends what a thief would to the hosts it is told, and says who has to act. */
 import { randomUUID } from 'node:crypto'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import type { Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { readRisks, withRisks } from '../probe/accepted.ts'
@@ -15,6 +15,7 @@ import { parsePlace, parsePlaces } from './probe-places.ts'
 import { probeText } from './probe-text.ts'
 import { openWallet, type WalletOptions } from './probe-wallet.ts'
 import { json, parseSpan } from './render.ts'
+import { readTextFile } from './text-file.ts'
 
 export interface ProbeOptions extends WalletOptions {
   readonly output?: 'text' | 'json'
@@ -127,16 +128,7 @@ function worseOf(one: ExitCode, other: ExitCode): ExitCode {
 const FILE_LIMIT = 4 * 1024 * 1024
 
 function contentOf(file: string): string {
-  try {
-    const text = readFileSync(file, 'utf8')
-    if (text.length <= FILE_LIMIT) return text
-  } catch (error) {
-    throw new Fault('usage', `${file}: cannot be read`, {
-      action: 'Name a file that this user may read.',
-      cause: error,
-    })
-  }
-  throw new Fault('usage', `${file} is over ${FILE_LIMIT} bytes`)
+  return readTextFile(file, FILE_LIMIT, 'Name a file that this user may read.')
 }
 
 function write(file: string, text: string): void {

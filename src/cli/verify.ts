@@ -1,6 +1,5 @@
 /** `holdfast verify`: a captured request, check by check: what it says, what is wanted; never its token or proof. */
 import { createPublicKey, type KeyObject } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import type { Seconds } from '../base/clock.ts'
 import { Fault, printable } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
@@ -11,6 +10,7 @@ import { isJwsAlg, type Jws, parseJws, verifyJws } from '../spiffe/jws.ts'
 import type { Shown } from './agent.ts'
 import { EXIT, type ExitCode, type Io } from './io.ts'
 import { instant, json, parseSpan, type Tint, tinted } from './render.ts'
+import { readTextFile } from './text-file.ts'
 import { type Capture, parseCapture } from './verify-capture.ts'
 import { type ProofFacts, proofSteps, type Step, verifierSays } from './verify-proof.ts'
 
@@ -210,14 +210,5 @@ function instantOf(text: string): Seconds {
 const FILE_LIMIT = 1024 * 1024
 
 function contentOf(file: string): string {
-  try {
-    const text = readFileSync(file, 'utf8')
-    if (text.length <= FILE_LIMIT) return text
-  } catch (error) {
-    throw new Fault('usage', `${file}: cannot be read`, {
-      action: 'Name a file that this user may read, or - for standard input.',
-      cause: error,
-    })
-  }
-  throw new Fault('usage', `${file} is over ${FILE_LIMIT} bytes`)
+  return readTextFile(file, FILE_LIMIT, 'Name a file that this user may read, or - for standard input.')
 }
