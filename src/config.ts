@@ -5,11 +5,13 @@ import { type Problem, problemFault } from './base/problem.ts'
 import { checkShape } from './base/shape.ts'
 import { readTrusted } from './base/trusted.ts'
 import { parseYaml, YAML_LIMIT, type YamlFile } from './base/yaml.ts'
-import { type Branch, type Config, camelCase, isSetting, SETTINGS, type Setting } from './settings.ts'
+import { type Config, SETTINGS } from './settings.ts'
+import { type Branch, camelCase, isSetting, type Setting } from './settings-forms.ts'
 import { parseTrustDomain } from './spiffe/id.ts'
 
 export type { Layer } from './policy/statements.ts'
-export type { Config, Listen, OwnerContact } from './settings.ts'
+export type { Config } from './settings.ts'
+export type { Listen, OwnerContact } from './settings-forms.ts'
 
 /** What the agent and its commands take from the environment; nothing else is read there. */
 export interface Environment {

@@ -3,7 +3,8 @@ import * as z from 'zod'
 import { Fault } from './base/fault.ts'
 import { duration, parsedBy } from './base/forms.ts'
 import { parseRedisUrl } from './ingress/redis-place.ts'
-import { type Branch, type Form, isSetting, LAYERS, type Listen, SETTINGS, type Setting } from './settings.ts'
+import { SETTINGS } from './settings.ts'
+import { type Branch, type Form, isSetting, LAYERS, type Listen, type Setting } from './settings-forms.ts'
 import { parseTrustDomain } from './spiffe/id.ts'
 
 const LIST_LIMIT = 256
