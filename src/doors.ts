@@ -7,6 +7,7 @@ import type { Core, CoreOptions } from './core.ts'
 import { releaseHandlers, releaseRoutes } from './egress/release-api.ts'
 import { subjectHandlers, subjectRoutes } from './egress/subject-api.ts'
 import { targetRoutes } from './egress/target-facts.ts'
+import { envoyServices } from './envoy.ts'
 import { workloadApi } from './issue/workload-api.ts'
 import { type AdminApiOptions, adminApi } from './operate/admin-api.ts'
 import type { Outgoing, OutgoingLimits } from './outgoing.ts'
@@ -242,6 +243,7 @@ function workloadSides(
   const releases = async () => (await load()).releases
   const intake = async () => (await load()).intake
   const onCall = (name: string, fault: Fault | undefined) => countCall(metrics, name, fault)
+  const envoy = envoyServices(options, core, releases)
   const grpc = openGrpc(
     {
       SpiffeWorkloadAPI: workloadApi({
@@ -260,10 +262,12 @@ function workloadSides(
         ...releaseHandlers(releases),
         ...subjectHandlers(intake),
       },
+      ...envoy,
     },
     {
       admit,
       onCall,
+      withoutHeader: new Set(Object.keys(envoy)),
       streamsPerConnection: config.limits.streamsPerConnection,
       calls,
     },

@@ -98,3 +98,11 @@ export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Pr
     stop()
   }
 }
+
+/** Calls back once, at once when it has happened; until the returned function is called. */
+export function whenAborted(signal: AbortSignal | undefined, then: (reason: unknown) => void): () => void {
+  const call = () => then(signal?.reason)
+  if (signal?.aborted) call()
+  signal?.addEventListener('abort', call, { once: true })
+  return () => signal?.removeEventListener('abort', call)
+}

@@ -1,5 +1,6 @@
 /** What applications that send requests themselves ask for, parsed once: JSON and protobuf have the same members. */
 import { Fault } from '../base/fault.ts'
+import type { Target } from '../policy/grant.ts'
 import { parseContentDigest } from '../proof/content-digest.ts'
 import { type CanonicalUrl, canonicalUrl } from '../proof/target.ts'
 import { METHOD, type Members, NONCE, optional, refuseUnknown, required } from '../sign/ask.ts'
@@ -21,14 +22,27 @@ export interface HeadersAsk {
   readonly subject: string | undefined
 }
 
+/** One request, told of in full by a proxy that is the asking workload and sends it next. */
+export interface SentAsk extends Pick<HeadersAsk, 'method' | 'url' | 'query' | 'spiffeId' | 'subject'> {
+  /** The target, where the proxy names it: no other is asked. */
+  readonly target: Target | undefined
+  /** Its header fields as far as they are known, in lower case. */
+  readonly fields: RawHeaders
+  readonly hasBody: boolean
+}
+
 /** What the target answered to a request with such headers. */
-export interface ReportAsk {
+export interface ReportAsk extends Heard {
   readonly url: CanonicalUrl
+  readonly spiffeId: SpiffeId | undefined
+}
+
+/** What an answer says of nonces and tokens. */
+export interface Heard {
   readonly status: number
   readonly nonce: string | undefined
   /** The value of `WWW-Authenticate`; empty when there is none. */
   readonly challenge: string
-  readonly spiffeId: SpiffeId | undefined
 }
 
 /** The token for a target, which its name or a URL of it names. */

@@ -1,13 +1,13 @@
 /** What of an application's own request is signed when it sends it itself: what its grant lists, and its body's digest. */
 import { Fault } from '../base/fault.ts'
 import type { Decision } from '../policy/decide.ts'
-import type { Binding } from '../policy/grant.ts'
+import type { Binding, TargetIdentity } from '../policy/grant.ts'
 import { placeText } from '../policy/statements.ts'
 import { fieldNames } from '../proof/http-message.ts'
-import type { SigningAsk } from './bound.ts'
-import { takesBody } from './headers.ts'
+import type { BindAsk, SigningAsk } from './bound.ts'
+import { firstOf, passRequest, takesBody } from './headers.ts'
 import { signedBy } from './permit.ts'
-import type { HeadersAsk } from './release-ask.ts'
+import type { HeadersAsk, SentAsk } from './release-ask.ts'
 
 /** Throws invalid_request where nothing is signed, policy_denied for a field that the grant does not list, digest_required. */
 export function signingOf(ask: HeadersAsk, kinds: readonly Binding[], decision: Decision): SigningAsk {
@@ -27,6 +27,21 @@ export function signingOf(ask: HeadersAsk, kinds: readonly Binding[], decision: 
       action: 'Send content_digest (RFC 9530); of an empty body it is the digest of no bytes.',
     })
   return { names: wanted, digest }
+}
+
+/** What of a request is signed that a proxy tells of in full: what its grant lists. Throws digest_required. */
+export function sentSigning(
+  { fields, hasBody }: SentAsk,
+  kinds: readonly Binding[],
+  { identity, decision }: { readonly identity: TargetIdentity; readonly decision: Decision },
+): Pick<BindAsk, 'passed' | 'signing'> {
+  const passed = passRequest(fields, { transaction: identity.passesTransaction })
+  if (kinds.includes('http-signature') && hasBody && firstOf(passed, 'content-digest') === undefined)
+    throw new Fault('digest_required', 'a request with a body is signed with the digest of its body', {
+      action:
+        'Send Content-Digest (RFC 9530): the agent does not see the body of a request that a proxy sends.',
+    })
+  return { passed, signing: { names: signedBy(decision), digest: undefined } }
 }
 
 function unlisted(name: string, decision: Decision): Fault {

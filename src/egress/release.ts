@@ -3,29 +3,44 @@
  * custody lets an application hold it. Identity, rate, policy, token, proof, record, in this order.
  */
 import { chooseEntry, entitled } from '../attest/entitled.ts'
-import type { Instance, Workload } from '../attest/workload.ts'
+import type { Workload } from '../attest/workload.ts'
 import type { Millis, Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
-import { type Decision, decideBy, isDoorOpen, type Question } from '../policy/decide.ts'
-import type { Entry } from '../policy/entry.ts'
+import { type Decision, decideBy, decideTarget, isDoorOpen } from '../policy/decide.ts'
 import type { Door, Target } from '../policy/grant.ts'
 import { hashOf } from '../proof/jwt.ts'
 import type { Jkt } from '../proof/signer.ts'
-import type { Seen, Waits } from '../sign/admission.ts'
+import type { Call, Seen, Waits } from '../sign/admission.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import type { AuditFacts } from '../telemetry/audit.ts'
 import { bindRequest, bindToken } from './bind.ts'
 import type { BindAsk, BindOptions, Bound } from './bound.ts'
 import { refusesToken, wantsNonce } from './challenge.ts'
-import { orAborted } from './lifeline.ts'
-import { type Draft, isObservable, kindsOf, type PermitOptions, refusal, subjectOf } from './permit.ts'
+import { orAborted, whenAborted } from './lifeline.ts'
+import {
+  type Draft,
+  isObservable,
+  kindsOf,
+  type PermitOptions,
+  refusal,
+  subjectOf,
+  unknownTarget,
+} from './permit.ts'
 import { type ProbeChallenge, ProbeKeys, type ProbeTokenOptions } from './probe-token.ts'
 import { factsOf, type RecordOptions } from './record.ts'
-import type { HeadersAsk, ProbeAsk, ProbeEndAsk, ReleaseAsk, ReportAsk } from './release-ask.ts'
-import { signingOf } from './release-signing.ts'
+import type {
+  HeadersAsk,
+  Heard,
+  ProbeAsk,
+  ProbeEndAsk,
+  ReleaseAsk,
+  ReportAsk,
+  SentAsk,
+} from './release-ask.ts'
+import { headersQuestion, type RequestAsk, type Who } from './release-question.ts'
+import { sentSigning, signingOf } from './release-signing.ts'
 import { decideToken } from './release-token.ts'
-import { Signed } from './signed.ts'
-import type { Subject } from './subjects.ts'
+import { Signed, type SignedOwner } from './signed.ts'
 import type { BoundToken } from './tokens.ts'
 
 export interface ReleaseOptions extends BindOptions, PermitOptions, RecordOptions, ProbeTokenOptions {
@@ -41,6 +56,15 @@ export interface ReleasedHeaders {
   readonly expires: Seconds
   /** When the token in them ends: a connection that they opened should not outlive it. Absent where there is none. */
   readonly token_expires?: Seconds
+}
+
+/** Headers for one try of a request, for a proxy that sends it and tells of the answer. */
+export interface SignedSending {
+  readonly headers: Readonly<Record<string, string>>
+  /** Whether the caller's Txn-Token goes along. */
+  readonly isTransaction: boolean
+  /** Learns from the answer; whether it asks for the same request with a nonce. */
+  hear(heard: Heard): boolean
 }
 
 /** A token that is of use only with proofs of the key `jkt`, which stays with the agent. */
@@ -75,35 +99,78 @@ export class Releases {
   }
 
   /** Headers for one request. Throws what identity, rate, policy, key and the authorization server say. */
-  headers(workload: Workload, ask: HeadersAsk, gone?: AbortSignal): Promise<ReleasedHeaders> {
+  async headers(workload: Workload, ask: HeadersAsk, gone?: AbortSignal): Promise<ReleasedHeaders> {
+    const signed: SignedOf = ({ kinds, decision }) => ({
+      passed: ask.signedHeaders,
+      signing: signingOf(ask, kinds, decision),
+    })
+    const { answer } = await this.#headers(workload, { ...ask, target: undefined }, signed, gone)
+    return answer
+  }
+
+  /** Headers for one try of a request that a proxy sends. Throws as `headers`, and digest_required. */
+  async sign(workload: Workload, ask: SentAsk, gone?: AbortSignal): Promise<SignedSending> {
+    const signed: SignedOf = (permitted) => sentSigning(ask, permitted.kinds, permitted)
+    const { answer, asked } = await this.#headers(workload, ask, signed, gone)
+    const { entry, identity, instance, kinds, target } = asked
+    const owner = { spiffeId: entry.spiffeId, instance }
+    const request = { jkt: answer.jkt, target: target.name, origin: ask.url.origin }
+    return {
+      headers: answer.headers,
+      isTransaction: identity.passesTransaction,
+      hear: (heard) => kinds.includes('dpop') && this.#hear(owner, request, heard),
+    }
+  }
+
+  #headers(
+    workload: Workload,
+    ask: RequestAsk,
+    signed: SignedOf,
+    gone: AbortSignal | undefined,
+  ): Promise<{ readonly answer: ReleasedHeaders; readonly asked: BindAsk }> {
     const draft: Draft = { method: ask.method, workload, url: ask.url }
     return this.#release('sign.headers', draft, async (onEnd) => {
       const who = this.#identify(workload, ask, draft)
-      const { url, method } = ask
+      const { url, method, query } = ask
       const { admission } = this.#options
       const call = { ...who, method, onBehalf: who.subject?.claims }
-      const question = (target: Target) => ({
-        ...headersQuestion(who, ask, target),
-        ...admission.contextOf(call, target),
-      })
       const permitted = await admission.admit(call, { gone, onEnd }, () => ({
-        ...this.#permit(decideBy(this.#options.book.get(), url, question), 'headers', draft),
+        ...this.#permit(this.#decide(call, ask, who), 'headers', draft),
         url,
       }))
       const kinds = kindsOf(permitted.identity)
-      const { query, signedHeaders: passed } = ask
-      const signing = signingOf(ask, kinds, permitted.decision)
-      const bindAsk: BindAsk = { ...who, ...permitted, kinds, method, query, passed, signing }
-      const bound = await this.#whileLeased(bindAsk, gone, (signal) =>
-        bindRequest(this.#options, bindAsk, signal),
+      const asked: BindAsk = {
+        ...who,
+        ...permitted,
+        kinds,
+        method,
+        query,
+        ...signed({ ...permitted, kinds }),
+      }
+      const bound = await this.#whileLeased(asked, gone, (signal) =>
+        bindRequest(this.#options, asked, signal),
       )
       const { jkt, jti, ath, expires } = bound
       const owner = { spiffeId: who.entry.spiffeId, instance: who.instance }
       if (kinds.includes('dpop')) this.#signed.note(owner, url.htu, { jkt, target: permitted.target.name })
       const headers = Object.fromEntries(bound.headers.map(([name, value]) => [name.toLowerCase(), value]))
       const answer = { headers, jkt, expires, ...tokenEnd(bound) }
-      return { answer, facts: { jkt, jti, token: ath?.slice(0, 16) } }
+      return { answer: { answer, asked }, facts: { jkt, jti, token: ath?.slice(0, 16) } }
     })
+  }
+
+  #decide(call: Call, ask: RequestAsk, who: Who): Decision {
+    const { admission, book } = this.#options
+    const question = (target: Target) => ({
+      ...headersQuestion(who, ask, target),
+      ...admission.contextOf(call, target),
+    })
+    const rules = book.get()
+    if (!ask.target) return decideBy(rules, ask.url, question)
+    // The policy may be another one since the request was read.
+    const target = rules.targetNamed(ask.target.name)
+    if (!target) throw unknownTarget(ask.target.name)
+    return decideTarget(rules, target, question(target))
   }
 
   /** Learns from the answer to a request just signed; whether the same request is to be tried once more, anew signed. */
@@ -112,14 +179,24 @@ export class Releases {
     const owner = { spiffeId: entry.spiffeId, instance }
     const signed = this.#signed.find(owner, ask.url.htu)
     if (!signed) return false
-    const { jkt, target } = signed
-    if (ask.nonce !== undefined) this.#options.nonces.learn(jkt, ask.url.origin, ask.nonce)
-    const raw = ['WWW-Authenticate', ask.challenge]
-    if (refusesToken(ask.status, raw) && this.#signed.mayRenew(owner))
-      this.#options.tokens.drop({ spiffeId: entry.spiffeId, instance: instance.key, target, jkt })
-    const isRetry = ask.nonce !== undefined && wantsNonce(ask.status, raw) && signed.state !== 'retry'
+    const wants = this.#hear(owner, { ...signed, origin: ask.url.origin }, ask)
+    const isRetry = wants && signed.state !== 'retry'
     signed.state = isRetry ? 'granted' : 'first'
     return isRetry
+  }
+
+  /** Keeps the nonce of an answer, gives up a token that it refuses; whether it asks for the same with that nonce. */
+  #hear(
+    owner: SignedOwner,
+    { jkt, origin, target }: { readonly jkt: Jkt; readonly origin: string; readonly target: string },
+    { challenge, nonce, status }: Heard,
+  ): boolean {
+    const { nonces, tokens } = this.#options
+    if (nonce !== undefined) nonces.learn(jkt, origin, nonce)
+    const raw = ['WWW-Authenticate', challenge]
+    if (refusesToken(status, raw) && this.#signed.mayRenew(owner))
+      tokens.drop({ spiffeId: owner.spiffeId, instance: owner.instance.key, target, jkt })
+    return nonce !== undefined && wantsNonce(status, raw)
   }
 
   /** The token itself. Throws as `headers`. */
@@ -278,14 +355,6 @@ function released(bound: BoundToken): Released<ReleasedToken> {
   return { answer, facts: { jkt, token: hashOf(token).slice(0, 16) } }
 }
 
-/** Calls back once, at once when it has happened; until the returned function is called. */
-function whenAborted(signal: AbortSignal | undefined, then: (reason: unknown) => void): () => void {
-  const call = () => then(signal?.reason)
-  if (signal?.aborted) call()
-  signal?.addEventListener('abort', call, { once: true })
-  return () => signal?.removeEventListener('abort', call)
-}
-
 function tokenEnd({ tokenExpires }: Bound): Pick<ReleasedHeaders, 'token_expires'> {
   return tokenExpires === undefined ? {} : { token_expires: tokenExpires }
 }
@@ -299,28 +368,13 @@ interface WhoAsk {
   readonly subject?: string | undefined
 }
 
+/** What of the request goes along and is signed, once it is permitted. */
+type SignedOf = (
+  permitted: Pick<BindAsk, 'kinds' | 'identity'> & Pick<Seen, 'decision'>,
+) => Pick<BindAsk, 'passed' | 'signing'>
+
 interface TokenCall {
   readonly who: Who
   readonly place: ReleaseAsk['place']
   readonly door: 'token' | 'probe'
-}
-
-/** Who asks. */
-interface Who {
-  readonly workload: Workload
-  readonly entry: Entry
-  readonly instance: Instance
-  readonly subject: Subject | undefined
-}
-
-function headersQuestion(
-  { workload, entry }: Who,
-  { method, url }: HeadersAsk,
-  { identity }: Target,
-): Question {
-  const { spiffeId } = entry
-  const { selectors } = workload
-  const [kind, ...also] = identity ? kindsOf(identity) : (['dpop'] as const)
-  const token = identity?.server?.client ? 'full' : 'none'
-  return { door: 'headers', kind, also, spiffeId, entry, method, url, token, selectors }
 }

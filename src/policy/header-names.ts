@@ -40,3 +40,18 @@ const DENIED_PREFIXES: readonly string[] = [
 export function isDenied(name: string): boolean {
   return DENIED.has(name) || DENIED_PREFIXES.some((prefix) => name.startsWith(prefix))
 }
+
+const CREDENTIALS: readonly string[] = [
+  'authorization',
+  'dpop',
+  'holdfast-',
+  'oauth-client-attestation',
+  'proxy-authorization',
+  'signature',
+  'workload-',
+]
+
+/** Whether it proves who sends, or tells the agent so: where the agent signs, nobody else says it. */
+export function isCredential(name: string): boolean {
+  return CREDENTIALS.some((prefix) => name.startsWith(prefix))
+}

@@ -22,6 +22,7 @@ import {
 } from '@grpc/grpc-js'
 import { Fault } from '../base/fault.ts'
 import type { Caller } from './caller.ts'
+import { type Dialog, type Hear, OpenDialog } from './dialog.ts'
 import { type EncodeFault, faultEncoder } from './fault-status.ts'
 import type { UidLimits } from './limits.ts'
 import { type Message, methodsOf } from './messages.ts'
@@ -39,11 +40,15 @@ export interface Stream {
 /** Answers one request; `gone` gives a signal that aborts when the caller gives the call up. */
 export type Unary = (caller: Caller, request: Message, gone: () => AbortSignal) => Message | Promise<Message>
 
-/** How one RPC is answered. `exchange` answers each message of a two-way stream with one message, in order. */
+/**
+ * How one RPC is answered. `exchange` answers each message of a two-way stream with one message, in order; `dialog` opens
+ * one that answers when it can, and returns what hears the caller.
+ */
 export type Handler =
   | { readonly unary: Unary }
   | { readonly stream: (caller: Caller, request: Message, stream: Stream) => void }
   | { readonly exchange: (caller: Caller, request: Message) => Message }
+  | { readonly dialog: (caller: Caller, dialog: Dialog) => Hear }
 
 export type Handlers = Readonly<Record<string, Handler>>
 
@@ -195,6 +200,7 @@ class Wrapper {
   #one(name: string, handler: Handler) {
     if ('unary' in handler) return this.#unary(name, handler.unary)
     if ('stream' in handler) return this.#stream(name, handler.stream)
+    if ('dialog' in handler) return this.#dialog(name, handler.dialog)
     return this.#exchange(name, handler.exchange)
   }
 
@@ -256,6 +262,25 @@ class Wrapper {
         answerEach(call, (request) => handle(caller, request), end)
       } catch (caught) {
         end(caught)
+      }
+    }
+    return run
+  }
+
+  #dialog(name: string, open: (caller: Caller, dialog: Dialog) => Hear) {
+    const run: handleBidiStreamingCall<Message, Message> = (call) => {
+      const dialog = new OpenDialog(
+        call,
+        (fault) => call.emit('error', this.#error(name, fault)),
+        closing(call),
+      )
+      try {
+        const caller = this.#admit(name, call)
+        this.#options.onCall(name, undefined)
+        endWithLease(caller, dialog.onClose, (fault) => dialog.end(fault))
+        dialog.listen(open(caller, dialog))
+      } catch (caught) {
+        dialog.end(Fault.from(caught))
       }
     }
     return run

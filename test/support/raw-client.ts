@@ -9,7 +9,7 @@ export type Message = any
 
 const OPTIONS = { keepCase: true, longs: Number, enums: String, defaults: false, oneofs: false } as const
 const definitions = {
-  ...loadSync(['workload.proto', 'holdfast.proto', 'status.proto', 'ext_authz.proto'], {
+  ...loadSync(['workload.proto', 'holdfast.proto', 'status.proto', 'ext_authz.proto', 'ext_proc.proto'], {
     ...OPTIONS,
     includeDirs: [`${ROOT}proto`],
   }),

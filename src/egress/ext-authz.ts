@@ -1,0 +1,101 @@
+/**
+ * Envoy's external authorization on the workload socket: here it signs. For routes without retries, since the filter
+ * runs once a request and a proof is good for one. `context_extensions` may name `target` and `spiffe_id`; what Envoy
+ * says of its own callers is not read.
+ */
+import { Fault } from '../base/fault.ts'
+import type { Live } from '../base/live.ts'
+import type { RuleBook } from '../policy/book.ts'
+import type { Caller } from '../serve/caller.ts'
+import { faultAnswer } from '../serve/fault-answer.ts'
+import type { Handlers } from '../serve/grpc.ts'
+import type { Message } from '../serve/messages.ts'
+import { STATUS } from '../serve/status.ts'
+import { askOf, checkLines, type EnvoyRequest, parseChoice, spent } from './envoy-request.ts'
+import type { RawHeaders } from './headers.ts'
+import type { LoadReleases } from './release-api.ts'
+
+export interface SignCheckOptions {
+  readonly book: Live<RuleBook>
+  readonly load: LoadReleases
+}
+
+/** The methods of the service. */
+export function signCheckHandlers(options: SignCheckOptions): Handlers {
+  return { Check: { unary: (caller, request, gone) => check(options, caller, { request, gone }) } }
+}
+
+interface Asked {
+  readonly request: Message
+  readonly gone: () => AbortSignal
+}
+
+/** A refusal is an answer: an error of the call itself is what `failure_mode_allow` lets pass. */
+async function check(
+  { book, load }: SignCheckOptions,
+  caller: Caller,
+  { request, gone }: Asked,
+): Promise<Message> {
+  try {
+    const workload = caller.workload()
+    const attributes = memberOf(request, 'attributes')
+    const { target, spiffe_id: id } = memberOf(attributes, 'context_extensions')
+    const sent = requestIn(memberOf(memberOf(attributes, 'request'), 'http'))
+    const ask = askOf(book.get(), sent, parseChoice(target, id))
+    const { headers, isTransaction } = await (await load()).sign(workload, ask, gone())
+    const removed = spent(sent.fields, new Set(Object.keys(headers)), isTransaction)
+    return {
+      status: { code: 0 },
+      ok_response: { headers: optionsOf(headers), headers_to_remove: removed },
+    }
+  } catch (caught) {
+    return denied(Fault.from(caught))
+  }
+}
+
+function denied(fault: Fault): Message {
+  const { body, headers, status } = faultAnswer(fault)
+  const { 'Content-Length': _, ...kept } = headers
+  return {
+    status: { code: STATUS[fault.reason].grpc },
+    denied_response: { status: { code: status }, headers: optionsOf(kept), body },
+  }
+}
+
+type Members = Readonly<Record<string, unknown>>
+const memberOf = (message: unknown, name: string): Members => ((message as Members)[name] ?? {}) as Members
+
+function requestIn(http: Members): EnvoyRequest {
+  const lines = linesIn(http)
+  checkLines(lines.length / 2)
+  const text = (name: string) => String(http[name] ?? '')
+  return {
+    method: text('method'),
+    scheme: text('scheme'),
+    authority: text('host'),
+    path: text('path'),
+    fields: lines,
+    hasBody: Number(http['size'] ?? 0) !== 0,
+  }
+}
+
+/** The raw ones where Envoy sends them; pseudo-headers are no headers. */
+function linesIn(http: Members): RawHeaders {
+  const { headers: raw } = memberOf(http, 'header_map') as { readonly headers?: readonly Members[] }
+  const lines = raw
+    ? raw.map(({ key, value, raw_value: bytes }) => [String(key ?? ''), textOf(bytes ?? value)])
+    : Object.entries(memberOf(http, 'headers')).map(([name, value]) => [name, String(value)])
+  return lines.filter(([name]) => !name?.startsWith(':')).flat()
+}
+
+function textOf(value: unknown): string {
+  return Buffer.isBuffer(value) ? value.toString('latin1') : typeof value === 'string' ? value : ''
+}
+
+/** In `value`: Envoy sends a `raw_value` of this filter out empty. */
+function optionsOf(headers: Readonly<Record<string, string | number>>): readonly Message[] {
+  return Object.entries(headers).map(([key, value]) => ({
+    header: { key: key.toLowerCase(), value: String(value) },
+    append_action: 'OVERWRITE_IF_EXISTS_OR_ADD',
+  }))
+}

@@ -1,0 +1,179 @@
+/**
+ * Envoy's external processing (`envoy.service.ext_proc.v3.ExternalProcessor`), for an Envoy that is itself the asking
+ * workload: each try of its upstream filter gets a token and a fresh proof, and nonces are learnt from answers. Heads
+ * only; what cannot be signed is answered by an ImmediateResponse. Envoy sends no `workload.spiffe.io`.
+ */
+import type { Clock, Millis } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import type { Live } from '../base/live.ts'
+import type { RuleBook } from '../policy/book.ts'
+import type { Caller } from '../serve/caller.ts'
+import type { Dialog, Hear } from '../serve/dialog.ts'
+import { faultAnswer } from '../serve/fault-answer.ts'
+import type { Handlers } from '../serve/grpc.ts'
+import type { Message } from '../serve/messages.ts'
+import { STATUS } from '../serve/status.ts'
+import { nonceIn } from './challenge.ts'
+import { askOf, checkLines, type EnvoyRequest, parseChoice, spent } from './envoy-request.ts'
+import { firstOf, pairsOf, type RawHeaders, valuesOf } from './headers.ts'
+import type { SignedSending } from './release.ts'
+import type { LoadReleases } from './release-api.ts'
+
+export interface ExtProcOptions {
+  readonly book: Live<RuleBook>
+  readonly load: LoadReleases
+  readonly clock: Clock
+  /** How long a stream may be open before it says anything. */
+  readonly headTimeout: Millis
+  /** How long an answer is waited for; it then passes unheard. */
+  readonly answerTimeout: Millis
+}
+
+/** The methods of the service. */
+export function extProcHandlers(options: ExtProcOptions): Handlers {
+  return { Process: { dialog: (caller, dialog) => openTry(options, caller, dialog) } }
+}
+
+const TARGET = 'holdfast-target'
+const SPIFFE_ID = 'holdfast-spiffe-id'
+const CHALLENGES_LIMIT = 4096
+
+/** One try. States: open -> signed -> over, or open -> over. */
+function openTry(options: ExtProcOptions, caller: Caller, dialog: Dialog): Hear {
+  const { answerTimeout, clock, headTimeout } = options
+  const gone = new AbortController()
+  let signed: SignedSending | undefined
+  let cancel = clock.after(headTimeout, () => dialog.end(new Fault('deadline')))
+  dialog.onClose(() => {
+    cancel()
+    gone.abort()
+  })
+  return async (message) => {
+    cancel()
+    if (message['observability_mode'] === true) throw unheeded()
+    const { request_headers: request, response_headers: response } = message
+    if (response) {
+      dialog.say({ response_headers: answered(caller, signed, linesOf(response)) })
+      return dialog.end()
+    }
+    if (!request || signed) return refuse(dialog, unread(message))
+    try {
+      checkBodyModes(message)
+      const made = await signTry(options, caller, dialog, { head: request, gone: gone.signal })
+      signed = made.signed
+      dialog.say({ request_headers: { response: { header_mutation: made.mutation } } })
+      cancel = clock.after(answerTimeout, () => dialog.end())
+    } catch (caught) {
+      refuse(dialog, Fault.from(caught))
+    }
+  }
+}
+
+interface Try {
+  readonly head: unknown
+  readonly gone: AbortSignal
+}
+
+async function signTry(options: ExtProcOptions, caller: Caller, dialog: Dialog, { head, gone }: Try) {
+  const { book, load } = options
+  const workload = caller.workload()
+  const request = requestIn(head)
+  const ask = askOf(book.get(), request, parseChoice(dialog.told(TARGET), dialog.told(SPIFFE_ID)))
+  const signed = await (await load()).sign(workload, ask, gone)
+  const added = new Set(Object.keys(signed.headers))
+  return {
+    signed,
+    mutation: {
+      set_headers: optionsOf(signed.headers),
+      remove_headers: spent(request.fields, added, signed.isTransaction),
+    },
+  }
+}
+
+/** The nonce is the agent's; no target speaks for the agent. What asks for a retry stays, for Envoy to see. */
+function answered(caller: Caller, signed: SignedSending | undefined, lines: RawHeaders): Message {
+  const fields = withoutPseudo(lines)
+  if (signed) {
+    caller.workload()
+    signed.hear({
+      status: Number(firstOf(lines, ':status') ?? 0),
+      nonce: nonceIn(fields),
+      challenge: valuesOf(fields, 'www-authenticate').join(', ').slice(0, CHALLENGES_LIMIT),
+    })
+  }
+  const foreign = pairsOf(fields).flatMap(([name]) => (name.startsWith('holdfast-') ? [name] : []))
+  return { response: { header_mutation: { remove_headers: ['dpop-nonce', ...new Set(foreign)] } } }
+}
+
+function unheeded(): Fault {
+  return new Fault('invalid_request', 'observability_mode is on: Envoy would send requests unsigned')
+}
+
+function checkBodyModes({ protocol_config: config }: Message): void {
+  const { request_body_mode: up = 0, response_body_mode: down = 0 } = (config ?? {}) as Message
+  if (up === 0 && down === 0) return
+  throw new Fault('unimplemented', 'bodies are not read here', {
+    action: 'Set request_body_mode and response_body_mode to NONE in the processing_mode of the filter.',
+  })
+}
+
+function unread(message: Message): Fault {
+  if (message['request_headers']) return new Fault('invalid_request', 'a stream is for one request')
+  if (Object.keys(message).some((name) => name.endsWith('_body') || name.endsWith('_trailers')))
+    return new Fault('unimplemented', 'bodies and trailers are not read here', {
+      action: 'Set the body and trailer modes of processing_mode to NONE and SKIP.',
+    })
+  return new Fault('invalid_request', 'the message is of no phase that is known here')
+}
+
+/** With the status and the JSON of every door; to gRPC callers Envoy says it as a gRPC status. */
+function refuse(dialog: Dialog, fault: Fault): void {
+  const { body, headers, status } = faultAnswer(fault)
+  const { 'Content-Length': _, ...kept } = headers
+  dialog.say({
+    immediate_response: {
+      status: { code: status },
+      headers: { set_headers: optionsOf(kept) },
+      body: Buffer.from(body),
+      grpc_status: { status: STATUS[fault.reason].grpc },
+      details: `holdfast_${fault.reason}`,
+    },
+  })
+  dialog.end()
+}
+
+/** In `raw_value`: Envoy does not read a `value` of this filter. */
+function optionsOf(headers: Readonly<Record<string, string | number>>): readonly Message[] {
+  return Object.entries(headers).map(([key, value]) => ({
+    header: { key: key.toLowerCase(), raw_value: Buffer.from(String(value), 'latin1') },
+    append_action: 'OVERWRITE_IF_EXISTS_OR_ADD',
+  }))
+}
+
+function requestIn(head: unknown): EnvoyRequest {
+  const { end_of_stream: isWhole } = head as Message
+  const lines = linesOf(head)
+  return {
+    method: firstOf(lines, ':method') ?? '',
+    scheme: firstOf(lines, ':scheme') ?? '',
+    authority: firstOf(lines, ':authority') ?? '',
+    path: firstOf(lines, ':path') ?? '',
+    fields: withoutPseudo(lines),
+    hasBody: isWhole !== true,
+  }
+}
+
+function linesOf(head: unknown): RawHeaders {
+  const { headers: map } = head as { readonly headers?: { readonly headers?: readonly Message[] } }
+  const lines = map?.headers ?? []
+  checkLines(lines.length)
+  return lines.flatMap(({ key, raw_value: bytes, value }) => [String(key ?? ''), textOf(bytes ?? value)])
+}
+
+function textOf(value: unknown): string {
+  return Buffer.isBuffer(value) ? value.toString('latin1') : typeof value === 'string' ? value : ''
+}
+
+function withoutPseudo(lines: RawHeaders): RawHeaders {
+  return pairsOf(lines).flatMap(([name, value]) => (name.startsWith(':') ? [] : [name, value]))
+}
