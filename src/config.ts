@@ -24,6 +24,17 @@ export interface Environment {
   readonly sudoUid: string | undefined
   readonly home: string | undefined
   readonly noColor: boolean
+  readonly pod: PodEnvironment | undefined
+}
+
+/** What the agent's pod is told of itself (Kubernetes Downward API); members that its manifest leaves out are absent. */
+export interface PodEnvironment {
+  readonly nodeName: string | undefined
+  readonly nodeIp: string | undefined
+  readonly podIp: string | undefined
+  readonly podName: string | undefined
+  readonly podNamespace: string | undefined
+  readonly podUid: string | undefined
 }
 
 export function readEnvironment(): Environment {
@@ -37,6 +48,20 @@ export function readEnvironment(): Environment {
     sudoUid: env['SUDO_UID'],
     home: env['HOME'],
     noColor: (env['NO_COLOR'] ?? '') !== '',
+    pod: readPod(env),
+  }
+}
+
+/** A pod is told where the API server is; nobody else is. */
+function readPod(env: NodeJS.ProcessEnv): PodEnvironment | undefined {
+  if ((env['KUBERNETES_SERVICE_HOST'] ?? '') === '') return undefined
+  return {
+    nodeName: env['NODE_NAME'],
+    nodeIp: env['NODE_IP'],
+    podIp: env['POD_IP'],
+    podName: env['POD_NAME'],
+    podNamespace: env['POD_NAMESPACE'],
+    podUid: env['POD_UID'],
   }
 }
 
@@ -123,6 +148,7 @@ function conflictsIn(config: Config, yaml: YamlFile): readonly Problem[] {
   const { limit, share } = config.verifier.replay
   if (share > limit) refuse(['verifier', 'replay', 'share'], `is over the limit of ${limit} proofs`)
   revocationConflicts(config, refuse)
+  kubernetesConflicts(config, refuse)
   if (decisionHook.url !== undefined && decisionHook.socket !== undefined)
     refuse(['decision_hook'], 'url and socket exclude each other')
   return problems
@@ -151,6 +177,20 @@ function revocationConflicts(
   ] as const
   for (const [value, path] of idle)
     if (value !== undefined) refuse(path, 'nothing is verified here: set verifier.socket: on')
+}
+
+const CGROUP_ROOT = /^(?:auto|\/(?:[A-Za-z0-9_.:-]+(?:\/[A-Za-z0-9_.:-]+)*)?)$/
+
+function kubernetesConflicts(
+  { kubernetes }: Config,
+  refuse: (path: readonly string[], message: string) => void,
+): void {
+  const { verification, certificateFile } = kubernetes.kubelet
+  if ((verification === 'pinned') !== (certificateFile !== undefined))
+    refuse(['kubernetes', 'kubelet', 'certificate_file'], 'goes with verification: pinned, and that with it')
+  const steps = kubernetes.cgroupRoot.split('/')
+  if (!CGROUP_ROOT.test(kubernetes.cgroupRoot) || steps.includes('..') || steps.includes('.'))
+    refuse(['kubernetes', 'cgroup_root'], 'wanted auto, or a path such as /kubelet.slice')
 }
 
 /** One row of the configuration reference. */
@@ -187,6 +227,8 @@ function typeText({ form }: Setting<unknown>): string {
       return 'host:port | off'
     case 'paths':
       return 'list of paths'
+    case 'texts':
+      return 'list of texts'
     case 'hook':
     case 'redis':
       return 'url'

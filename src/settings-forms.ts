@@ -10,6 +10,7 @@ export type Form =
         | 'path'
         | 'trust_domain'
         | 'paths'
+        | 'texts'
         | 'url'
         | 'flag'
         | 'listen'
@@ -83,6 +84,13 @@ export const duration = (value: Seconds, min: Seconds, max: Seconds, says: strin
   form: { kind: 'duration', min, max },
   value,
   written: durationText(value),
+  says,
+})
+
+export const texts = (value: readonly string[], says: string): Setting<readonly string[]> => ({
+  form: { kind: 'texts' },
+  value,
+  written: JSON.stringify(value),
   says,
 })
 

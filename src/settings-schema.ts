@@ -38,6 +38,7 @@ function formSchema(form: Form): z.ZodType {
     case 'path':
       return z.string().min(1).max(4096)
     case 'paths':
+    case 'texts':
       return z.array(z.string().min(1).max(4096)).max(LIST_LIMIT)
     case 'trust_domain':
       return z.string().transform(parsedBy(parseTrustDomain))

@@ -20,6 +20,7 @@ import {
   optional,
   type Setting,
 } from './settings-forms.ts'
+import { KUBERNETES_SETTINGS } from './settings-kubernetes.ts'
 import type { TrustDomain } from './spiffe/id.ts'
 
 export const SETTINGS = {
@@ -272,6 +273,7 @@ export const SETTINGS = {
     written: '{}',
     says: 'Whom to ask about each layer of policy: a team and a contact, named in refusals.',
   } satisfies Setting<Readonly<Partial<Record<Layer, OwnerContact>>>>,
+  kubernetes: KUBERNETES_SETTINGS,
   revocations: {
     file: optional('path', 'Where revocations are kept across restarts.', 'DIR/private/revocations.json'),
   },

@@ -3,6 +3,7 @@
  * this table; `serve/status` maps each to its wire codes.
  */
 
+import { CLUSTER_REASONS } from './reasons-cluster.ts'
 import { EGRESS_REASONS } from './reasons-egress.ts'
 import { INGRESS_REASONS } from './reasons-ingress.ts'
 import { RELAY_REASONS } from './reasons-relay.ts'
@@ -230,6 +231,7 @@ export const REASONS = facts({
   ...EGRESS_REASONS,
   ...INGRESS_REASONS,
   ...RELAY_REASONS,
+  ...CLUSTER_REASONS,
   // The agent
   not_ready: { owner: 'agent', cause: 'the agent is starting', cure: 'Try again shortly.' },
   draining: {

@@ -1,0 +1,82 @@
+/** The settings of an agent on a Kubernetes node. */
+import {
+  choice,
+  count,
+  duration,
+  flag,
+  HOUR,
+  MINUTE,
+  optional,
+  type Setting,
+  texts,
+} from './settings-forms.ts'
+
+const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount'
+
+export const KUBERNETES_SETTINGS = {
+  attestor: choice(
+    ['off', 'kubelet', 'pods_api'],
+    'off',
+    'Where the facts of a calling pod come from: the kubelet over HTTPS, or its Pods API socket (alpha); with off, callers in containers have no selectors.',
+  ),
+  kubelet: {
+    url: optional('url', 'The kubelet.', 'https://NODE_IP:10250'),
+    verification: choice(
+      ['cluster-ca', 'pinned', 'skip'],
+      'cluster-ca',
+      'How the kubelet is verified: by a CA, by its very certificate, or not at all, which is graded weak.',
+    ),
+    ca_file: optional('path', 'The CA of cluster-ca (PEM).', `${ACCOUNT}/ca.crt`),
+    certificate_file: optional(
+      'path',
+      'The certificate of pinned (PEM), such as a read-only mount of /var/lib/kubelet/pki/kubelet.crt.',
+    ),
+    token_file: optional(
+      'path',
+      'The token that is shown to the kubelet; read for each request.',
+      `${ACCOUNT}/token`,
+    ),
+    legacy_access: choice(
+      ['off', 'nodes_proxy', 'read_only_port'],
+      'off',
+      'For Kubernetes before 1.33. nodes_proxy: start although the token allows to run commands in every pod. read_only_port: ask http://NODE_IP:10255, where nobody is verified.',
+    ),
+    timeout: duration(5, 1, MINUTE, 'How long one answer of the kubelet may take.'),
+    max_mib: count(64, 1, 1024, 'The longest list of pods that is read, in MiB.'),
+  },
+  pods_api_socket: optional('path', 'The socket of the Pods API.', '/var/lib/kubelet/pods-api/pods-api.sock'),
+  poll: duration(1, 1, MINUTE, 'How often the kubelet is asked while a pod holds an identity.'),
+  max_facts_age: duration(
+    5,
+    1,
+    MINUTE,
+    'How old the facts of a running container may be when a connection of it is attested.',
+  ),
+  outage_age: duration(
+    HOUR,
+    MINUTE,
+    24 * HOUR,
+    'The same while the kubelet does not answer: then known containers keep their identities so long, and new ones get none.',
+  ),
+  cgroup_root: {
+    form: { kind: 'text' },
+    value: 'auto',
+    written: 'auto',
+    says: 'The cgroup in which the kubelet makes kubepods, such as /kubelab or /kubelet.slice; auto takes it from where the agent is itself.',
+  } satisfies Setting<string> as Setting<string>,
+  pod_labels: texts(['*'], 'The labels of pods that become selectors; * is all of them.'),
+  terminating_pods: choice(
+    ['serve', 'end'],
+    'serve',
+    'Whether a pod that is being deleted keeps its identity until its grace period is over.',
+  ),
+  ephemeral_containers: flag(
+    false,
+    'Whether a container of kubectl debug gets the identity of the pod that it is put into.',
+  ),
+  static_pods: choice(
+    ['narrow', 'full'],
+    'narrow',
+    'What static pods get: with narrow no selectors of namespace, service account, labels and owners, which their manifest is free to claim.',
+  ),
+} as const
