@@ -5,12 +5,11 @@ import type { Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { readRisks, withRisks } from '../probe/accepted.ts'
 import { type Change, changesSince, readBaseline, verdictsOf } from '../probe/changes.ts'
-import type { RecordSource } from '../probe/lab.ts'
-import { followFile, Records } from '../probe/records.ts'
 import { htmlReport } from '../probe/report-html.ts'
 import { junitReport } from '../probe/report-junit.ts'
 import { isPassed, type ProbeReport, type RunOptions, runProbe } from '../probe/run.ts'
 import { EXIT, type ExitCode, type Io } from './io.ts'
+import { openAudits } from './probe-audit.ts'
 import { parsePlace, parsePlaces } from './probe-places.ts'
 import { probeText } from './probe-text.ts'
 import { openWallet, type WalletOptions } from './probe-wallet.ts'
@@ -23,8 +22,11 @@ export interface ProbeOptions extends WalletOptions {
   /** `NAME=URL` each. */
   readonly hop?: readonly string[]
   readonly behind?: string
-  /** The audit file of the verifier. */
-  readonly audit?: string
+  /** Audits of verifiers, `[NAME=]PATH[#ROUTE]` each: files and admin sockets. */
+  readonly audit?: readonly string[]
+  /** The same, of services that the probed one calls. */
+  readonly downstreamAudit?: readonly string[]
+  readonly nonceLife: string
   readonly accept?: string
   readonly baseline?: string
   readonly every?: string
@@ -65,12 +67,28 @@ export async function probe(url: string, options: ProbeOptions, io: Io): Promise
 }
 
 async function runOnce(url: string, options: ProbeOptions, io: Io): Promise<ProbeReport> {
+  const ending = new AbortController()
+  try {
+    return await runWith(url, options, io, {
+      records: await openAudits(options.audit, io, ending.signal),
+      downstream: await openAudits(options.downstreamAudit, io, ending.signal),
+    })
+  } finally {
+    ending.abort()
+  }
+}
+
+async function runWith(
+  url: string,
+  options: ProbeOptions,
+  io: Io,
+  audits: Pick<RunOptions, 'records' | 'downstream'>,
+): Promise<ProbeReport> {
   const { rate, quick, ca, accept } = options
   if (rate > RATE_LIMIT) throw new Fault('usage', `--rate is ${rate}, wanted at most ${RATE_LIMIT}`)
   const front = parsePlace(url)
   const span = (option: string, text: string): Seconds => (quick ? 0 : parseSpan(option, text))
   const risks = accept === undefined ? [] : await readRisks(accept, contentOf(accept))
-  const records = recordsOf(options, io)
   const run: RunOptions = {
     run: randomUUID(),
     method: options.head ? 'HEAD' : 'GET',
@@ -84,7 +102,8 @@ async function runOnce(url: string, options: ProbeOptions, io: Io): Promise<Prob
     maxTtl: parseSpan('--max-ttl', options.maxTtl),
     patience: span('--patience', options.patience),
     coversQuery: options.coversQuery ?? false,
-    records,
+    nonceLife: parseSpan('--nonce-life', options.nonceLife),
+    ...audits,
     now: () => io.now(),
     sleep: (ms) => io.sleep(ms),
     ...(io.isTerminal && options.output !== 'json'
@@ -94,10 +113,6 @@ async function runOnce(url: string, options: ProbeOptions, io: Io): Promise<Prob
   const report = await runProbe(run)
   if (run.onCase) io.err('\r\u001b[K')
   return { ...report, results: withRisks(report.results, risks, io.now()) }
-}
-
-function recordsOf({ audit }: ProbeOptions, io: Io): RecordSource | undefined {
-  return audit === undefined ? undefined : new Records(followFile(audit), (ms) => io.sleep(ms))
 }
 
 function show(report: ProbeReport, changes: readonly Change[], options: ProbeOptions, io: Io): void {

@@ -263,12 +263,22 @@ function addProbe(program: Command, io: Io, done: Done): void {
     .option('--head', 'send HEAD instead of GET')
     .option('--hop <name=url>', 'a place on the way, from the outside in; may be repeated', collected)
     .option('--behind <url>', 'the service itself, behind its gateway')
-    .option('--audit <file>', "the audit file of the verifier's agent: what it saw")
+    .option(
+      '--audit <[name=]path[#route]>',
+      'the audit file or admin socket of a verifier: what it saw; may be repeated',
+      collected,
+    )
+    .option(
+      '--downstream-audit <[name=]path[#route]>',
+      'the same, of a service that this one calls; may be repeated',
+      collected,
+    )
     .option('--accept <file>', 'risks that somebody answers for')
     .option('--baseline <file>', 'an earlier report (-o json): say what differs')
     .option('--every <duration>', 'again and again, until Ctrl-C')
     .option('--late <duration>', 'how long before a proof is tried again', '60s')
     .option('--patience <duration>', 'how long to wait for the token to end', '5m')
+    .option('--nonce-life <duration>', 'how long a nonce of the server may be good', '5m')
     .option('--quick', 'wait for nothing')
     .option('--max-ttl <duration>', 'how long a token may live', '10m')
     .option('--rate <count>', 'requests a second', wholeNumber, 5)

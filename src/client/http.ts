@@ -53,6 +53,15 @@ export async function* followAgent(
   path: string,
   signal: AbortSignal,
 ): AsyncGenerator<Members> {
+  yield* await openAgentLines(socket, path, signal)
+}
+
+/** The same; resolves when the agent has begun to answer, so that nothing after that is missed. */
+export async function openAgentLines(
+  socket: string,
+  path: string,
+  signal: AbortSignal,
+): Promise<AsyncGenerator<Members>> {
   const response = await send(socket, { method: 'GET', path, signal })
   if (response.statusCode !== 200) {
     const text = await textOf(response, { method: 'GET', path })
@@ -61,7 +70,7 @@ export async function* followAgent(
   // Between two decisions any time may pass.
   response.setTimeout(0)
   response.socket.setTimeout(0)
-  yield* linesOf(response, signal)
+  return linesOf(response, signal)
 }
 
 function send(socket: string, call: AgentCall): Promise<IncomingMessage> {

@@ -21,6 +21,8 @@ export interface Answer {
 
 /** A record of `verify` in the audit of the verifier. */
 export interface VerifierRecord {
+  /** Whose audit it is from. */
+  readonly verifier: string
   readonly allowed: boolean
   readonly reason: Reason | 'other' | undefined
 }

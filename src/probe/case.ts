@@ -20,6 +20,8 @@ export interface ProbeCase {
   readonly phase: Phase
   /** Whether it is played at each hop and behind the gateway too. */
   readonly isCore?: boolean
+  /** Whether it tells nothing by itself where no proof is wanted at all. */
+  readonly isAboutProof?: boolean
   play(lab: Lab): Promise<Played>
 }
 

@@ -32,6 +32,7 @@ export const HEADER_CASES: readonly ProbeCase[] = [
     owner: 'application',
     cure: 'Compare htu with the configured public origin, never with Host, Forwarded or X-Forwarded-* of the request.',
     phase: 'now',
+    isAboutProof: true,
     play: async (lab) => {
       const htu = `https://${FOREIGN}${new URL(lab.options.htu).pathname}`
       return answered(await lab.attempt(() => [...lab.fields(lab.proof({ claims: { htu } })), ...FORWARDED]))

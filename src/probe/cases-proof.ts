@@ -5,7 +5,7 @@ import { withPrivateHalf } from './key.ts'
 import type { Lab, ProofChange } from './lab.ts'
 
 const AGAIN = 'Let the service check each proof as RFC 9449 s.4.3 lists it: '
-const application = { owner: 'application', phase: 'now' } as const
+const application = { owner: 'application', phase: 'now', isAboutProof: true } as const
 
 /** A genuine token with a proof that is wrong in one thing. */
 async function withProof(lab: Lab, change: (lab: Lab) => ProofChange) {

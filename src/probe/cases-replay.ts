@@ -2,6 +2,7 @@
 
 import { fateOf } from './answer.ts'
 import { answered, type ProbeCase, untried } from './case.ts'
+import { lifeOf } from './wallet.ts'
 
 const STORE =
   'Let the service remember the jti of each proof for its whole window, in one store for all of its nodes (RFC 9449 s.11.1).'
@@ -15,6 +16,7 @@ export const REPLAY_CASES: readonly ProbeCase[] = [
     cure: STORE,
     phase: 'now',
     isCore: true,
+    isAboutProof: true,
     play: async (lab) => {
       const { answer, proof } = await lab.genuine()
       if (fateOf(answer) !== 'taken') return untried('the genuine request before it was not taken')
@@ -29,6 +31,7 @@ export const REPLAY_CASES: readonly ProbeCase[] = [
     owner: 'application',
     cure: STORE,
     phase: 'late',
+    isAboutProof: true,
     play: async (lab) => {
       const { late } = lab.options
       if (late === 0) return untried('no wait was asked for (--late 60s)')
@@ -45,15 +48,18 @@ export const REPLAY_CASES: readonly ProbeCase[] = [
     owner: 'application',
     cure: 'Let the service take only nonces of its own that are still good (RFC 9449 s.9).',
     phase: 'late',
+    isAboutProof: true,
     play: async (lab) => {
-      const first = lab.firstNonce
+      const { firstNonce: first, options } = lab
       if (first === undefined) return untried('the server gives no nonces')
       const withNonce = (nonce: string) => lab.send(lab.fields(lab.proof({ claims: { nonce } })))
-      const madeUp = await withNonce(first.split('').reverse().join(''))
-      return answered(madeUp, ...(lab.options.late < NONCE_LIFE ? [] : [await withNonce(first)]))
+      const madeUp = await withNonce(first.text.split('').reverse().join(''))
+      const wait = Math.max(0, first.given + options.nonceLife - options.now())
+      // A token that ends meanwhile would be refused for that.
+      const end = lifeOf(lab.bound.token, options.now())?.to ?? Number.POSITIVE_INFINITY
+      if (wait > options.patience || options.now() + wait >= end) return answered(madeUp)
+      await options.sleep(wait * 1000)
+      return answered(madeUp, await withNonce(first.text))
     },
   },
 ]
-
-/** No sensible server takes an older nonce. */
-const NONCE_LIFE = 600

@@ -1,6 +1,7 @@
 /** Cases about what outlives one proof: cookies, caches, and a query that no proof covers. */
 import { fateOf } from './answer.ts'
 import { answered, type ProbeCase, untried } from './case.ts'
+import { tokenMark } from './records.ts'
 
 export const SESSION_CASES: readonly ProbeCase[] = [
   {
@@ -33,6 +34,25 @@ export const SESSION_CASES: readonly ProbeCase[] = [
       const nobody = await lab.beyond([], [], query)
       const other = lab.fields(lab.proof({ key: lab.stranger }))
       return answered(nobody, await lab.beyond(other, [], query))
+    },
+  },
+  {
+    id: 'passed_on',
+    sends: 'a genuine request, whose token must not be seen by the services that this one calls',
+    reasons: [],
+    owner: 'application',
+    cure: "Let the service exchange its caller's token for one of its own for each service that it calls (RFC 8693), and send it with a proof of its own.",
+    phase: 'now',
+    play: async (lab) => {
+      const { downstream } = lab.options
+      if (!downstream) return untried('no audit of a service further on was named (--downstream-audit)')
+      downstream.mark()
+      const { answer } = await lab.genuine()
+      if (fateOf(answer) !== 'taken') return untried('the genuine request was not taken')
+      const { own, others } = await downstream.sightings(tokenMark(lab.bound.token))
+      if (own) return { kind: 'observed', isHeld: false, what: `its token was shown to ${own.verifier}` }
+      if (others === 0) return untried('the request led to no call further on that is on record')
+      return { kind: 'observed', isHeld: true, what: 'services further on saw other tokens' }
     },
   },
   {

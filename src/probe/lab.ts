@@ -6,17 +6,11 @@
 import { randomBytes } from 'node:crypto'
 import type { Millis, Seconds } from '../base/clock.ts'
 import { hashOf, newJti } from '../proof/jwt.ts'
-import { type Answer, fateOf, type VerifierRecord } from './answer.ts'
+import { type Answer, fateOf } from './answer.ts'
 import { type LabKey, makeLabKey } from './key.ts'
+import { type RecordSource, tokenMark } from './records.ts'
 import { type Fields, type Sending, send } from './send.ts'
 import type { Credential, Wallet } from './wallet.ts'
-
-/** The records of a verifier that came since a moment. */
-export interface RecordSource {
-  mark(): void
-  /** The one record of `verify` since the mark that is of this proof or key; undefined when it cannot be told. */
-  find(of: { readonly jti: string | undefined; readonly jkt: string }): Promise<VerifierRecord | undefined>
-}
 
 export interface LabOptions {
   /** The run, in the header `Holdfast-Probe` of every request. */
@@ -39,6 +33,10 @@ export interface LabOptions {
   /** Whether the binding in use covers the query. */
   readonly coversQuery: boolean
   readonly records: RecordSource | undefined
+  /** Of the services that the probed one calls. */
+  readonly downstream: RecordSource | undefined
+  /** How long a nonce of the server may be good. */
+  readonly nonceLife: Seconds
   now(): Seconds
   sleep(ms: Millis): Promise<void>
 }
@@ -60,9 +58,8 @@ export class Lab {
   /** Whether requests are told apart by a query of their own, so that no cache answers for the verifier. */
   isMarked = true
   #nonce: string | undefined
-  #firstNonce: string | undefined
+  #firstNonce: { readonly text: string; readonly given: Seconds } | undefined
   #sent = 0
-  #jti: string | undefined
 
   constructor(options: LabOptions) {
     this.options = options
@@ -73,7 +70,7 @@ export class Lab {
   }
 
   /** The first nonce that the server gave: the oldest there is. */
-  get firstNonce(): string | undefined {
+  get firstNonce(): { readonly text: string; readonly given: Seconds } | undefined {
     return this.#firstNonce
   }
 
@@ -84,11 +81,10 @@ export class Lab {
   /** A proof for the URL of the lab, right but for the changes. */
   proof({ header, claims, key, credential = this.bound }: ProofChange = {}): string {
     const signer = key ?? credential.key
-    this.#jti = newJti()
     return signer.sign(
       { typ: 'dpop+jwt', alg: 'ES256', jwk: signer.publicJwk, ...header },
       {
-        jti: this.#jti,
+        jti: newJti(),
         htm: this.options.method,
         htu: this.options.htu,
         iat: this.options.now(),
@@ -134,7 +130,6 @@ export class Lab {
     if (this.#sent > 0) await this.options.sleep(Math.ceil(1000 / rate))
     this.#sent += 1
     records?.mark()
-    const jti = this.#jti
     const sending: Sending = {
       method,
       url: withQuery(url, query),
@@ -143,7 +138,8 @@ export class Lab {
     }
     const answer = await send(sending)
     if (answer.nonce !== undefined) this.#learn(answer.nonce)
-    return { ...answer, record: await records?.find({ jti, jkt: this.bound.key.jkt }) }
+    const wanted = { token: markOf(fields), isTaken: fateOf(answer) === 'taken' }
+    return { ...answer, record: await records?.find(wanted) }
   }
 
   /** A query that no request had before; empty where the service takes none. */
@@ -152,9 +148,15 @@ export class Lab {
   }
 
   #learn(nonce: string): void {
-    this.#firstNonce ??= nonce
+    this.#firstNonce ??= { text: nonce, given: this.options.now() }
     this.#nonce = nonce
   }
+}
+
+function markOf(fields: Fields): string | undefined {
+  const [, authorization = ''] = fields.find(([name]) => name === 'Authorization') ?? []
+  const [, token] = authorization.split(' ')
+  return token === undefined ? undefined : tokenMark(token)
 }
 
 function withQuery(url: string, query: string): string {

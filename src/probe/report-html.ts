@@ -109,12 +109,16 @@ function tableText(results: readonly Result[]): string {
 function rowText(result: Result): string {
   const { id, sends, seen, evidence, verdict, owner } = result
   const source =
-    evidence === 'seen' ? 'seen in the audit' : evidence === 'inferred' ? 'inferred from the answer' : ''
+    evidence === 'seen'
+      ? `seen in the audit${result.verifier === undefined ? '' : ` of ${result.verifier}`}`
+      : evidence === 'inferred'
+        ? 'inferred from the answer'
+        : ''
   const isOpen = verdict === 'broken' || verdict === 'unclear' || verdict === 'accepted'
   const cells = [
     `<th scope="row">${escaped(id)}</th>`,
     `<td>${escaped(sends)}${noteText(result)}</td>`,
-    `<td>${escaped(seen)}<br><small>${source}</small></td>`,
+    `<td>${escaped(seen)}<br><small>${escaped(source)}</small></td>`,
     `<td><span class="mark ${verdict}">${escaped(VERDICT_WORDS[verdict])}</span></td>`,
     `<td>${isOpen ? escaped(owner) : ''}</td>`,
   ]

@@ -4,7 +4,7 @@ import { type Fate, fateOf } from './answer.ts'
 import type { ProbeCase } from './case.ts'
 import { CASES, CORE_CASES } from './cases.ts'
 import { Lab, type LabOptions } from './lab.ts'
-import { attribute, type Judged, judge, type Result, seenText } from './verdict.ts'
+import { attribute, byRoot, type Judged, judge, type Result, seenText } from './verdict.ts'
 
 /** Another place that the same requests are sent to: a hop, or the service behind the gateway. */
 export interface Place {
@@ -62,7 +62,8 @@ export async function runProbe(options: RunOptions): Promise<ProbeReport> {
     const inconclusive = `the genuine request was not taken (${seenText(first)}): whether a thief is refused cannot be told`
     return report({ places, results: [], inconclusive }, front.sent)
   }
-  const judged = { place: FRONT, isFront: true, hasRecords: first.record !== undefined }
+  const isAlone = options.inner.length === 0
+  const judged = { place: FRONT, isFront: true, isAlone, hasRecords: first.record !== undefined }
   const results = await playAll(front, phase('now'), judged, options)
   const again = await front.genuine()
   let requests = 0
@@ -70,12 +71,12 @@ export async function runProbe(options: RunOptions): Promise<ProbeReport> {
     const lab = new Lab({ ...options, url: place.url })
     const { answer } = await lab.genuine()
     places.push({ ...place, genuine: fateOf(answer) })
-    const at = { place: place.name, isFront: false, hasRecords: answer.record !== undefined }
+    const at = { place: place.name, isFront: false, isAlone, hasRecords: answer.record !== undefined }
     results.push(...(await playAll(lab, CORE_CASES, at, options)))
     requests += lab.sent
   }
   results.push(...(await playAll(front, [...phase('late'), ...phase('end')], judged, options)))
-  const found = attribute(results, places)
+  const found = byRoot(attribute(results, places), ABOUT_PROOF)
   const locked =
     fateOf(again.answer) === 'taken'
       ? {}
@@ -84,6 +85,10 @@ export async function runProbe(options: RunOptions): Promise<ProbeReport> {
         }
   return report({ places, results: found, ...locked }, front.sent + requests)
 }
+
+const ABOUT_PROOF: ReadonlySet<string> = new Set(
+  CASES.filter(({ isAboutProof }) => isAboutProof).map(({ id }) => id),
+)
 
 function phase(name: ProbeCase['phase']): readonly ProbeCase[] {
   return CASES.filter((each) => each.phase === name)

@@ -29,6 +29,8 @@ export interface Result {
   readonly seen: string
   /** Whether the verifier's audit shows it, or the answer alone. */
   readonly evidence: 'seen' | 'inferred' | 'none'
+  /** Whose audit shows it. */
+  readonly verifier?: string
   /** The check that refused it, when the audit shows that it was the one this case is about. */
   readonly check?: string
   readonly verdict: Verdict
@@ -43,6 +45,8 @@ export interface Judged {
   readonly place: string
   /** Whether it is the place that everybody calls. */
   readonly isFront: boolean
+  /** Whether no place further in is tried. */
+  readonly isAlone: boolean
   /** Whether the verifier's audit showed the genuine request. */
   readonly hasRecords: boolean
 }
@@ -79,7 +83,7 @@ export function judge(played: Played, judged: Judged): Result {
 }
 
 type OfAnswers = Pick<Result, 'seen' | 'verdict' | 'evidence'> &
-  Partial<Pick<Result, 'owner' | 'cure' | 'note' | 'check'>>
+  Partial<Pick<Result, 'owner' | 'cure' | 'note' | 'check' | 'verifier'>>
 
 function ofAnswers(answers: readonly Answer[], judged: Judged): OfAnswers {
   const graded = answers.map((answer) => ({ answer, verdict: verdictOf(answer, judged) }))
@@ -96,6 +100,7 @@ function ofAnswers(answers: readonly Answer[], judged: Judged): OfAnswers {
     verdict,
     evidence,
     ...(check === undefined ? {} : { check }),
+    ...(answer.record ? { verifier: answer.record.verifier } : {}),
     ...remark(answer, verdict, judged),
   }
 }
@@ -125,14 +130,23 @@ const IN_BETWEEN = {
   cure: 'Find the hop that answers itself or vouches for callers: each has to pass Authorization and DPoP unchanged, or to verify them itself, and to add no credential of its own.',
 } as const
 
-/** What else the answer tells: that it never came to the verifier, or that a cache gave it. */
-function remark(answer: Answer, verdict: Verdict, { each, hasRecords }: Judged): Partial<OfAnswers> {
+const UNHEEDED = {
+  owner: 'application',
+  cure: 'Let the service do what its verifier says: a request that it refuses is answered with its challenge.',
+} as const
+
+/** What else the answer tells: that it never came to the verifier, that nobody heeded that, or that a cache gave it. */
+function remark(answer: Answer, verdict: Verdict, judged: Judged): Partial<OfAnswers> {
+  const { each, hasRecords, isAlone } = judged
   const traces = answer.traces.length > 0 ? `; ${answer.traces.join('; ')}` : ''
   if (verdict === 'broken' && hasRecords && !answer.record)
     return {
       ...IN_BETWEEN,
       note: `the audit of the verifier has no record of it: it was answered before${traces}`,
     }
+  if (verdict === 'broken' && answer.record?.allowed === false)
+    return { ...UNHEEDED, note: `the verifier refused it, and it was let in all the same${traces}` }
+  if (verdict === 'broken' && isAlone && !answer.record) return { note: `${UNPLACED}${traces}` }
   if (verdict === 'broken' && traces !== '') return { note: traces.slice(2) }
   const reason = answer.record?.reason
   if (verdict === 'unclear' && reason !== undefined)
@@ -143,6 +157,9 @@ function remark(answer: Answer, verdict: Verdict, { each, hasRecords }: Judged):
     return { note: answer.failure ?? `the status is neither a refusal nor a success${traces}` }
   return {}
 }
+
+const UNPLACED =
+  'whether a gateway or the service lets it in cannot be told from here: --behind URL and --audit tell'
 
 export function seenText({ status, error, failure, record }: Answer): string {
   if (status === 0) return failure ?? 'no answer'
@@ -175,5 +192,25 @@ export function attribute(results: readonly Result[], places: readonly Tried[]):
       ...IN_BETWEEN,
       note: `${next.name} refuses it, ${result.place} lets it through: what stands between gives it what it lacks`,
     }
+  })
+}
+
+const ROOT = 'no_proof'
+
+/**
+ * What is wrong with a proof tells nothing by itself at a place that wants none: whoever has to mend that has to mend
+ * this, in the same way.
+ */
+export function byRoot(results: readonly Result[], aboutProof: ReadonlySet<string>): readonly Result[] {
+  const roots = new Map(
+    results
+      .filter((each) => each.case === ROOT && each.verdict === 'broken')
+      .map((each) => [each.place, each]),
+  )
+  return results.map((result) => {
+    const root = roots.get(result.place)
+    if (!root || result.verdict !== 'broken' || !aboutProof.has(result.case)) return result
+    const { owner, cure, id } = root
+    return { ...result, owner, cure, note: `no proof is wanted here at all: see ${id}` }
   })
 }

@@ -5,12 +5,11 @@
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { ProbeReport } from '../../src/probe/run.ts'
 import { parseJws } from '../../src/spiffe/jws.ts'
 import { ROOT } from '../support/built-agent.ts'
 import { type Chain, openChain, type Variant } from '../support/hops-chain.ts'
-import { get, headersFor } from '../support/keyed-caller.ts'
 import { hasNginx } from '../support/nginx.ts'
+import { type Ran, ranOf } from '../support/probe-report.ts'
 import { hasRedis } from '../support/redis.ts'
 import { until } from '../support/until.ts'
 
@@ -21,6 +20,7 @@ const TRUSTING = { route: 'open', isGatewayTrusted: true } as const
 
 const VARIANTS = {
   good: {},
+  nonces: { route: 'nonces' },
   drops: { ...TRUSTING, gateway: 'proxy_set_header DPoP "";', flaws: ['drops_proof'] },
   downgrades: {
     ...TRUSTING,
@@ -66,16 +66,14 @@ async function keepExpired({ file, key, token }: Probed): Promise<void> {
 
 type Probed = Chain<Name> | Chain<'good'>
 
-interface Ran {
-  readonly code: number
-  readonly report: ProbeReport
-  /** `case: owner` of what was let in. */
-  readonly broken: readonly string[]
-}
-
 /** `holdfast probe` as an operator runs it, with tokens for service B from files. */
-async function probe(url: string, more: readonly string[] = [], of: Probed = chain): Promise<Ran> {
-  return runProbe(url, of, [...(await filesOf(of)), ...more])
+async function probe(
+  url: string,
+  more: readonly string[] = [],
+  of: Probed = chain,
+  pace: readonly string[] = ['--quick'],
+): Promise<Ran> {
+  return runProbe(url, of, [...pace, ...(await filesOf(of)), ...more])
 }
 
 async function filesOf(of: Probed): Promise<readonly string[]> {
@@ -89,59 +87,65 @@ async function filesOf(of: Probed): Promise<readonly string[]> {
 }
 
 async function runProbe(url: string, of: Probed, more: readonly string[]): Promise<Ran> {
-  const fixed = ['--ca', join(of.dir, 'ca.pem'), '--rate', '100', '--quick', '-o', 'json']
+  const fixed = ['--ca', join(of.dir, 'ca.pem'), '--rate', '100', '-o', 'json']
   const args = ['dist/holdfast.js', 'probe', url, ...fixed, ...more]
   const { code, stdout } = await new Promise<{ code: number; stdout: string }>((resolve) => {
     const child = execFile(process.execPath, args, { cwd: ROOT, timeout: 50_000 }, (_error, stdout, stderr) =>
       resolve({ code: child.exitCode ?? -1, stdout: stdout === '' ? stderr : stdout }),
     )
   })
-  if (!stdout.startsWith('{')) throw new Error(`the probe says ${stdout}`)
-  const report = JSON.parse(stdout) as ProbeReport
-  return { code, report, broken: brokenIn(report) }
+  return ranOf(code, stdout)
 }
 
-function brokenIn({ results }: ProbeReport): readonly string[] {
-  return results.filter(({ verdict }) => verdict === 'broken').map(({ id, owner }) => `${id}: ${owner}`)
-}
-
-/** What was not refused, but for what the lab does not try here. */
-const openIn = ({ results }: ProbeReport) =>
-  results.filter(({ verdict }) => verdict !== 'held').map(({ id, verdict }) => `${id} ${verdict}`)
-
-const UNTRIED = ['query_swapped uncovered', 'late_replay untried', 'old_nonce untried']
+const UNTRIED = ['passed_on untried', 'query_swapped uncovered', 'late_replay untried', 'old_nonce untried']
 
 describe('holdfast probe at the good chain', () => {
   it('finds everything refused through the gateway, and straight at the service', async () => {
     const { url, behind } = chain.ways.good
-    const audit = join(chain.nodes[1].dir, 'private', 'audit.jsonl')
-    const { code, report } = await probe(url, ['--behind', behind, '--audit', audit])
+    const { code, open, report } = await probe(url, [
+      '--behind',
+      behind,
+      '--audit',
+      `b=${chain.nodes[1].adminSocket}`,
+    ])
     expect(report.inconclusive).toBeUndefined()
-    expect(openIn(report)).toEqual([UNTRIED[0], 'behind/replay untried', ...UNTRIED.slice(1)])
-    expect(report.results.filter(({ evidence }) => evidence === 'seen').length).toBeGreaterThan(10)
+    expect(open).toEqual([...UNTRIED.slice(0, 2), 'behind/replay untried', ...UNTRIED.slice(2)])
+    const told = report.results.filter(({ evidence }) => evidence === 'seen')
+    expect(told.length).toBeGreaterThan(20)
+    expect(new Set(told.map(({ verifier }) => verifier))).toEqual(new Set(['b']))
     expect(code).toBe(0)
   })
 
   it('finds everything refused at two nodes that share a Redis server', async () => {
-    const { code, report } = await probe(shared.ways.good.url, [], shared)
-    expect([report.inconclusive, openIn(report), code]).toEqual([undefined, UNTRIED, 0])
+    const [near, far] = shared.nodes.slice(1).map(({ dir }) => join(dir, 'private', 'audit.jsonl'))
+    const audits = ['--audit', `near=${near}`, '--audit', `far=${far}`]
+    const { code, open, report } = await probe(shared.ways.good.url, audits, shared)
+    expect([report.inconclusive, open, code]).toEqual([undefined, UNTRIED, 0])
+    const told = report.results.filter(({ evidence }) => evidence === 'seen')
+    expect(new Set(told.map(({ verifier }) => verifier))).toEqual(new Set(['near', 'far']))
+  })
+
+  it('finds old proofs and nonces refused where each proof needs a nonce', async () => {
+    const slow = ['--late', '2s', '--patience', '1s']
+    const { code, open, report } = await probe(chain.ways.nonces.url, slow, chain, [])
+    expect([report.inconclusive, open, code]).toEqual([undefined, UNTRIED.slice(0, 2), 0])
   })
 
   it('finds everything refused with tokens of the agent, and revokes one of them at every node', async () => {
-    const from = ['--target', 'orders', '--dir', shared.nodes[0].dir]
-    const { code, report } = await runProbe(shared.ways.good.url, shared, from)
+    const from = ['--quick', '--target', 'orders', '--dir', shared.nodes[0].dir]
+    const { code, open, report } = await runProbe(shared.ways.good.url, shared, from)
     const missing = ['late_replay untried', 'old_nonce untried', 'expired untried']
-    expect([report.inconclusive, openIn(report), code]).toEqual([
+    expect([report.inconclusive, open, code]).toEqual([
       undefined,
-      ['other_audience untried', 'query_swapped uncovered', ...missing],
+      ['other_audience untried', 'passed_on untried', 'query_swapped uncovered', ...missing],
       0,
     ])
     expect(report.results.find(({ id }) => id === 'revoked')?.verdict).toBe('held')
   })
 
   it('finds everything refused where the gateway itself asks', async () => {
-    const { code, report } = await probe(chain.ways.good.guarded)
-    expect([report.inconclusive, openIn(report), code]).toEqual([undefined, UNTRIED, 0])
+    const { code, open, report } = await probe(chain.ways.good.guarded)
+    expect([report.inconclusive, open, code]).toEqual([undefined, UNTRIED, 0])
   })
 })
 
@@ -161,10 +165,8 @@ const UNPROVED = [
   'no_proof',
   'forwarded_host',
 ]
-/** Of these, what the service behind was seen to refuse: so it is the gateway that opens it. */
-const REFUSED_BEHIND = new Set(['replay', 'other_key', 'no_proof'])
 const unproved = [
-  ...UNPROVED.map((id) => `${id}: ${REFUSED_BEHIND.has(id) ? 'platform' : 'application'}`),
+  ...UNPROVED.map((id) => `${id}: platform`),
   // Whoever lets in a request whose proof is missing does not hear what else is wrong with it.
   'revoked: security',
 ]
@@ -193,13 +195,27 @@ describe('holdfast probe at a broken chain', () => {
     expect([broken, code]).toEqual([['long_life: identity'], 1])
   })
 
-  it('finds that C takes what was meant for B, which B sends on', async () => {
-    const { url } = chain.ways.forwards
-    const through = url.replace(/items$/, 'through')
-    const headers = headersFor(chain.key, await chain.token(chain.key), through)
-    expect(await get(through, headers, chain.ca.pem)).toBe(200)
-    // The very token of the caller came to C, which let it in though it was meant for B and proved for B.
-    expect(chain.careless.refused).toEqual(['token_audience'])
+  it('finds at B that it sends the token of its caller on, which C is told by none else', async () => {
+    const stock = [`stock=${chain.nodes[1].adminSocket}#stock`]
+    const probed = async (name: Name) => {
+      const through = chain.ways[name].url.replace(/items$/, 'through')
+      return probe(through, ['--downstream-audit', ...stock])
+    }
+    const { broken, code, report } = await probed('forwards')
+    expect([broken, code]).toEqual([['passed_on: application'], 1])
+    const found = report.results.find((each) => each.case === 'passed_on')
+    expect([found?.seen, found?.cure]).toEqual([
+      'its token was shown to stock',
+      expect.stringContaining('exchange'),
+    ])
+    const good = await probed('good')
+    expect(good.report.results.find((each) => each.case === 'passed_on')?.seen).toBe(
+      'services further on saw other tokens',
+    )
+    expect([good.broken, good.code]).toEqual([[], 0])
+  })
+
+  it('finds at C that it takes what was meant for B', async () => {
     const tokens = [
       ['--token-file', chain.file('for-c', await chain.token(chain.key, 'stock'))],
       ['--other-audience-file', chain.file('for-b', await chain.token(chain.key))],

@@ -184,6 +184,7 @@ describe('the replay lab with the agent', () => {
       late: '60s',
       patience: '5m',
       maxTtl: '10m',
+      nonceLife: '5m',
       rate: 100,
       quick: true,
       output: 'json',

@@ -1,90 +1,35 @@
 /** The replay lab against services over TLS with real tokens: all is well, or one thing is wrong and somebody has to act. */
-import { createHash, generateKeyPairSync } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { createServer } from 'node:https'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { Io } from '../../src/cli/io.ts'
-import { type ProbeOptions, probe } from '../../src/cli/probe.ts'
-import { type LabKey, readLabKey } from '../../src/probe/key.ts'
-import type { ProbeReport } from '../../src/probe/run.ts'
-import { parseJws } from '../../src/spiffe/jws.ts'
-import { type KeptIo, keptIo } from '../support/io.ts'
-import {
-  type Flaw,
-  OTHER_AUDIENCE,
-  openProbeRig,
-  type ProbedService,
-  type ProbeRig,
-  startProbedService,
-} from '../support/probed-service.ts'
+import { probe } from '../../src/cli/probe.ts'
+import { openProbeLab, PROBE_DEFAULTS, type ProbeLab } from '../support/probe-lab.ts'
+import { type Flaw, type ProbeRig, startProbedService } from '../support/probed-service.ts'
 
+let lab: ProbeLab
 let rig: ProbeRig
-let key: LabKey
-let files: Pick<ProbeOptions, 'tokenFile' | 'keyFile' | 'revokedFile' | 'otherAudienceFile' | 'ca'>
-let revokedId: unknown
 
 beforeAll(async () => {
-  rig = await openProbeRig()
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const keyFile = rig.file('key.json', JSON.stringify(privateKey.export({ format: 'jwk' })))
-  key = readLabKey(keyFile, readFileSync(keyFile, 'utf8'))
-  files = { keyFile, ca: rig.file('ca.pem', rig.ca.pem) }
+  lab = await openProbeLab()
+  rig = lab.rig
 })
 
-afterAll(() => rig[Symbol.asyncDispose]())
+afterAll(() => lab[Symbol.asyncDispose]())
 
-/** Fresh tokens: each run waits until they have ended. */
-async function freshFiles(of = rig): Promise<typeof files> {
-  const revoked = await of.token(key)
-  revokedId = parseJws(revoked)?.payload['jti']
-  return {
-    ...files,
-    tokenFile: of.file('token', await of.token(key)),
-    revokedFile: of.file('revoked', revoked),
-    otherAudienceFile: of.file('other', await of.token(key, OTHER_AUDIENCE)),
-  }
-}
-
-function movingIo(of = rig): KeptIo {
-  const io = keptIo()
-  const moving: Partial<Io> = {
-    now: () => Math.floor(of.clock.now() / 1000),
-    sleep: async (ms) => of.clock.advance(ms),
-  }
-  return Object.assign(io, moving)
-}
-
-interface Ran {
-  readonly code: number
-  readonly report: ProbeReport
-  /** `case: owner` of what was let in. */
-  readonly broken: readonly string[]
-}
-
-const DEFAULTS = { late: '60s', patience: '5m', maxTtl: '10m', rate: 100 } as const
-
-async function run(service: ProbedService, over: Partial<ProbeOptions> = {}, of = rig): Promise<Ran> {
-  const options = { ...(await freshFiles(of)), ...DEFAULTS, output: 'json', ...over } as const
-  service.revoked.add(revokedId)
-  const io = movingIo(of)
-  const code = await probe(`${service.origin}/v1/items`, options, io)
-  const report = JSON.parse(io.written.out) as ProbeReport
-  const broken = report.results
-    .filter(({ verdict }) => verdict === 'broken')
-    .map(({ id, owner }) => `${id}: ${owner}`)
-  return { code, report, broken }
-}
+const run: ProbeLab['run'] = (service, over) => lab.run(service, over)
 
 const open = (flaws: readonly Flaw[] = []) => startProbedService({ rig, flaws })
 
 describe('the replay lab at a service that checks everything', () => {
   it('finds all cases refused, and says what was seen', async () => {
     await using service = await open()
-    const { code, report, broken } = await run(service, { audit: service.auditFile })
+    const { code, report, broken } = await run(service, { audit: [service.auditFile] })
     expect(broken).toEqual([])
     const rest = report.results.filter(({ verdict }) => verdict !== 'held')
     expect(rest.map(({ id, verdict }) => `${id} ${verdict}`)).toEqual([
+      'passed_on untried',
       'query_swapped uncovered',
       'old_nonce untried',
     ])
@@ -139,10 +84,9 @@ describe('the replay lab at a service with a flaw', () => {
   })
 
   it('finds tokens that live long, which is for identity to mend', async () => {
-    await using long = await openProbeRig(86_400)
-    await using service = await startProbedService({ rig: long, maxTtl: '2d' })
-    const options = { ca: long.file('ca.pem', long.ca.pem) }
-    const { code, broken, report } = await run(service, options, long)
+    await using long = await openProbeLab(86_400)
+    await using service = await startProbedService({ rig: long.rig, maxTtl: '2d' })
+    const { code, broken, report } = await long.run(service)
     expect(broken).toEqual(['long_life: identity'])
     const { seen } = report.results.find(({ id }) => id === 'long_life') ?? {}
     expect([seen, code]).toEqual(['the token lives 86400 s, wanted 600 s at most', 1])
@@ -186,19 +130,28 @@ describe('what a run concludes', () => {
 
   it('is that an answer came before the verifier where its audit has no record', async () => {
     await using service = await open(['believes_user'])
-    const { broken, report } = await run(service, { audit: service.auditFile })
+    const { broken, report } = await run(service, { audit: [service.auditFile] })
     expect(broken).toEqual(['forged_user: platform'])
     expect(report.results.find(({ id }) => id === 'forged_user')?.note).toContain('has no record of it')
   })
 
   it('rests on proofs with a nonce where the service wants one', async () => {
     await using service = await startProbedService({ rig, nonce: 'required' })
-    const { code, report } = await run(service, { audit: service.auditFile })
+    const { code, report } = await run(service, { audit: [service.auditFile] })
     const open = report.results.filter(({ verdict }) => verdict !== 'held')
     expect(open.map(({ id, verdict, note }) => `${id} ${verdict} ${note}`)).toEqual([
+      'passed_on untried no audit of a service further on was named (--downstream-audit)',
       'query_swapped uncovered not covered by DPoP: htu has no query (--covers-query says otherwise)',
     ])
     expect(code).toBe(0)
+  })
+
+  it('is a failure where any nonce is taken, or one that was given long ago', async () => {
+    await using any = await startProbedService({ rig, nonce: 'required', flaws: ['any_nonce'] })
+    expect((await run(any, { quick: true })).broken).toEqual(['old_nonce: application'])
+    await using slow = await startProbedService({ rig, nonce: 'required' })
+    const { broken } = await run(slow, { nonceLife: '1s', late: '2s', patience: '10s' })
+    expect(broken).toEqual(['old_nonce: application'])
   })
 
   it('is a failure where the query has to be covered, and DPoP covers none', async () => {
@@ -250,14 +203,12 @@ describe('what a run leaves', () => {
     const baseline = rig.file('baseline.json', JSON.stringify(first.report))
     await using service = await open(['skips_ath'])
     const { report } = await run(service, { baseline, quick: true })
-    expect((report as ProbeReport & { changes: unknown }).changes).toEqual([
-      { id: 'wrong_ath', before: 'held', now: 'broken' },
-    ])
+    expect(report.changes).toEqual([{ id: 'wrong_ath', before: 'held', now: 'broken' }])
   })
 
   it('is a line a run where it goes on, each compared with the one before, until it is stopped', async () => {
     await using service = await open(['skips_ath'])
-    const io = movingIo()
+    const io = lab.io()
     let waits = 0
     const { sleep } = io
     const moving = Object.assign(io, {
@@ -267,8 +218,8 @@ describe('what a run leaves', () => {
       },
     })
     const options = {
-      ...(await freshFiles()),
-      ...DEFAULTS,
+      ...(await lab.files()),
+      ...PROBE_DEFAULTS,
       every: '1h',
       output: 'json',
       quick: true,
@@ -284,7 +235,7 @@ describe('what a run leaves', () => {
     const { report } = await run(service, { html, junit, quick: true })
     const text = [JSON.stringify(report), readFileSync(html, 'utf8'), readFileSync(junit, 'utf8')].join('\n')
     expect(text).not.toMatch(/eyJ|session=1234/)
-    expect(text).not.toContain(key.publicJwk.kty === 'EC' ? key.publicJwk.x : '')
+    expect(text).not.toContain(lab.key.publicJwk.kty === 'EC' ? lab.key.publicJwk.x : '')
   })
 
   it('is one page without script whose style is the only thing its policy allows', async () => {
@@ -340,8 +291,8 @@ describe('a hostile service', () => {
     const hostile = await startHostileService(rig)
     try {
       const [html, junit] = [join(rig.dir, 'hostile.html'), join(rig.dir, 'hostile.xml')]
-      const io = movingIo()
-      const options = { ...(await freshFiles()), ...DEFAULTS, html, junit, quick: true } as const
+      const io = lab.io()
+      const options = { ...(await lab.files()), ...PROBE_DEFAULTS, html, junit, quick: true } as const
       await probe(`${hostile.origin}/v1/items`, options, io)
       const [page, xml] = [readFileSync(html, 'utf8'), readFileSync(junit, 'utf8')]
       // What came through at all came as text.

@@ -34,7 +34,7 @@ export interface Variant {
   /** Whether B has its flaws for the gateway alone, which it trusts to have checked. */
   readonly isGatewayTrusted?: boolean
   /** `open` may be called behind the gateway too. */
-  readonly route?: 'orders' | 'open' | 'lax'
+  readonly route?: 'orders' | 'open' | 'lax' | 'nonces'
   /** Whether B sends the token and proof of its caller on to a service C that takes them. */
   readonly forwards?: boolean
 }

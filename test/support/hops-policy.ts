@@ -69,6 +69,7 @@ function identityOf(places: PolicyPlaces): string {
     route('orders', AUDIENCES.orders, 'max_ttl: 10m, hand_out: handle'),
     route('open', AUDIENCES.orders, 'max_ttl: 10m'),
     route('lax', AUDIENCES.orders, 'max_ttl: 2d'),
+    route('nonces', AUDIENCES.orders, 'max_ttl: 10m, nonce: required'),
     route('guarded', AUDIENCES.orders, 'max_ttl: 10m'),
     route('stock', AUDIENCES.stock, 'max_ttl: 10m, act_depth: 1'),
   ].join('')
@@ -89,6 +90,7 @@ function platformOf({ issuer, caFile, origins, stock, programs }: PolicyPlaces):
     `  - { name: orders, origins: ${list(origins)}, ${behind} }\n`,
     `  - { name: open, origins: ${list(origins)}, ${open} }\n`,
     `  - { name: lax, origins: ${list(origins)}, ${behind} }\n`,
+    `  - { name: nonces, origins: ${list(origins)}, ${behind} }\n`,
     `  - { name: guarded, origins: ${list(origins)}, received: /guarded, public: /guarded, verifiers: ['unix:path:${programs.gateway}'] }\n`,
     `  - { name: stock, origins: ${list(stock)}, verifiers: ['${SERVICE_B}'] }\n`,
   ].join('')
@@ -112,6 +114,7 @@ routes:
   - { name: orders, ${routeGrant(CLIENTS, '/orders/v1/**')} }
   - { name: open, ${routeGrant(CLIENTS, '/orders/v1/**')} }
   - { name: lax, ${routeGrant(CLIENTS, '/orders/v1/**')} }
+  - { name: nonces, ${routeGrant(CLIENTS, '/orders/v1/**')} }
   - { name: guarded, ${routeGrant(CLIENTS, '/guarded/**')} }
   - { name: stock, ${routeGrant("'client:login/b', 'client:login/web'", '/v1/**')} }
 `

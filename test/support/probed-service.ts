@@ -15,6 +15,7 @@ import { MemoryReplayStore } from '../../src/ingress/replay-memory.ts'
 import { verifyRequest } from '../../src/ingress/verify.ts'
 import type { RuleBook } from '../../src/policy/book.ts'
 import { type LabKey, readLabKey } from '../../src/probe/key.ts'
+import { tokenMark } from '../../src/probe/records.ts'
 import { DpopChecker } from '../../src/proof/dpop-check.ts'
 import { newJti } from '../../src/proof/jwt.ts'
 import { STATUS } from '../../src/serve/status.ts'
@@ -37,6 +38,7 @@ export type Flaw =
   | 'cache'
   | 'no_revocation'
   | 'any_audience'
+  | 'any_nonce'
 
 /** Refusals that a flawed service does not carry out. */
 const FORGIVEN: Partial<Record<Flaw, readonly Reason[]>> = {
@@ -74,6 +76,8 @@ export function believes(flaws: readonly Flaw[], headers: IncomingHttpHeaders): 
 /** Whether a service with these flaws lets a request in that has to be refused for `reason`. */
 export function forgives(flaws: readonly Flaw[], reason: Reason, headers: IncomingHttpHeaders): boolean {
   if (flaws.some((flaw) => FORGIVEN[flaw]?.includes(reason))) return true
+  if (reason === 'proof_nonce' && flaws.includes('any_nonce'))
+    return parseJws(String(headers['dpop']))?.payload['nonce'] !== undefined
   if (reason !== 'proof_url' || !flaws.includes('trusts_forwarded_host')) return false
   const htu = parseJws(String(headers['dpop']))?.payload['htu']
   const host = headers['x-forwarded-host']
@@ -330,20 +334,27 @@ class Service {
   }
 
   /** What the verifier refuses it for; undefined when it does not. On record either way. */
-  async #refusal({ method = '', url = '', rawHeaders }: IncomingMessage): Promise<Fault | undefined> {
+  async #refusal({
+    headers,
+    method = '',
+    url = '',
+    rawHeaders,
+  }: IncomingMessage): Promise<Fault | undefined> {
     const { verify, book } = this.#parts
     const route = book.routes.all.get('api')
     if (!route) throw new Error('no route')
     const peer = { certificate: undefined, spiffeId: undefined, address: '127.0.0.1' }
     const path = url.split('?')[0] ?? ''
+    const [, shown] = headers.authorization?.split(' ') ?? []
+    const token = shown === undefined ? undefined : tokenMark(shown)
     try {
       const { binding } = await verifyRequest(verify, { method, path, headers: rawHeaders, peer, route })
-      this.#record({ allowed: true, jkt: binding.jkt, jti: binding.proof?.jti })
+      this.#record({ allowed: true, jkt: binding.jkt, token })
       return undefined
     } catch (error) {
       const fault = Fault.from(error)
       if (fault.reason === 'bug') throw error
-      this.#record({ allowed: false, reason: fault.reason })
+      this.#record({ allowed: false, reason: fault.reason, token })
       return fault
     }
   }
