@@ -1,0 +1,241 @@
+/**
+ * An application behind an Envoy, whose requests the agent signs: the configurations to copy against a real
+ * authorization server and a target that demands proofs and nonces. The application holds neither token nor proof.
+ */
+import { request } from 'node:http'
+import { decodeJwt } from 'jose'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import {
+  ENVOY_VERSIONS,
+  type EnvoyVersion,
+  freePort,
+  hasEnvoy,
+  startEnvoy,
+  type TestEnvoy,
+} from '../../support/envoy.ts'
+import { envoySample, type Places } from '../../support/envoy-sample.ts'
+import { ID, type SigningRig, startSigningRig } from '../../support/envoy-signing.ts'
+import { until } from '../../support/until.ts'
+
+interface Got {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>
+  readonly body: string
+}
+
+interface Sent {
+  readonly method?: string
+  readonly path?: string
+  readonly headers?: Readonly<Record<string, string | string[]>>
+  readonly body?: string
+}
+
+function send(port: number, { method = 'GET', path = '/v1/items', headers = {}, body }: Sent = {}) {
+  return new Promise<Got>((resolve, reject) => {
+    const sent = request({ port, host: '127.0.0.1', method, path, headers, agent: false }, (response) => {
+      let text = ''
+      response.setEncoding('utf8')
+      response.on('data', (chunk) => (text += chunk))
+      response.once('end', () =>
+        resolve({ status: response.statusCode ?? 0, headers: response.headers, body: text }),
+      )
+      response.once('error', reject)
+    })
+    sent.once('error', reject).end(body)
+  })
+}
+
+const reasonOf = ({ body }: Got) => (JSON.parse(body) as { error?: { reason: string } }).error?.reason
+
+/** The listener takes connections a moment after Envoy says LIVE. */
+async function open(
+  name: string,
+  rig: SigningRig,
+  places: Places = {},
+  version: EnvoyVersion = ENVOY_VERSIONS[0],
+) {
+  const port = await freePort()
+  const bootstrap = envoySample(name, {
+    'port_value: 443': `port_value: ${rig.orders.port}`,
+    'address: orders.example.org': 'address: 127.0.0.1',
+    'orders.example.org': 'localhost',
+    '15001': String(port),
+    '/etc/ssl/certs/ca-certificates.crt': rig.caFile,
+    '/run/holdfast/public/workload.sock': rig.agent.socket,
+    ...places,
+  })
+  const envoy = await startEnvoy(bootstrap, { version })
+  await until('the listener', () => send(port, { path: '/none' }).catch(() => undefined))
+  return { port, envoy }
+}
+
+let rig: SigningRig
+beforeAll(async () => {
+  if (hasEnvoy) rig = await startSigningRig()
+})
+afterAll(async () => rig?.[Symbol.asyncDispose]())
+
+/** What arrived at the target since the mark. */
+function arrived(since: number) {
+  return rig.orders.requests.slice(since).map(({ headers }) => ({
+    headers,
+    proof: decodeJwt(String(headers['dpop'])),
+  }))
+}
+
+describe.skipIf(!hasEnvoy).each(ENVOY_VERSIONS)('requests signed at each try, by Envoy %s', (version) => {
+  let envoy: TestEnvoy
+  let port: number
+  beforeAll(async () => {
+    ;({ envoy, port } = await open('egress-signing.yaml', rig, {}, version))
+  }, 300_000)
+  afterAll(async () => envoy?.[Symbol.asyncDispose]())
+  let mark = 0
+  beforeEach(() => {
+    rig.orders.nonce = undefined
+    mark = rig.orders.requests.length
+  })
+
+  it('arrive with a token and a proof of the caller, which the application never had', async () => {
+    const { status, body } = await send(port, { path: '/v1/items?x=1' })
+    const [first] = arrived(mark)
+    expect([status, JSON.parse(body).sub]).toEqual([200, 'shop'])
+    expect(first?.headers.authorization).toMatch(/^DPoP ey/)
+    expect(first?.proof).toMatchObject({ htm: 'GET', htu: `https://localhost:${rig.orders.port}/v1/items` })
+    expect(rig.agent.records.findLast(({ event }) => event === 'sign.headers')).toMatchObject({
+      allowed: true,
+      spiffe_id: ID,
+      target: 'orders',
+      pid: envoy.pid,
+      jti: first?.proof.jti,
+    })
+  })
+
+  it('carry a fresh proof at each try, and the nonce challenge never reaches the application', async () => {
+    rig.orders.nonce = `nonce-of-${version}`
+    const { status, headers } = await send(port, { method: 'POST', body: 'x'.repeat(5_000) })
+    const tries = arrived(mark)
+    expect([status, headers['dpop-nonce'], headers['www-authenticate']]).toEqual([200, undefined, undefined])
+    expect(tries.map(({ proof }) => proof['nonce'])).toEqual([
+      tries[0]?.proof['nonce'],
+      `nonce-of-${version}`,
+    ])
+    expect(new Set(tries.map(({ proof }) => proof.jti)).size).toBe(2)
+    expect((await send(port)).status).toBe(200)
+    expect(arrived(mark).length).toBe(3)
+  })
+
+  it('lose what the application says of itself', async () => {
+    const forged = {
+      authorization: 'Bearer forged',
+      dpop: ['forged', 'twice'],
+      'workload-identity-token': 'forged',
+      'workload-proof-token': 'forged',
+      signature: 'forged',
+      'holdfast-spiffe-id': 'spiffe://dev.holdfast.test/other',
+      'txn-token': 'forged',
+    }
+    const { status } = await send(port, { headers: forged })
+    const [first] = arrived(mark)
+    expect(status).toBe(200)
+    expect(JSON.stringify(first?.headers)).not.toContain('forged')
+    expect(first?.headers).not.toHaveProperty('holdfast-spiffe-id')
+  })
+
+  it.each([
+    ['a path that no grant allows', { path: '/v2/items' }, 403, 'policy_denied'],
+    ['a method that no grant allows', { method: 'DELETE' }, 403, 'policy_denied'],
+    ['escapes that are no UTF-8', { path: '/v1/%C0%AE' }, 400, 'url_refused'],
+    ['a handle of nobody', { headers: { 'holdfast-subject': 'nobody' } }, 403, 'subject_unknown'],
+  ])('are refused for %s, with the reason and the cure', async (_what, sent, status, reason) => {
+    const got = await send(port, sent)
+    expect([got.status, reasonOf(got)]).toEqual([status, reason])
+    expect(got.headers['content-type']).toBe('application/json')
+    expect(rig.orders.requests.length).toBe(mark)
+  })
+
+  it.each([['/v1/./y/../items'], ['/v1//items'], ['/v1/%69tems']])(
+    'are signed as they are sent: %s',
+    async (path) => {
+      expect((await send(port, { path })).status).toBe(200)
+      expect(arrived(mark)[0]?.proof['htu']).toBe(`https://localhost:${rig.orders.port}/v1/items`)
+    },
+  )
+
+  it('name no other target, whatever Host says', async () => {
+    expect((await send(port, { headers: { host: 'evil.example.org' } })).status).toBe(200)
+    expect(arrived(mark)[0]?.proof['htu']).toBe(`https://localhost:${rig.orders.port}/v1/items`)
+  })
+
+  it('are refused at custody nothing: an Envoy that adds headers holds them', async () => {
+    await rig.agent.setPolicy(rig.policy('nothing'))
+    try {
+      const got = await send(port)
+      expect([got.status, reasonOf(got)]).toEqual([403, 'custody_denied'])
+      expect(rig.orders.requests.length).toBe(mark)
+    } finally {
+      await rig.agent.setPolicy(rig.policy('headers'))
+    }
+  })
+})
+
+describe.skipIf(!hasEnvoy)('requests signed without a name of the target', () => {
+  it('belong to the target whose origin is their authority, by TLS though the scheme says http', async () => {
+    const places = {
+      'initial_metadata:\n                    - { key: holdfast-target, value: orders }\n': '',
+      'host_rewrite_literal: localhost': `host_rewrite_literal: LOCALHOST:${rig.orders.port}`,
+    }
+    const { envoy, port } = await open('egress-signing.yaml', rig, places)
+    await using _envoy = envoy
+    const mark = rig.orders.requests.length
+    expect((await send(port)).status).toBe(200)
+    expect(arrived(mark)[0]?.proof['htu']).toBe(`https://localhost:${rig.orders.port}/v1/items`)
+  })
+})
+
+describe.skipIf(!hasEnvoy)('requests signed once, by ext_authz', () => {
+  let envoy: TestEnvoy
+  let port: number
+  beforeAll(async () => {
+    ;({ envoy, port } = await open('egress-check.yaml', rig))
+  }, 300_000)
+  afterAll(async () => envoy?.[Symbol.asyncDispose]())
+  let mark = 0
+  beforeEach(() => {
+    rig.orders.nonce = undefined
+    mark = rig.orders.requests.length
+  })
+
+  it('arrive with a token and a proof', async () => {
+    const { status } = await send(port, { headers: { authorization: 'Bearer forged', dpop: 'forged' } })
+    const [first] = arrived(mark)
+    expect(status).toBe(200)
+    expect(first?.headers.authorization).toMatch(/^DPoP ey/)
+    expect(first?.proof['htu']).toBe(`https://localhost:${rig.orders.port}/v1/items`)
+  })
+
+  it('bring the nonce challenge to the application, since nothing hears the answer', async () => {
+    rig.orders.nonce = 'unheard'
+    const { status, headers } = await send(port)
+    expect([status, headers['dpop-nonce']]).toEqual([401, 'unheard'])
+  })
+
+  it.each([
+    ['a path that no grant allows', { path: '/v2/items' }, 403, 'policy_denied'],
+    ['escapes that are no UTF-8', { path: '/v1/%C0%AE' }, 400, 'url_refused'],
+  ])('are refused for %s, with the reason and the cure', async (_what, sent, status, reason) => {
+    const got = await send(port, sent)
+    expect([got.status, reasonOf(got)]).toEqual([status, reason])
+    expect(rig.orders.requests.length).toBe(mark)
+  })
+
+  it('are refused at custody nothing', async () => {
+    await rig.agent.setPolicy(rig.policy('nothing'))
+    try {
+      const got = await send(port)
+      expect([got.status, reasonOf(got)]).toEqual([403, 'custody_denied'])
+    } finally {
+      await rig.agent.setPolicy(rig.policy('headers'))
+    }
+  })
+})
