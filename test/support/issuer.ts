@@ -45,6 +45,8 @@ export interface IssuerOptions {
   /** Roots of client certificates in PEM. */
   readonly clientRoots?: readonly string[]
   readonly port?: number
+  /** Where it is; `localhost` at 127.0.0.1 when absent. */
+  readonly at?: { readonly name: string; readonly address: string }
   /** The key of an attester, by the header of an attestation; client attestation is on when it is there. */
   readonly attesterKey?: (header: { readonly kid?: string }) => KeyObject | undefined
   /** Token exchange and the JWT bearer grant; absent: neither. */
@@ -59,7 +61,7 @@ export interface IssuerRequest {
 }
 
 export interface TestIssuer {
-  /** `https://localhost:PORT`. */
+  /** `https://NAME:PORT`. */
   readonly issuer: string
   readonly ca: TestCa
   readonly requests: readonly IssuerRequest[]
@@ -79,9 +81,10 @@ const TTL_SECONDS = 120
 /** Starts it; the caller stops it. */
 export async function startIssuer(options: IssuerOptions): Promise<TestIssuer> {
   const ca = options.ca ?? makeTestCa()
-  const tls = { ...ca.serverFiles(), requestCert: true, rejectUnauthorized: false }
+  const { name, address } = options.at ?? { name: 'localhost', address: '127.0.0.1' }
+  const tls = { ...ca.serverFiles({ dns: name, ip: address }), requestCert: true, rejectUnauthorized: false }
   const server = createServer({ ...tls, ca: [...(options.clientRoots ?? [])] })
-  const issuer = `https://localhost:${await listen(server, options.port ?? 0)}`
+  const issuer = `https://${name}:${await listen(server, options.port ?? 0, address)}`
   const requests: IssuerRequest[] = []
   const acts: Acts = new WeakMap()
   const provider = new Provider(issuer, configurationOf(options, acts))
@@ -108,9 +111,9 @@ export async function startIssuer(options: IssuerOptions): Promise<TestIssuer> {
   }
 }
 
-function listen(server: Server, port: number): Promise<number> {
+function listen(server: Server, port: number, host: string): Promise<number> {
   return new Promise((resolve) => {
-    server.listen(port, '127.0.0.1', () => {
+    server.listen(port, host, () => {
       const address = server.address()
       resolve(typeof address === 'object' && address ? address.port : 0)
     })

@@ -23,6 +23,8 @@ export type Handler = (request: IncomingMessage, response: ServerResponse, prove
 
 export interface ResourceOptions {
   readonly ca: TestCa
+  /** Where it is; `localhost` at 127.0.0.1 when absent. */
+  readonly at?: { readonly name: string; readonly address: string }
   /** By path; `/echo` answers with what was proved. */
   readonly handlers?: Readonly<Record<string, Handler>>
   /** Roots of client certificates in PEM: demands one, and tokens that are bound to it (RFC 8705) in place of proofs. */
@@ -55,8 +57,9 @@ export async function startResourceServer(options: ResourceOptions): Promise<Res
   const seen = new Set<string>()
   let [open, accepted] = [0, 0]
   const state = { nonce: undefined as string | undefined }
+  const { name, address } = options.at ?? { name: 'localhost', address: '127.0.0.1' }
   const server = createServer({
-    ...options.ca.serverFiles(),
+    ...options.ca.serverFiles({ dns: name, ip: address }),
     ALPNProtocols: ['http/1.1'],
     ...(options.clientRoots === undefined
       ? {}
@@ -74,7 +77,7 @@ export async function startResourceServer(options: ResourceOptions): Promise<Res
   })
   const serve = async (request: IncomingMessage, response: ServerResponse) => {
     requests.push(request)
-    const place = `https://localhost:${(server.address() as AddressInfo).port}${request.url?.split('?')[0]}`
+    const place = `https://${name}:${(server.address() as AddressInfo).port}${request.url?.split('?')[0]}`
     const path = request.url?.split('?')[0] ?? ''
     if (options.open?.includes(path)) return options.handlers?.[path]?.(request, response, NOBODY)
     const checking =
@@ -101,7 +104,7 @@ export async function startResourceServer(options: ResourceOptions): Promise<Res
   server.on('request', (request, response) => void serve(request, response))
   server.on('checkContinue', (request, response) => void serve(request, response))
   if (options.upgrade) server.on('upgrade', options.upgrade)
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  await new Promise<void>((resolve) => server.listen(0, address, resolve))
   return {
     port: (server.address() as AddressInfo).port,
     get nonce() {

@@ -83,6 +83,7 @@ function apiserverArgs(node: Node, pki: Pki): readonly string[] {
     `--tls-private-key-file=${server.key}`,
     `--kubelet-client-certificate=${kubelets.cert}`,
     `--kubelet-client-key=${kubelets.key}`,
+    '--kubelet-preferred-address-types=InternalIP',
     `--kubelet-certificate-authority=${pki.caFile}`,
     '--service-account-issuer=https://kubernetes.default.svc',
     `--service-account-key-file=${pki.tokens.publicKey}`,

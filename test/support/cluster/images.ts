@@ -54,6 +54,7 @@ export function packAgent(dir: string, programs: Readonly<Record<string, string>
   for (const [path, source] of Object.entries(programs)) addProgram(root, source, path)
   for (const name of ['dist', 'proto', 'package.json'])
     cpSync(join(ROOT, name), join(root, 'app', name), { recursive: true })
+  copyFileSync(join(ROOT, 'test/support/cluster/caller.mjs'), join(root, 'app/caller.mjs'))
   for (const place of shippedPackages())
     cpSync(place, join(root, 'app', relative(ROOT, place)), { recursive: true })
   return pack(dir, root, IMAGE, { Env: ['PATH=/usr/bin'], WorkingDir: '/app' })

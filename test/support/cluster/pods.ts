@@ -83,6 +83,6 @@ export async function untilGone(cluster: Cluster, object: Json): Promise<void> {
 /** What the containers of a pod wrote. */
 export async function logOf({ api }: Cluster, object: Json, container?: string): Promise<string> {
   const which = container === undefined ? '' : `?container=${container}`
-  const { status, body } = await api.call('GET', `${placeOf(object)}/log${which}`)
-  return status === 200 ? String(typeof body === 'string' ? body : JSON.stringify(body)) : ''
+  const { body } = await api.call('GET', `${placeOf(object)}/log${which}`)
+  return typeof body === 'string' ? body : JSON.stringify(body)
 }
