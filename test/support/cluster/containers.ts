@@ -22,6 +22,8 @@ export interface Containers {
   /** Starts a command in a container, in its namespaces and its cgroup. */
   start(container: string, command: readonly string[], user?: string): ChildProcess
   exec(container: string, command: readonly string[], user?: string): Promise<Output>
+  /** Has it hang, so that nothing starts and nothing ends; then go on. */
+  hang(isHanging: boolean): void
 }
 
 /** Starts it and waits until it answers. */
@@ -31,7 +33,7 @@ export async function openContainers(node: Node): Promise<Containers> {
   const socket = join(node.dir, 'containerd.sock')
   writeFileSync(join(place, 'config.toml'), settings(place, socket))
   writeNetwork(join(place, 'net.d'), node)
-  node.start('containerd', ['containerd', '--config', join(place, 'config.toml')])
+  const daemon = node.start('containerd', ['containerd', '--config', join(place, 'config.toml')])
   const client = ['ctr', '--address', socket, '--namespace', NAMESPACE]
   const ctr = (...args: readonly string[]) => node.run(...client, ...args)
   await until('containerd', () => tries(() => ctr('version')), 20_000)
@@ -57,6 +59,7 @@ export async function openContainers(node: Node): Promise<Containers> {
     import: (archive) => void ctr('images', 'import', '--no-unpack', archive),
     start,
     exec: (container, command, user) => outputOf(start(container, command, user)),
+    hang: (isHanging) => void daemon.kill(isHanging ? 'SIGSTOP' : 'SIGCONT'),
   }
 }
 

@@ -1,0 +1,98 @@
+/** How long a pod is who it is: until it is deleted, and no container longer than it runs. */
+import { expect, it } from 'vitest'
+import { containerOf, deletePod, getPod, untilGone } from '../../support/cluster/pods.ts'
+import { until } from '../../support/until.ts'
+import { ask, CLIENT, callerCommand, linesOf, type Stage, startCaller } from './stage.ts'
+
+const IDENTITY = 'http://localhost/v1/identity'
+const ITEMS = 'http://orders/v1/items'
+
+export function lifecycleSuite(stage: () => Stage): void {
+  it('refuses a pod that was deleted by force while its processes still run, and ends what is open', async () => {
+    const { cluster } = stage()
+    const watch = ['/bin/sh', '-c', `${CLIENT} watch >/out/lines`]
+    const pods = await Promise.all([
+      startCaller(stage(), 'asks', callerCommand('workload', IDENTITY, 50)),
+      startCaller(stage(), 'holds', callerCommand('egress', 'http://orders/v1/open', 'open')),
+      startCaller(stage(), 'watches', watch),
+    ])
+    const [asks, holds, watches] = pods
+    const last = (pod: unknown) => linesOf(cluster, pod).at(-1) ?? ''
+    await until(
+      'three callers',
+      () => /^200 /.test(last(asks)) && last(holds) === '200 open' && last(watches),
+    )
+    // A runtime that hangs keeps the processes alive.
+    cluster.containers.hang(true)
+    try {
+      await Promise.all(pods.map((pod) => deletePod(cluster, pod, true)))
+      await until('a refusal', () => /^403 .*"pod_unknown"/.test(last(asks)))
+      await until('the end of an open answer', () => last(holds) === '0 ended')
+      await until('the end of an open stream', () => last(watches).includes('x509_error'))
+      const after = linesOf(cluster, asks).length
+      await until('more answers', () => linesOf(cluster, asks).length > after + 5)
+      expect(
+        linesOf(cluster, asks)
+          .slice(after)
+          .filter((line) => !line.startsWith('403')),
+      ).toEqual([])
+    } finally {
+      cluster.containers.hang(false)
+    }
+  })
+
+  it('keeps a key as long as its container runs, and makes another for the next one', async () => {
+    const { cluster } = stage()
+    const pod = await startCaller(stage(), 'restarts')
+    const keyOf = async (now: unknown) => (await ask(cluster, now, ITEMS, 'egress')).body.jkt
+    const key = await keyOf(pod)
+    expect(key).toMatch(/./)
+    expect(await keyOf(pod)).toBe(key)
+    cluster.containers.ctr('task', 'kill', '--signal', 'SIGKILL', containerOf(pod))
+    const again = await until(
+      'the next container',
+      async () => {
+        const now = await getPod(cluster, pod)
+        const [status] = now.status.containerStatuses
+        return status.restartCount === 1 && status.ready ? now : undefined
+      },
+      30_000,
+    )
+    expect(await keyOf(again)).not.toBe(key)
+  })
+
+  it('gives nothing to a debugger that was put into a pod', async () => {
+    const { cluster } = stage()
+    const pod = await startCaller(stage(), 'debugged')
+    const [app] = pod.spec.containers
+    const debugger_ = {
+      ...app,
+      name: 'debugger',
+      command: ['/bin/busybox', 'sleep', '1000'],
+      targetContainerName: 'app',
+    }
+    const place = `/api/v1/namespaces/shop/pods/debugged/ephemeralcontainers`
+    const patch = { spec: { ephemeralContainers: [debugger_] } }
+    await cluster.api.ask('PATCH', place, patch, 'application/strategic-merge-patch+json')
+    const id = await until(
+      'the debugger',
+      async () => {
+        const { status } = await getPod(cluster, pod)
+        const [found] = status.ephemeralContainerStatuses ?? []
+        return found?.state.running && String(found.containerID).replace('containerd://', '')
+      },
+      30_000,
+    )
+    const as = { status: { containerStatuses: [{ containerID: id }] } }
+    const { status, body } = await ask(cluster, as, IDENTITY)
+    expect([status, body.error.reason]).toEqual([403, 'container_refused'])
+  })
+
+  it('serves a pod in its grace period, and ends with it', async () => {
+    const { cluster } = stage()
+    const object = await startCaller(stage(), 'graceful', callerCommand('workload', IDENTITY, 50))
+    await until('answers', () => linesOf(cluster, object).length > 3)
+    await deletePod(cluster, object)
+    await untilGone(cluster, object)
+  })
+}
