@@ -69,13 +69,13 @@ function questionIn(request: Message): Question {
   })
 }
 
-/** The raw ones where Envoy sends them; pseudo headers are no headers. */
+/** The raw ones where Envoy sends them; pseudo headers are no headers. Some names it joins even then, Authorization too. */
 function headersIn(http: Members): readonly (readonly [string, string])[] {
   const { headers: raw } = memberOf(http, 'header_map') as { readonly headers?: readonly Members[] }
   const lines = raw
     ? raw.map(({ key, value, raw_value: bytes }) => [String(key), textOf(bytes ?? value)] as const)
-    : Object.entries(memberOf(http, 'headers')).flatMap(([name, value]) => linesOf(name, String(value)))
-  return lines.filter(([name]) => !name.startsWith(':'))
+    : Object.entries(memberOf(http, 'headers')).map(([name, value]) => [name, String(value)] as const)
+  return lines.flatMap(([name, value]) => linesOf(name, value)).filter(([name]) => !name.startsWith(':'))
 }
 
 function linesOf(name: string, value: string): readonly (readonly [string, string])[] {
