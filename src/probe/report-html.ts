@@ -107,22 +107,29 @@ function tableText(results: readonly Result[]): string {
 }
 
 function rowText(result: Result): string {
-  const { id, sends, seen, evidence, verdict, owner } = result
-  const source =
-    evidence === 'seen'
-      ? `seen in the audit${result.verifier === undefined ? '' : ` of ${result.verifier}`}`
-      : evidence === 'inferred'
-        ? 'inferred from the answer'
-        : ''
+  const { id, sends, seen, verdict, owner } = result
   const isOpen = verdict === 'broken' || verdict === 'unclear' || verdict === 'accepted'
   const cells = [
     `<th scope="row">${escaped(id)}</th>`,
-    `<td>${escaped(sends)}${noteText(result)}</td>`,
-    `<td>${escaped(seen)}<br><small>${escaped(source)}</small></td>`,
-    `<td><span class="mark ${verdict}">${escaped(VERDICT_WORDS[verdict])}</span></td>`,
-    `<td>${isOpen ? escaped(owner) : ''}</td>`,
+    `<td data-is="sent">${escaped(sends)}${noteText(result)}</td>`,
+    `<td data-is="seen">${escaped(seen)}<br><small>${escaped(sourceOf(result))}</small></td>`,
+    `<td><span class="mark ${verdict}">${escaped(wordOf(result))}</span></td>`,
+    `<td data-is="owner">${isOpen ? escaped(owner) : ''}</td>`,
   ]
   return `<tr class="${verdict}">${cells.join('')}</tr>`
+}
+
+function sourceOf({ evidence, expected, verifier }: Result): string {
+  if (evidence === 'seen')
+    return verifier === undefined ? 'seen in the audit' : `seen in the audit of ${verifier}`
+  return evidence === 'inferred' && expected === 'refused' ? 'inferred from the answer' : ''
+}
+
+/** Nothing was sent for what is only seen: there is nobody to refuse or to take. */
+function wordOf({ expected, verdict }: Result): string {
+  if (expected === 'kept' && verdict === 'held') return 'kept'
+  if (expected === 'kept' && verdict === 'broken') return 'AT RISK'
+  return VERDICT_WORDS[verdict]
 }
 
 function noteText({ note, acceptance }: Result): string {

@@ -8,13 +8,15 @@ const GAP = 56
 const HEIGHT = 92
 const TOP = 14
 const LEFT = 8
-const NAME_LIMIT = 22
+const NAME_LIMIT = 16
 
-type State = 'checked' | 'dropped' | 'unclear' | 'unreached' | 'accepted'
+type State = 'checked' | 'dropped' | 'open' | 'risky' | 'unclear' | 'unreached' | 'accepted'
 
 const WORDS: Readonly<Record<State, string>> = {
   checked: 'proof checked',
   dropped: 'PROOF DROPPED',
+  open: 'THIEF LET IN',
+  risky: 'AT RISK',
   unclear: 'not clear',
   unreached: 'not reached',
   accepted: 'risk accepted',
@@ -24,7 +26,9 @@ const WORDS: Readonly<Record<State, string>> = {
 export function stateOf(place: PlaceReport, results: readonly Result[]): State {
   const here = results.filter((result) => result.place === place.name)
   const has = (verdict: Result['verdict']) => here.some((result) => result.verdict === verdict)
-  if (has('broken')) return 'dropped'
+  const broken = here.filter(({ verdict }) => verdict === 'broken')
+  if (broken.some((result) => result.case === 'no_proof')) return 'dropped'
+  if (broken.length > 0) return broken.some(({ expected }) => expected === 'refused') ? 'open' : 'risky'
   if (place.genuine === 'unreached') return 'unreached'
   if (has('unclear') || here.length === 0) return 'unclear'
   return has('accepted') ? 'accepted' : 'checked'

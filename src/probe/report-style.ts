@@ -20,16 +20,16 @@ figcaption { margin-top: 6px; }
 .hops { width: 100%; max-height: 190px; display: block; }
 .hops rect { fill: #f2f4f7; stroke: #8894a3; stroke-width: 2; }
 .hops .checked rect { fill: var(--ok-fill); stroke: var(--good); }
-.hops .dropped rect { fill: var(--bad-fill); stroke: var(--bad); stroke-width: 4; }
+.hops .dropped rect, .hops .open rect, .hops .risky rect { fill: var(--bad-fill); stroke: var(--bad); stroke-width: 4; }
 .hops .unclear rect, .hops .accepted rect { fill: var(--warn-fill); stroke: var(--warn); stroke-dasharray: 7 4; }
 .hops .name { font-size: 17px; font-weight: 600; fill: var(--ink); }
 .hops .word { font-size: 14px; fill: var(--soft); }
-.hops .dropped .word { fill: var(--bad); font-weight: 700; }
+.hops .dropped .word, .hops .open .word, .hops .risky .word { fill: var(--bad); font-weight: 700; }
 .hops .checked .word { fill: var(--good); }
 .hops .shaft { stroke: #8894a3; stroke-width: 3; fill: none; }
 .hops .head { fill: #8894a3; }
-.hops .arrow.dropped .shaft { stroke: var(--bad); stroke-dasharray: 6 4; }
-.hops .arrow.dropped .head { fill: var(--bad); }
+.hops .arrow.dropped .shaft, .hops .arrow.open .shaft { stroke: var(--bad); stroke-dasharray: 6 4; }
+.hops .arrow.dropped .head, .hops .arrow.open .head { fill: var(--bad); }
 .todo { border: 1px solid var(--bad); border-radius: 8px; padding: 4px 18px 12px; margin-top: 18px; }
 .todo h2 { margin-top: 12px; }
 ul { margin: 4px 0; padding-left: 22px; }
@@ -43,9 +43,22 @@ td:nth-child(3) { width: 21%; } td:nth-child(4) { width: 13%; } td:nth-child(5) 
 .mark.broken { color: #fff; background: var(--bad); border-color: var(--bad); font-weight: 700; }
 .mark.unclear, .mark.accepted { color: var(--warn); background: var(--warn-fill); border-color: var(--warn); }
 .mark.untried, .mark.uncovered { color: var(--soft); }
+@media screen and (max-width: 760px) {
+  main { padding: 20px 14px 48px; }
+  table, tbody, tr, td, tbody th, .todo { display: block; }
+  thead { display: none; }
+  tbody th, td, td:nth-child(n) { width: auto; border: 0; padding: 1px 0; }
+  tr { border-bottom: 1px solid var(--line); padding: 10px 0; }
+  td[data-is]:not(:empty)::before { content: attr(data-is) " "; color: var(--soft); font-size: 13px; }
+  figure { overflow-x: auto; }
+  .hops { min-width: 640px; }
+}
 @media print {
   body { background: none; font-size: 11px; }
   main { max-width: none; padding: 0; }
+  h1 { font-size: 22px; } h2 { font-size: 15px; margin-top: 20px; } h3 { font-size: 12px; }
+  .facts, small, figcaption, .ids, tbody th, .mark, thead th { font-size: 9.5px; }
+  th, td { padding: 5px 8px 5px 0; }
   tr, .todo, figure { break-inside: avoid; }
   thead { display: table-header-group; }
   .mark, .hops rect { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

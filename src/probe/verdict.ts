@@ -24,7 +24,8 @@ export interface Result {
   readonly case: string
   readonly place: string
   readonly sends: string
-  readonly expected: 'refused'
+  /** `kept`: what is seen without a thief's request. */
+  readonly expected: 'refused' | 'kept'
   /** What came back, in a few words. */
   readonly seen: string
   /** Whether the verifier's audit shows it, or the answer alone. */
@@ -73,6 +74,7 @@ export function judge(played: Played, judged: Judged): Result {
     case 'observed':
       return {
         ...common,
+        expected: 'kept',
         seen: played.what,
         verdict: played.isHeld ? 'held' : 'broken',
         evidence: 'inferred',
@@ -175,22 +177,26 @@ interface Tried {
 }
 
 /**
- * Who has to act where the same was tried at places further in: one that refuses what the place before it took leaves
- * the fault with what stands between. One that refuses the genuine request too shows nothing by it, unless the audit
- * names the check.
+ * Who has to act where the same was tried at places further in: the first that refuses what all places before it took
+ * leaves the fault with what stands between. One that refuses the genuine request too shows nothing by it, unless the
+ * audit names the check.
  */
 export function attribute(results: readonly Result[], places: readonly Tried[]): readonly Result[] {
-  const find = (place: string | undefined, of: string) =>
+  const find = (place: string, of: string) =>
     results.find((result) => result.place === place && result.case === of)
   return results.map((result) => {
-    const next = places[places.findIndex(({ name }) => name === result.place) + 1]
-    const inner = find(next?.name, result.case)
-    if (result.verdict !== 'broken' || !next || !inner || inner.verdict !== 'held') return result
-    if (inner.evidence === 'none' || (next.genuine !== 'taken' && inner.check === undefined)) return result
+    if (result.verdict !== 'broken') return result
+    const inner = places.slice(places.findIndex(({ name }) => name === result.place) + 1)
+    const at = inner.findIndex(({ name }) => find(name, result.case)?.verdict !== 'broken')
+    const place = inner[at]
+    const refusal = place && find(place.name, result.case)
+    if (!place || refusal?.verdict !== 'held' || refusal.evidence === 'none') return result
+    if (place.genuine !== 'taken' && refusal.check === undefined) return result
+    const last = inner[at - 1]?.name ?? result.place
     return {
       ...result,
       ...IN_BETWEEN,
-      note: `${next.name} refuses it, ${result.place} lets it through: what stands between gives it what it lacks`,
+      note: `${place.name} refuses it, ${last} lets it through: what stands between gives it what it lacks`,
     }
   })
 }
