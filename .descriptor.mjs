@@ -6,9 +6,14 @@ import protobuf from 'protobufjs'
 
 const root = fileURLToPath(new URL('.', import.meta.url))
 const proto = (name) => join(root, 'proto', name)
-const files = ['workload.proto', 'holdfast.proto', 'status.proto', 'ext_authz.proto', 'ext_proc.proto'].map(
-  proto,
-)
+const files = [
+  'workload.proto',
+  'holdfast.proto',
+  'status.proto',
+  'ext_authz.proto',
+  'ext_proc.proto',
+  'sds.proto',
+].map(proto)
 const loaded = new protobuf.Root()
 // Only its own files are found by their paths; those of google.protobuf come with the package.
 loaded.resolvePath = (_origin, target) => (target === 'status.proto' ? proto(target) : target)

@@ -8,6 +8,7 @@ import { ClientKeys } from './egress/client-key.ts'
 import type { Authority } from './issue/authority.ts'
 import { Rotator } from './issue/rotator.ts'
 import { Svids } from './issue/svids.ts'
+import type { FederatedBundles, TrustedBundles } from './issue/trusted-bundles.ts'
 import { Vault } from './keys/vault.ts'
 import type { RevokeAsk, RevokeOptions } from './operate/revoke.ts'
 import type { RuleBook } from './policy/book.ts'
@@ -30,6 +31,8 @@ export interface CoreOptions {
   readonly config: Config
   readonly book: RuleBook
   readonly authority: Authority
+  /** Bundles of other trust domains. */
+  readonly federated: Live<FederatedBundles>
   readonly audit: Audit
   readonly log: Log
   readonly health: Health
@@ -49,6 +52,7 @@ export interface Core {
   /** The keys of OAuth clients: the bundle endpoint publishes them whether or not anything is sent out yet. */
   readonly clientKeys: ClientKeys
   readonly svids: Svids
+  readonly bundles: TrustedBundles
   readonly rotator: Rotator
   readonly signing: Signing
   /** How often each instance may ask, whichever door it asks at. */
@@ -78,7 +82,8 @@ export function openCore(options: CoreOptions): Core {
   const clientKeys = new ClientKeys({ vault, signal: ending.signal })
   const onIssued = (kind: string) => metrics.count('holdfast_svids_issued_total', { kind })
   const svids = new Svids({ authority, clock, onIssued })
-  const rotator = new Rotator({ svids, authority, book, clock })
+  const bundles = { own: authority.bundle, federated: options.federated }
+  const rotator = new Rotator({ svids, bundles, book, clock })
   const jwt = config.authority.nodes === 'one'
   const wit = jwt && config.wit === 'on'
   const admitting = openAdmission(options, book)
@@ -105,6 +110,7 @@ export function openCore(options: CoreOptions): Core {
     vault,
     clientKeys,
     svids,
+    bundles,
     rotator,
     signing,
     ...admitting,

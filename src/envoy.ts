@@ -1,21 +1,29 @@
-/** What an Envoy asks of the workload socket, by full service name: to have its requests signed. It sends no security header. */
+/**
+ * What an Envoy asks of the workload socket, by full service name: SVIDs and bundles for its TLS, and to have its requests
+ * signed. It sends no security header.
+ */
 import type { Core, CoreOptions } from './core.ts'
 import { signCheckHandlers } from './egress/ext-authz.ts'
 import { extProcHandlers } from './egress/ext-proc.ts'
 import type { LoadReleases } from './egress/release-api.ts'
+import { SDS, type SdsOptions, sdsHandlers } from './issue/sds.ts'
 import type { Handlers } from './serve/grpc.ts'
+import { UidLimits } from './serve/limits.ts'
 
 const MILLIS = 1000
 
 /** The services; who calls is attested like every other caller of the socket. */
 export function envoyServices(
-  { clock, config }: CoreOptions,
-  { book }: Core,
+  options: CoreOptions,
+  core: Core,
   load: LoadReleases,
 ): Readonly<Record<string, Handlers>> {
+  const { clock, config } = options
+  const { book } = core
   const headTimeout = config.limits.headerTimeout * MILLIS
   const answerTimeout = config.egress.responseTimeout * MILLIS
   return {
+    [SDS]: sdsHandlers(sdsOptions(options, core)),
     'envoy.service.auth.v3.Authorization': signCheckHandlers({ book, load }),
     'envoy.service.ext_proc.v3.ExternalProcessor': extProcHandlers({
       book,
@@ -25,4 +33,13 @@ export function envoyServices(
       answerTimeout,
     }),
   }
+}
+
+function sdsOptions({ audit, clock, config, log, metrics }: CoreOptions, core: Core): SdsOptions {
+  const { bundles, revocations, rotator, svids } = core
+  const { rootca, validator, waitingPerUid, waitingTime: patience } = config.sds
+  const waiting = new UidLimits('waiting streams', 'too_many_calls', waitingPerUid, config.limits.calls)
+  metrics.gauge('holdfast_sds_waiting', 'Streams of proxies that wait for an entry.', () => waiting.all)
+  const source = { svids, bundles, revocations, rootca, validator }
+  return { ...source, rotator, audit, log, metrics, clock, waiting, patience }
 }

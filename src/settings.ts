@@ -87,6 +87,31 @@ export const SETTINGS = {
     x509_ttl: duration(HOUR, MINUTE, 7 * DAY, 'The life of an X.509-SVID, where the entry says nothing.'),
     jwt_ttl: duration(5 * MINUTE, 30, DAY, 'The life of a JWT-SVID, where the entry says nothing.'),
   },
+  sds: {
+    rootca: choice(
+      ['own', 'all'],
+      'own',
+      'What ROOTCA is to proxies: the bundle of their own trust domain, or all bundles, as Istio needs it to federate. An entry may say otherwise.',
+    ),
+    validator: choice(
+      ['spiffe', 'trusted_ca'],
+      'spiffe',
+      'How proxies verify peers: each by the bundle of its own trust domain, or by one pool of the own trust domain only, for proxies without the SPIFFE validator. An entry may say otherwise.',
+    ),
+    waiting_per_uid: count(
+      1024,
+      1,
+      100_000,
+      'Streams of one uid that may wait for an entry; limits.calls bounds all.',
+    ),
+    waiting_time: duration(10 * MINUTE, 1, DAY, 'How long a stream may wait for an entry.'),
+  },
+  federation: {
+    directory: optional(
+      'path',
+      'The bundles of other trust domains: a directory of TRUST-DOMAIN.json files (SPIFFE bundle documents), read again when one changes.',
+    ),
+  },
   wit: choice(['off', 'on'], 'off', 'Whether WIT-SVIDs and the proofs made with them (WPT) are served.'),
   keys: {
     rotation: duration(HOUR, MINUTE, 7 * DAY, 'How long a proof key signs before it is replaced.'),

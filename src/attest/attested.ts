@@ -20,8 +20,6 @@ export interface AttestedWorkload extends Workload {
   readonly ready: Promise<void> | undefined
   /** Why selectors are missing, in sentences for `explain`. */
   readonly notes: readonly string[]
-  /** Calls `watcher` with the entries after each change of policy or selectors, until the returned function is called. */
-  watchEntries(watcher: (entries: readonly Entry[]) => void): () => void
   /** Aborts when this workload loses the SPIFFE ID of `entry`, or ends; throws lease_ended when it has lost it. */
   entrySignal(entry: Entry): AbortSignal
   /** The connection has closed: the lease ends, keys of a living process stay. */

@@ -29,6 +29,8 @@ export interface Workload {
   entries(): readonly Entry[]
   /** The instance that keys of `entry` belong to; throws attestation_failed when a unit entry's caller is in no unit. */
   instanceOf(entry: Entry): Instance
+  /** Calls `watcher` with the entries after each change of policy or selectors, until the returned function is called. */
+  watchEntries(watcher: (entries: readonly Entry[]) => void): () => void
   /** Aborts when the process ends, an operator revokes it, or the agent stops; everything derived from it ends. */
   readonly signal: AbortSignal
 }

@@ -218,6 +218,11 @@ export const REASONS = facts({
     cause: 'the JWT-SVID is for another audience',
     cure: 'Fetch a JWT-SVID for exactly the audience that is checked.',
   },
+  secret_unknown: {
+    owner: 'caller',
+    cause: 'no secret has this name',
+    cure: 'Ask for `default`, a SPIFFE ID of yours, `spiffe://TRUST-DOMAIN`, ROOTCA or ALL.',
+  },
   bundle_missing: {
     owner: 'identity',
     cause: 'there is no bundle for the trust domain',

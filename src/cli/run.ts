@@ -79,6 +79,7 @@ async function start(
     book,
     loadBook: () => sources.reload(log),
     authority,
+    federated: sources.federated,
     audit,
     log,
     health,

@@ -7,10 +7,13 @@ import { Live } from '../base/live.ts'
 import { type Config, checkReload, devConfig, loadConfig } from '../config.ts'
 import { type CaFiles, loadCa, tryCa } from '../issue/ca-files.ts'
 import type { CertificateAuthority } from '../issue/embedded.ts'
+import { loadFederated } from '../issue/federation.ts'
+import type { FederatedBundles } from '../issue/trusted-bundles.ts'
 import type { RuleBook } from '../policy/book.ts'
 import { devPolicy } from '../policy/dev.ts'
 import { loadPolicy } from '../policy/load.ts'
 import { type Directories, prepareDirectories } from '../serve/directories.ts'
+import { formatBundle } from '../spiffe/bundle.ts'
 import type { Log } from '../telemetry/log.ts'
 import { policyContext } from './policy-context.ts'
 
@@ -30,6 +33,7 @@ export interface Sources {
   readonly directories: Directories
   readonly book: RuleBook
   readonly ca: Live<CertificateAuthority> | undefined
+  readonly federated: Live<FederatedBundles>
   /** Files and directories whose change asks for a reload. */
   readonly paths: readonly string[]
   /** The rule book as the files are now, with the CA and the log level applied; throws and applies nothing else. */
@@ -44,7 +48,8 @@ export async function openSources(options: SourceOptions): Promise<Sources> {
   const book = await readBook(files, config, options.clock)
   const caFiles = caFilesOf(config)
   const ca = caFiles && new Live(readCa(caFiles, config, options.clock))
-  const given = [options.configFile, ...Object.values(config.authority.ca)]
+  const federated = new Live(readFederated(config))
+  const given = [options.configFile, config.federation.directory, ...Object.values(config.authority.ca)]
   const { certificateFile, keyFile } = config.bundleEndpoint
   const paths = [...files, ...[...given, certificateFile, keyFile].filter((path) => path !== undefined)]
   return {
@@ -52,12 +57,15 @@ export async function openSources(options: SourceOptions): Promise<Sources> {
     directories,
     book,
     ca,
+    federated,
     paths,
     reload: async (log) => {
       const next = options.dev ? config : await readConfig(options)
       checkReload(config, next)
       const nextBook = await readBook(options.dev ? files : next.policy.files, next, options.clock)
       const nextCa = caFiles && readCa(caFiles, config, options.clock)
+      const nextFederated = readFederated(config)
+      if (isOtherSet(federated.get(), nextFederated)) federated.set(nextFederated)
       if (ca && nextCa && isOther(ca.get(), nextCa)) ca.set(nextCa)
       log.setLevel(next.log.level)
       warnOfRestart(config, next, log)
@@ -71,6 +79,16 @@ async function readConfig({ dev, configFile }: SourceOptions): Promise<Config> {
   if (dev) return devConfig()
   if (configFile) return loadConfig(configFile)
   throw new Fault('config_invalid', 'neither --config FILE nor --dev was given')
+}
+
+function readFederated({ federation, trustDomain }: Config): FederatedBundles {
+  return federation.directory === undefined ? new Map() : loadFederated(federation.directory, trustDomain)
+}
+
+function isOtherSet(before: FederatedBundles, after: FederatedBundles): boolean {
+  const texts = (bundles: FederatedBundles) =>
+    [...bundles].map(([name, bundle]) => `${name} ${formatBundle(bundle)}`)
+  return texts(before).sort().join('\n') !== texts(after).sort().join('\n')
 }
 
 function readBook(files: readonly string[], config: Config, clock: Clock): Promise<RuleBook> {

@@ -2,14 +2,14 @@
 import type { Clock, Millis } from '../base/clock.ts'
 import type { Live } from '../base/live.ts'
 import type { RuleBook } from '../policy/book.ts'
-import type { Authority } from './authority.ts'
 import type { Svids } from './svids.ts'
+import type { TrustedBundles } from './trusted-bundles.ts'
 
 const TICK: Millis = 1_000
 
 export interface RotatorOptions {
   readonly svids: Svids
-  readonly authority: Authority
+  readonly bundles: TrustedBundles
   readonly book: Live<RuleBook>
   readonly clock: Clock
 }
@@ -23,9 +23,10 @@ export class Rotator {
 
   constructor(options: RotatorOptions) {
     this.#options = options
-    const { authority, book, svids } = options
+    const { bundles, book, svids } = options
     this.#stops = [
-      authority.bundle.watch(() => this.tell()),
+      bundles.own.watch(() => this.tell()),
+      bundles.federated.watch(() => this.tell()),
       book.watch((next) => {
         svids.keepOnly(next.entries)
         this.tell()

@@ -21,6 +21,8 @@ export interface X509Svid extends Kept {
   readonly spiffeId: SpiffeId
   /** Leaf, then intermediates: concatenated DER. */
   readonly chain: Buffer
+  /** The same, each by itself. */
+  readonly certificates: readonly Buffer[]
   /** PKCS#8 in DER; overwritten a while after the SVID was replaced. */
   readonly key: Buffer
 }
@@ -163,7 +165,8 @@ export class Svids {
     const { chain, notAfter } = this.#authority.issueX509({ spiffeId, spki: key.spki, ttl, dnsNames })
     this.#onIssued('x509')
     const renewAt = this.#renewAt(now, notAfter)
-    const svid = { spiffeId, chain: Buffer.concat(chain), key: key.pkcs8(), expires: notAfter, renewAt }
+    const made = { chain: Buffer.concat(chain), certificates: chain, key: key.pkcs8() }
+    const svid = { spiffeId, ...made, expires: notAfter, renewAt }
     key.wipe()
     return svid
   }

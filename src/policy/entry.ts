@@ -1,6 +1,6 @@
 /** Registration entries: which selectors make which SPIFFE ID, and what the Workload API delivers to it. */
 import type { Seconds } from '../base/clock.ts'
-import type { SpiffeId } from '../spiffe/id.ts'
+import type { SpiffeId, TrustDomain } from '../spiffe/id.ts'
 import type { Selector } from '../spiffe/selector.ts'
 
 /** Where a statement stands: shown by `explain` and written to the audit log. */
@@ -28,6 +28,13 @@ export interface Entry {
   /** Issuers whose authorization servers may take what this entry delivers as a client credential all the same. */
   readonly acceptedAt: readonly string[]
   readonly dnsNames: readonly string[]
+  /** Foreign trust domains whose bundles its callers are given. */
+  readonly federatesWith: readonly TrustDomain[]
+  /** How secrets are given to its proxies (SDS), where it differs from the configuration. */
+  readonly sds: {
+    readonly rootca?: 'own' | 'all' | undefined
+    readonly validator?: 'spiffe' | 'trusted_ca' | undefined
+  }
   /** Whether it is the replay lab's: tokens may be bound to keys of its own. */
   readonly isProbe: boolean
   readonly instance: InstanceKind

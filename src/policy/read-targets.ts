@@ -40,6 +40,8 @@ export function identityOf(file: IdentityFile, yaml: YamlFile, context: PolicyCo
       audiences: entry.audiences ?? [],
       acceptedAt: entry.accepted_at ?? [],
       dnsNames: entry.dns_names ?? [],
+      federatesWith: entry.federates_with ?? [],
+      sds: entry.sds ?? {},
       instance: entry.instance ?? 'process',
       isProbe: entry.probe ?? false,
       place: placeIn(yaml, 'entries', index),

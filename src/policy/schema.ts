@@ -1,7 +1,7 @@
 /** The form of policy files, one schema a layer. Loads zod. */
 import * as z from 'zod'
 import { duration, parsedBy } from '../base/forms.ts'
-import { parseWorkloadId } from '../spiffe/id.ts'
+import { parseTrustDomain, parseWorkloadId } from '../spiffe/id.ts'
 import { parseAddress } from './address.ts'
 import {
   parseDate,
@@ -65,6 +65,20 @@ const entry = z.strictObject({
     .max(32)
     .optional()
     .describe('DNS names in its X.509-SVIDs.'),
+  federates_with: z
+    .array(z.string().transform(parsedBy(parseTrustDomain)))
+    .max(LIST_LIMIT)
+    .optional()
+    .describe('Foreign trust domains, without scheme, whose bundles its callers are given.'),
+  sds: z
+    .strictObject({
+      rootca: z.enum(['own', 'all']).optional(),
+      validator: z.enum(['spiffe', 'trusted_ca']).optional(),
+    })
+    .optional()
+    .describe(
+      'How secrets are given to its proxies (SDS), where that differs from sds in the configuration. The first entry of a caller says it for all.',
+    ),
   instance: z
     .enum(['process', 'unit', 'identity'])
     .optional()

@@ -24,6 +24,7 @@ import { Fault } from '../base/fault.ts'
 import type { Caller } from './caller.ts'
 import { type Dialog, type Hear, OpenDialog } from './dialog.ts'
 import { type EncodeFault, faultEncoder } from './fault-status.ts'
+import { type Feed, WireFeed } from './feed.ts'
 import type { UidLimits } from './limits.ts'
 import { type Message, methodsOf } from './messages.ts'
 import { standardServices } from './standard-services.ts'
@@ -42,13 +43,14 @@ export type Unary = (caller: Caller, request: Message, gone: () => AbortSignal) 
 
 /**
  * How one RPC is answered. `exchange` answers each message of a two-way stream with one message, in order; `dialog` opens
- * one that answers when it can, and returns what hears the caller.
+ * one that answers when it can, and returns what hears the caller; in `feed` the agent speaks unasked too.
  */
 export type Handler =
   | { readonly unary: Unary }
   | { readonly stream: (caller: Caller, request: Message, stream: Stream) => void }
   | { readonly exchange: (caller: Caller, request: Message) => Message }
   | { readonly dialog: (caller: Caller, dialog: Dialog) => Hear }
+  | { readonly feed: (caller: Caller, feed: Feed) => (request: Message) => void }
 
 export type Handlers = Readonly<Record<string, Handler>>
 
@@ -201,6 +203,7 @@ class Wrapper {
     if ('unary' in handler) return this.#unary(name, handler.unary)
     if ('stream' in handler) return this.#stream(name, handler.stream)
     if ('dialog' in handler) return this.#dialog(name, handler.dialog)
+    if ('feed' in handler) return this.#feed(name, handler.feed)
     return this.#exchange(name, handler.exchange)
   }
 
@@ -281,6 +284,22 @@ class Wrapper {
         dialog.listen(open(caller, dialog))
       } catch (caught) {
         dialog.end(Fault.from(caught))
+      }
+    }
+    return run
+  }
+
+  #feed(name: string, open: (caller: Caller, feed: Feed) => (request: Message) => void) {
+    const run: handleBidiStreamingCall<Message, Message> = (call) => {
+      const fail = (caught: unknown) => call.emit('error', this.#error(name, caught))
+      const feed = new WireFeed(call, closing(call), fail)
+      try {
+        const caller = this.#admit(name, call)
+        this.#options.onCall(name, undefined)
+        endWithLease(caller, feed.onClose, (fault) => feed.end(fault))
+        feed.listen(open(caller, feed))
+      } catch (caught) {
+        feed.end(Fault.from(caught))
       }
     }
     return run

@@ -22,7 +22,14 @@ interface Loaded {
   readonly handle: Handle
 }
 
-const PROTO_FILES = ['workload.proto', 'holdfast.proto', 'status.proto', 'ext_authz.proto', 'ext_proc.proto']
+const PROTO_FILES = [
+  'workload.proto',
+  'holdfast.proto',
+  'status.proto',
+  'ext_authz.proto',
+  'ext_proc.proto',
+  'sds.proto',
+]
 const UNARY = { requestStream: false, responseStream: false }
 const SERVER_STREAM = { requestStream: false, responseStream: true }
 const TWO_WAY = { requestStream: true, responseStream: true }

@@ -7,6 +7,7 @@ export type CounterName =
   | 'holdfast_refusals_total'
   | 'holdfast_connections_total'
   | 'holdfast_svids_issued_total'
+  | 'holdfast_sds_total'
   | 'holdfast_egress_requests_total'
   | 'holdfast_tokens_total'
   | 'holdfast_reloads_total'
@@ -37,6 +38,7 @@ const HELP: Readonly<Record<CounterName, string>> = {
   holdfast_refusals_total: 'Requests refused, by reason.',
   holdfast_connections_total: 'Connections accepted or refused, by door.',
   holdfast_svids_issued_total: 'SVIDs issued, by kind.',
+  holdfast_sds_total: 'Messages with secrets for proxies: sent, taken (ack) and refused by them (nack).',
   holdfast_tokens_total: 'Access tokens, by what was done and reason.',
   holdfast_egress_requests_total: 'Requests of the egress door, by class of status and reason.',
   holdfast_reloads_total: 'Reloads of configuration, policy, CA and bundle files, by result.',

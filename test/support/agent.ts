@@ -4,10 +4,12 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type Clock, nowSeconds, systemClock } from '../../src/base/clock.ts'
+import { Live } from '../../src/base/live.ts'
 import { policyContext } from '../../src/cli/policy-context.ts'
 import { type Config, devConfig } from '../../src/config.ts'
 import { type Daemon, startDaemon } from '../../src/daemon.ts'
 import { embeddedAuthority } from '../../src/issue/embedded.ts'
+import type { FederatedBundles } from '../../src/issue/trusted-bundles.ts'
 import { generateKey } from '../../src/keys/signer.ts'
 import { devPolicy } from '../../src/policy/dev.ts'
 import { loadPolicy } from '../../src/policy/load.ts'
@@ -25,6 +27,7 @@ export interface AgentOptions {
   /** uids of the development policy; this process's own when absent. */
   readonly uids?: readonly number[]
   readonly takeover?: boolean
+  readonly federated?: Live<FederatedBundles>
   /** The directory of an earlier agent, which then is not removed at the end. */
   readonly dir?: string
 }
@@ -84,6 +87,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
     book: await loadBook(),
     loadBook,
     authority,
+    federated: options.federated ?? new Live<FederatedBundles>(new Map()),
     audit,
     log,
     health,

@@ -17,6 +17,8 @@ export function entry(name: string, selectors: readonly string[], over: Partial<
     audiences: [],
     acceptedAt: [],
     dnsNames: [],
+    federatesWith: [],
+    sds: {},
     isProbe: false,
     instance: 'process',
     place: { file: 'identity.yaml', line: 1 },

@@ -21,6 +21,7 @@ export function callOf(book: RuleBook, method = 'GET', pid = 1): PaperCall {
     selectors: entry.selectors,
     entries: () => [entry],
     instanceOf: () => instance,
+    watchEntries: () => () => {},
     signal: lease.signal,
   }
   return { workload, entry, instance, method, end: (reason) => lease.abort(reason) }

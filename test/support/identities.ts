@@ -7,6 +7,9 @@ export interface Identity {
   readonly hint?: string
   readonly dnsNames?: readonly string[]
   readonly audiences?: readonly string[]
+  readonly federatesWith?: readonly string[]
+  /** YAML of the member `sds`. */
+  readonly sds?: string
   readonly deliver?: Partial<Record<'x509' | 'jwt' | 'wit', boolean>>
 }
 
@@ -28,6 +31,8 @@ export function identityPolicy(
       ...(one.hint === undefined ? [] : [`    hint: ${one.hint}`]),
       ...(one.dnsNames ? [`    dns_names: [${one.dnsNames.join(', ')}]`] : []),
       ...(one.audiences ? [`    audiences: ["${one.audiences.join('", "')}"]`] : []),
+      ...(one.federatesWith ? [`    federates_with: [${one.federatesWith.join(', ')}]`] : []),
+      ...(one.sds ? [`    sds: ${one.sds}`] : []),
       `    deliver: { x509: ${x509}, jwt: ${jwt}, wit: ${wit} }`,
       '',
     ].join('\n')

@@ -9,10 +9,10 @@ export type Message = any
 
 const OPTIONS = { keepCase: true, longs: Number, enums: String, defaults: false, oneofs: false } as const
 const definitions = {
-  ...loadSync(['workload.proto', 'holdfast.proto', 'status.proto', 'ext_authz.proto', 'ext_proc.proto'], {
-    ...OPTIONS,
-    includeDirs: [`${ROOT}proto`],
-  }),
+  ...loadSync(
+    ['workload.proto', 'holdfast.proto', 'status.proto', 'ext_authz.proto', 'ext_proc.proto', 'sds.proto'],
+    { ...OPTIONS, includeDirs: [`${ROOT}proto`] },
+  ),
   ...loadSync(['reflection/v1/reflection.proto', 'reflection/v1alpha/reflection.proto'], {
     ...OPTIONS,
     includeDirs: [`${ROOT}node_modules/@grpc/reflection/build/proto/grpc`],

@@ -26,6 +26,8 @@ const ENTRY: Entry = {
   audiences: [],
   acceptedAt: [],
   dnsNames: [],
+  federatesWith: [],
+  sds: {},
   isProbe: false,
   instance: 'identity',
   place: { file: 'policy.yaml', line: 1 },

@@ -30,6 +30,8 @@ describe('a policy file', () => {
         audiences: [],
         acceptedAt: [],
         dnsNames: [],
+        federatesWith: [],
+        sds: {},
         isProbe: false,
         instance: 'process',
         place: { file: 'identity.yaml', line: 3 },

@@ -7,7 +7,14 @@ import { describe, expect, it } from 'vitest'
 import { encoderOf, type Message, methodsOf } from '../../../src/serve/messages.ts'
 
 const ROOT = new URL('../../..', import.meta.url).pathname
-const FILES = ['workload.proto', 'holdfast.proto', 'status.proto', 'ext_authz.proto', 'ext_proc.proto']
+const FILES = [
+  'workload.proto',
+  'holdfast.proto',
+  'status.proto',
+  'ext_authz.proto',
+  'ext_proc.proto',
+  'sds.proto',
+]
 const definitions = loadSync(FILES, {
   keepCase: true,
   longs: Number,
