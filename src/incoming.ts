@@ -21,6 +21,8 @@ import { Introspector } from './ingress/introspect.ts'
 import { KeySets } from './ingress/key-sets.ts'
 import { RecentTokens } from './ingress/known-tokens.ts'
 import { ServerNonces } from './ingress/nonces.ts'
+import { StatusLists } from './ingress/status-lists.ts'
+import { STATUS_TOKEN_LIMIT } from './ingress/status-token.ts'
 import { Verifier } from './ingress/verifier.ts'
 import { verifyHandlers, verifyRoutes } from './ingress/verify-api.ts'
 import type { Server } from './policy/grant.ts'
@@ -132,7 +134,7 @@ function openChecks(
 /** How tokens are known to be their servers': keys, answers about them, and what was verified a moment ago. */
 function openSources(
   { clock, config }: CoreOptions,
-  { book, clientKeys: keys }: Core,
+  { book, clientKeys }: Core,
   bundleOf: BundleOf,
 ): { readonly tokens: TokenSources; readonly ask: AskOf; stop(): void } {
   const { connectTimeout, dnsTtlMax } = config.egress
@@ -141,16 +143,31 @@ function openSources(
   const dialer = new Dialer({ clock, resolver, trust, patience: connectTimeout * MILLIS })
   const http = new IssuerHttp({ dialer, clock, timeout: config.tokens.timeout * MILLIS })
   const metadata = new Metadata({ http, clock })
-  const introspection = new Introspector({ http, metadata, keys, book, clock })
+  const introspection = new Introspector({ http, metadata, keys: clientKeys, book, clock })
   const ending = new AbortController()
   const known = new RecentTokens(clock)
-  const unwatch = book.watch(() => known.clear())
+  const unwatch = book.watch(() => {
+    known.clear()
+    statuses.clear()
+  })
   const fetch = async (server: Server) => {
     const route = { platform: book.get().serverTls(server.issuer), client: undefined, signal: ending.signal }
     const url = await metadata.jwksUri(server, route)
     const ask = { method: 'GET', headers: { accept: 'application/json' }, body: undefined }
     const { status, body } = await http.call(url, ask, route)
     if (status !== 200) throw unavailable(`answers for its JWK Set with status ${status}`)
+    return body
+  }
+  const statusToken = async ({ issuer }: Server, uri: string) => {
+    const route = {
+      platform: book.get().serverTls(issuer),
+      client: undefined,
+      signal: ending.signal,
+      bodyLimit: STATUS_TOKEN_LIMIT,
+    }
+    const ask = { method: 'GET', headers: { accept: 'application/statuslist+jwt' }, body: undefined }
+    const { status, body } = await http.call(uri, ask, route)
+    if (status !== 200) throw unavailable(`answers for a status list with status ${status}`)
     return body
   }
   const ask: AskOf =
@@ -161,9 +178,12 @@ function openSources(
         { method, headers: { ...headers }, body: body as URLSearchParams | undefined },
         { platform: book.get().serverTls(issuer), client: undefined, signal },
       )
+  const keys = new KeySets({ clock, fetch })
+  const { skew, statusLists } = config.verifier
+  const statuses = new StatusLists({ clock, fetch: statusToken, keys, skew, ...statusLists })
   return {
     ask,
-    tokens: { keys: new KeySets({ clock, fetch }), introspection, known },
+    tokens: { keys, introspection, statuses, known },
     stop: () => {
       unwatch()
       known.clear()

@@ -237,6 +237,20 @@ export const SETTINGS = {
       url: optional('url', 'The same at an https URL.'),
       every: duration(30, 1, HOUR, 'How often that is asked.'),
     },
+    status_lists: {
+      max_age: duration(
+        5 * MINUTE,
+        1,
+        HOUR,
+        'How long a status list of tokens is used before it is asked for again; less where its ttl says so.',
+      ),
+      stale: duration(
+        10 * MINUTE,
+        1,
+        DAY,
+        'How much longer while it cannot be had; then its tokens are refused.',
+      ),
+    },
     nonce_key_file: optional(
       'path',
       'A file of at least 32 random bytes that nonces are made with, the same on each node that verifies for one service; no other user may be able to read it. Without one, a key is made at start.',

@@ -115,6 +115,16 @@ export const INGRESS_REASONS = {
     cause: 'the authorization server says that the token is not active',
     cure: 'Get a fresh token.',
   },
+  token_status: {
+    owner: 'identity',
+    cause: 'the status of the token cannot be told from what it says',
+    cure: 'Let the authorization server name a status list in its tokens, and state its origin under status_lists of the server.',
+  },
+  status_unavailable: {
+    owner: 'identity',
+    cause: 'the status list of the token cannot be had, and the last known one is too old',
+    cure: 'See that the status list is reached from here, and that its issuer signs it with a key of its JWKS.',
+  },
   verifier_keys: {
     owner: 'identity',
     cause: 'the keys of the issuer cannot be had, and the last known ones are too old',

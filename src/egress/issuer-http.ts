@@ -17,6 +17,8 @@ export interface IssuerRoute {
   readonly platform: Pick<ServerPlatform, 'tls' | 'addresses'>
   readonly client: TlsClient | undefined
   readonly signal: AbortSignal
+  /** The longest answer, in bytes; 256 KiB when absent. */
+  readonly bodyLimit?: number
 }
 
 /** An answer that was read whole. */
@@ -98,7 +100,7 @@ export class IssuerHttp {
   ): Promise<IssuerAnswer> {
     const { origin, protocol, host, pathname, search } = new URL(url)
     if (protocol !== 'https:') throw broken('is not an https server')
-    const { platform, client, signal } = route
+    const { platform, client, signal, bodyLimit = BODY_LIMIT } = route
     const socket = await this.#options.dialer.dialTls({
       ...placeOf(origin),
       ...platform,
@@ -111,7 +113,12 @@ export class IssuerHttp {
     const body = ask.body === undefined ? undefined : Buffer.from(String(ask.body))
     const length = body ? { 'content-length': String(body.length) } : {}
     const headers = { ...ask.headers, host, connection: 'close', ...length }
-    const answer = await send(socket, { method: ask.method, path: pathname + search, headers }, body)
+    const answer = await send(
+      socket,
+      { method: ask.method, path: pathname + search, headers },
+      body,
+      bodyLimit,
+    )
     if (answer.status >= 300 && answer.status < 400)
       throw broken('answers with a redirect, which is not followed')
     return answer
@@ -124,22 +131,27 @@ interface Head {
   readonly headers: Readonly<Record<string, string>>
 }
 
-function send(socket: Socket, head: Head, body: Buffer | undefined): Promise<IssuerAnswer> {
+function send(
+  socket: Socket,
+  head: Head,
+  body: Buffer | undefined,
+  bodyLimit: number,
+): Promise<IssuerAnswer> {
   return new Promise((resolve, reject) => {
     const cutOff = () => reject(broken('cuts its answer off'))
     const outgoing = request({ ...head, maxHeaderSize: HEAD_LIMIT, createConnection: () => socket })
     outgoing.on('error', cutOff).on('close', cutOff)
-    outgoing.on('response', (response) => readWhole(response).then(resolve, reject))
+    outgoing.on('response', (response) => readWhole(response, bodyLimit).then(resolve, reject))
     outgoing.end(body)
   })
 }
 
-async function readWhole(response: IncomingMessage): Promise<IssuerAnswer> {
+async function readWhole(response: IncomingMessage, limit: number): Promise<IssuerAnswer> {
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of response as AsyncIterable<Buffer>) {
     size += chunk.length
-    if (size > BODY_LIMIT) throw broken(`answers with over ${BODY_LIMIT} bytes`)
+    if (size > limit) throw broken(`answers with over ${limit} bytes`)
     chunks.push(chunk)
   }
   if (!response.complete) throw broken('cuts its answer off')

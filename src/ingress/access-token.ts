@@ -21,6 +21,12 @@ export interface Introspection {
   ask(server: Server, token: string): Promise<Claims | undefined>
 }
 
+/** What issuers say of single tokens after they were issued (draft-ietf-oauth-status-list). */
+export interface Statuses {
+  /** At once when the list is known. Throws token_status, token_revoked, status_unavailable. */
+  check(server: Server, claims: Claims, rule: RouteIdentity['status']): void | Promise<void>
+}
+
 export type Claims = Readonly<Record<string, unknown>>
 
 /** A token that its server issued and that is in force, for this audience. Whom it binds is still to be proven. */
@@ -56,12 +62,14 @@ const LAST_DATE = 253_402_300_799
 export interface TokenSources {
   readonly keys: TokenKeys
   readonly introspection: Introspection | undefined
+  readonly statuses: Statuses
   readonly known: KnownTokens
 }
 
 /**
  * Checks `token` for the route of `check`. Throws token_malformed, token_issuer, token_forged, token_audience,
- * token_expired, token_too_long, token_inactive, verifier_keys, issuer_unavailable.
+ * token_expired, token_too_long, token_status, token_revoked, status_unavailable, token_inactive, verifier_keys,
+ * issuer_unavailable.
  */
 export async function checkAccessToken(
   sources: TokenSources,
@@ -73,6 +81,8 @@ export async function checkAccessToken(
     throw new Fault('token_issuer')
   const { server, claims } = known
   const expires = checkClaims(claims, check)
+  const judging = sources.statuses.check(server, claims, check.identity.status)
+  if (judging) await judging
   if (!check.identity.introspects) return { server, claims, expires }
   if (!(await sources.introspection?.ask(server, token))) throw new Fault('token_inactive')
   return { server, claims, expires }

@@ -46,7 +46,7 @@ function twice(layer: string, routes: readonly { name: string; place: Place }[])
 }
 
 function serverProblems(
-  { name, serverNames, audience, introspects, place }: RouteStatement,
+  { name, serverNames, audience, introspects, place, status }: RouteStatement,
   servers: readonly NamedServer[],
 ): readonly Problem[] {
   const known = servers.map((server) => server.name)
@@ -67,7 +67,13 @@ function serverProblems(
     : []
   const unasked =
     introspects && serverNames.length === 0 ? [`${name}: introspect asks servers, and none is stated`] : []
-  return [...unknown, ...nobody, ...mute, ...unasked].map((message) => ({ ...place, message }))
+  const unlisted =
+    status === 'required'
+      ? servers
+          .filter((server) => serverNames.includes(server.name) && !server.statusLists?.length)
+          .map(({ name: of }) => `${name}: status is required, and the server ${of} has no status_lists`)
+      : []
+  return [...unknown, ...nobody, ...mute, ...unasked, ...unlisted].map((message) => ({ ...place, message }))
 }
 
 function bearerProblems({ name, binding, place }: RouteStatement, isExcepted: boolean): readonly Problem[] {

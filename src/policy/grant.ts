@@ -47,6 +47,8 @@ export interface Server {
   readonly tokenEndpoint: string | undefined
   /** Where the keys are that it signs tokens with; absent: its metadata says, at its own origin. */
   readonly jwksUri?: string | undefined
+  /** Origins that its tokens may name status lists at (draft-ietf-oauth-status-list); absent: none. */
+  readonly statusLists?: readonly string[] | undefined
   /** Absent: the agent fetches no tokens there, applications bring their own. */
   readonly client: ClientAuth | undefined
 }

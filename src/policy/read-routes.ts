@@ -25,6 +25,7 @@ export function routeIdentities(file: IdentityFile, at: PlaceOf): readonly Route
     actDepth: route.act_depth ?? 0,
     nonce: route.nonce ?? 'off',
     introspects: route.introspect ?? false,
+    status: route.status ?? 'if_present',
     handsOut: route.hand_out ?? 'claims',
     place: at('routes', index),
   }))

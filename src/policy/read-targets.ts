@@ -53,6 +53,7 @@ export function identityOf(file: IdentityFile, yaml: YamlFile, context: PolicyCo
       issuer: server.issuer,
       tokenEndpoint: server.token_endpoint,
       jwksUri: server.jwks_uri,
+      statusLists: server.status_lists,
       client: server.client && clientOf(server.client, yaml),
       place: placeIn(yaml, 'servers', index),
     }),

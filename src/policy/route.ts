@@ -24,6 +24,8 @@ export interface RouteIdentity {
   readonly nonce: 'off' | 'required'
   /** Whether each token is also asked about at its server (RFC 7662): for revocation that cannot wait for its end. */
   readonly introspects: boolean
+  /** Whether a token has to name a status list, or is asked about only where it does. */
+  readonly status: 'if_present' | 'required'
   /** Whether the application gets an opaque handle instead of the token. */
   readonly handsOut: 'claims' | 'handle'
   readonly place: Place

@@ -49,6 +49,12 @@ export const routeIdentity = z.strictObject({
     .boolean()
     .optional()
     .describe('Ask the server about each token too (RFC 7662), within seconds. Default: false.'),
+  status: z
+    .enum(['if_present', 'required'])
+    .optional()
+    .describe(
+      'Whether each token has to name a status list (draft-ietf-oauth-status-list); one that does is always looked up. Default: if_present.',
+    ),
   hand_out: z
     .enum(['claims', 'handle'])
     .optional()

@@ -131,6 +131,13 @@ const server = z.strictObject({
     .describe(
       'Where the keys are that it signs tokens with, for routes; from its metadata when absent, and then on the origin of the issuer.',
     ),
+  status_lists: z
+    .array(z.string().transform(parsedBy(parseOrigin)))
+    .max(LIST_LIMIT)
+    .optional()
+    .describe(
+      'Origins that its tokens may name status lists at, for routes; a token that names one elsewhere is refused.',
+    ),
   client: client
     .optional()
     .describe(

@@ -124,6 +124,8 @@ export const STATUS: Readonly<Record<Reason, Status>> = {
   token_stolen: BAD_TOKEN,
   token_revoked: BAD_TOKEN,
   token_inactive: BAD_TOKEN,
+  token_status: BAD_TOKEN,
+  status_unavailable: UNAVAILABLE,
   verifier_keys: UNAVAILABLE,
   caller_unexpected: DENIED,
   hop_unexpected: DENIED,

@@ -46,15 +46,15 @@ export function isJwsAlg(alg: unknown): alg is JwsAlg {
   return ALGORITHMS.has(alg)
 }
 
-/** The parts of a compact JWS; undefined when it is not one. The text is never quoted: it is a credential. */
-export function parseJws(text: string): Jws | undefined {
-  if (text.length > TOKEN_LIMIT) return undefined
+/** The parts of a compact JWS of `limit` bytes at most; undefined when it is not one. The text is never quoted: it is a credential. */
+export function parseJws(text: string, limit = TOKEN_LIMIT): Jws | undefined {
+  if (text.length > limit) return undefined
   const [header, payload, signature, ...rest] = text.split('.', 4)
   if (header === undefined || payload === undefined || signature === undefined || rest.length > 0)
     return undefined
   const bytes = decode(signature)
-  const parsedHeader = parsePart(header)
-  const parsedPayload = parsePart(payload)
+  const parsedHeader = parsePart(header, limit)
+  const parsedPayload = parsePart(payload, limit)
   if (!bytes || !parsedHeader || !parsedPayload) return undefined
   return {
     header: parsedHeader,
@@ -66,11 +66,11 @@ export function parseJws(text: string): Jws | undefined {
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
-function parsePart(part: string): Record<string, unknown> | undefined {
+function parsePart(part: string, maxBytes: number): Record<string, unknown> | undefined {
   const bytes = decode(part)
   if (!bytes) return undefined
   try {
-    return parseJsonObject(utf8.decode(bytes), { maxBytes: TOKEN_LIMIT, maxDepth: 16 })
+    return parseJsonObject(utf8.decode(bytes), { maxBytes, maxDepth: 16 })
   } catch {
     return undefined
   }

@@ -7,6 +7,7 @@ import { request } from 'node:https'
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
+import { STATUS_TOKEN_LIMIT } from '../ingress/status-token.ts'
 import type { Server } from '../policy/grant.ts'
 import type { StatedServer } from './read-routes.ts'
 
@@ -14,6 +15,9 @@ const TIMEOUT: Millis = 5_000
 const BODY_LIMIT = 256 * 1024
 const HEAD_LIMIT = 16 * 1024
 const LIMITS = { maxBytes: BODY_LIMIT, maxDepth: 8 }
+
+const DOCUMENT = { accept: 'application/json', limit: BODY_LIMIT }
+const STATUS_LIST = { accept: 'application/statuslist+jwt', limit: STATUS_TOKEN_LIMIT }
 
 interface Answer {
   readonly status: number
@@ -30,6 +34,19 @@ export function keyFetch(
     const get = (url: string) => getOnce(url, roots.get(server.issuer), clock)
     const { status, body } = await get(server.jwksUri ?? (await statedUri(server.issuer, get)))
     if (status !== 200) throw unavailable(`answers for its JWK Set with status ${status}`)
+    return body
+  }
+}
+
+/** The fetch of `StatusLists`; throws issuer_unavailable. */
+export function statusFetch(
+  servers: readonly StatedServer[],
+  clock: Clock,
+): (server: Server, uri: string) => Promise<string> {
+  const roots = new Map(servers.map(({ server, ca }) => [server.issuer, ca]))
+  return async ({ issuer }, uri) => {
+    const { status, body } = await getOnce(uri, roots.get(issuer), clock, STATUS_LIST)
+    if (status !== 200) throw unavailable(`answers for a status list with status ${status}`)
     return body
   }
 }
@@ -72,8 +89,13 @@ function documentIn(body: string): Readonly<Record<string, unknown>> {
   }
 }
 
-function getOnce(url: string, ca: string | undefined, clock: Clock): Promise<Answer> {
-  const headers = { accept: 'application/json', 'accept-encoding': 'identity' }
+function getOnce(
+  url: string,
+  ca: string | undefined,
+  clock: Clock,
+  { accept, limit } = DOCUMENT,
+): Promise<Answer> {
+  const headers = { accept, 'accept-encoding': 'identity' }
   const options = { agent: false, headers, maxHeaderSize: HEAD_LIMIT, minVersion: 'TLSv1.2' } as const
   return new Promise((resolve, reject) => {
     const asked = request(url, ca === undefined ? options : { ...options, ca })
@@ -84,7 +106,7 @@ function getOnce(url: string, ca: string | undefined, clock: Clock): Promise<Ans
     }
     asked.on('error', end)
     asked.on('response', (response) => {
-      bodyOf(response).then((body) => {
+      bodyOf(response, limit).then((body) => {
         cancel()
         resolve({ status: response.statusCode ?? 0, body })
       }, end)
@@ -93,12 +115,12 @@ function getOnce(url: string, ca: string | undefined, clock: Clock): Promise<Ans
   })
 }
 
-async function bodyOf(response: IncomingMessage): Promise<string> {
+async function bodyOf(response: IncomingMessage, limit: number): Promise<string> {
   const chunks: Buffer[] = []
   let size = 0
   for await (const chunk of response) {
     size += (chunk as Buffer).length
-    if (size > BODY_LIMIT) throw unavailable(`answers with over ${BODY_LIMIT} bytes`)
+    if (size > limit) throw unavailable(`answers with over ${limit} bytes`)
     chunks.push(chunk as Buffer)
   }
   return Buffer.concat(chunks).toString('utf8')

@@ -13,6 +13,7 @@ import { ServerNonces } from '../ingress/nonces.ts'
 import type { AskedPeer } from '../ingress/question.ts'
 import type { ReplayStore } from '../ingress/replay.ts'
 import { MemoryReplayStore } from '../ingress/replay-memory.ts'
+import { StatusLists } from '../ingress/status-lists.ts'
 import { verifyRequest } from '../ingress/verify.ts'
 import type { Route } from '../policy/route.ts'
 import { buildRoutes, lengthOf, publicPathOf, type Routes } from '../policy/routes.ts'
@@ -22,7 +23,7 @@ import type { BundleOf } from '../spiffe/bundle.ts'
 import { verifyX509Svid } from '../spiffe/x509svid.ts'
 import { bundlesOf } from './bundles.ts'
 import { checkFunction, countOf, invalid, listOf, type Members, membersOf } from './form.ts'
-import { keyFetch } from './key-fetch.ts'
+import { keyFetch, statusFetch } from './key-fetch.ts'
 import type { CommonOptions, LocalOptions } from './options.ts'
 import { type Ask, quietly, tell, verifiedOf } from './outcome.ts'
 import { ROUTE, readRoutes, readServers } from './read-routes.ts'
@@ -33,6 +34,8 @@ const COMMON = [
   'skew',
   'replay',
   'nonceKey',
+  'statusListMaxAge',
+  'statusListStale',
   'bundleOf',
   'isRevoked',
   'onRefused',
@@ -59,12 +62,16 @@ export function openLocal(given: LocalOptions, clock: Clock): Verifying {
   const routes = buildRoutes(stated, () => nowSeconds(clock))
   refuseTwins(routes)
   const common = readCommon(given, clock)
+  const { skew } = common
+  const keys = new KeySets({ clock, fetch: keyFetch(servers, clock) })
+  const lists = { clock, fetch: statusFetch(servers, clock), keys, skew, ...statusAges(given) }
   const checks: VerifyOptions = {
     ...common,
     routes: () => routes,
     tokens: {
-      keys: new KeySets({ clock, fetch: keyFetch(servers, clock) }),
+      keys,
       introspection: undefined,
+      statuses: new StatusLists(lists),
       known: new RecentTokens(clock),
     },
     proofs: new DpopChecker(),
@@ -113,6 +120,13 @@ function readCommon(given: CommonOptions, clock: Clock): Checks {
       clock,
       onMoved: ({ route }, client) => quietly(() => given.onBearerMoved?.(route, client)),
     }),
+  }
+}
+
+function statusAges({ statusListMaxAge = 300, statusListStale = 600 }: CommonOptions) {
+  return {
+    maxAge: countOf(statusListMaxAge, 'statusListMaxAge', [1, 3_600]),
+    stale: countOf(statusListStale, 'statusListStale', [1, 86_400]),
   }
 }
 

@@ -12,6 +12,8 @@ export interface ServerOptions {
   readonly issuer: string
   /** Where its keys are; its metadata says, at its own origin, when absent. */
   readonly jwksUri?: string
+  /** Origins that its tokens may name status lists at; none when absent, and then such tokens are refused. */
+  readonly statusLists?: readonly string[]
   /** Roots for the connection to it, in PEM; the system's when absent. */
   readonly ca?: string
 }
@@ -77,6 +79,8 @@ export interface RouteOptions {
   readonly actDepth?: number
   /** Whether proofs need a nonce of this server; `off` when absent. */
   readonly nonce?: 'off' | 'required'
+  /** Whether a token has to name a status list; one that does is always looked up. `if_present` when absent. */
+  readonly status?: 'if_present' | 'required'
   /** Where a proof counts as used: routes of one scope share it; the name when absent. */
   readonly scope?: string
   readonly grants: readonly GrantOptions[]
@@ -112,6 +116,10 @@ export interface CommonOptions {
   readonly replay?: ReplayOptions | ReplayStore
   /** At least 32 bytes, the same on all replicas; made at start when absent. */
   readonly nonceKey?: Uint8Array | KeyObject
+  /** How long a status list is used before it is asked for again, or less where its ttl says so; 300 s when absent. */
+  readonly statusListMaxAge?: number
+  /** How much longer while it cannot be had; 600 s when absent. */
+  readonly statusListStale?: number
   /** The SPIFFE bundle document of a trust domain, asked for with each SVID; undefined: it is not trusted. */
   readonly bundleOf?: (trustDomain: string) => string | undefined
   /** Whether what the request shows was revoked. */

@@ -28,7 +28,7 @@ import { choiceOf, countOf, invalid, listOf, type Members, membersOf, parsed, te
 const HOUR = 3600
 const DAY = 86_400
 const BINDINGS: readonly Credential[] = ['dpop', 'mtls', 'wpt', 'jwt_svid', 'bearer']
-const SERVER = ['name', 'issuer', 'jwksUri', 'ca'] as const
+const SERVER = ['name', 'issuer', 'jwksUri', 'statusLists', 'ca'] as const
 const GRANT = ['name', 'callers', 'methods', 'paths', 'scopes'] as const
 const HOP = ['name', 'spiffeId', 'addresses', 'certificate'] as const
 const BEARER = ['approver', 'until', 'clients', 'maxTtl', 'rate', 'sources'] as const
@@ -45,6 +45,7 @@ export const ROUTE = [
   'maxTtl',
   'actDepth',
   'nonce',
+  'status',
   'scope',
   'grants',
   'bearer',
@@ -62,7 +63,7 @@ export function readServers(given: unknown): readonly StatedServer[] {
 }
 
 function serverOf(given: unknown, at: string): StatedServer {
-  const { name, issuer, jwksUri, ca } = membersOf(given, at, SERVER)
+  const { name, issuer, jwksUri, statusLists = [], ca } = membersOf(given, at, SERVER)
   if (ca !== undefined && (typeof ca !== 'string' || !ca.includes('-----BEGIN CERTIFICATE-----')))
     throw invalid(`${at}.ca`, 'is no certificate in PEM')
   return {
@@ -70,6 +71,12 @@ function serverOf(given: unknown, at: string): StatedServer {
       name: nameOf(name, `${at}.name`),
       issuer: httpsOf(issuer, `${at}.issuer`),
       jwksUri: jwksUri === undefined ? undefined : httpsOf(jwksUri, `${at}.jwksUri`),
+      statusLists: listOf(
+        statusLists,
+        `${at}.statusLists`,
+        (item, where) => parsed(item, where, parseOrigin),
+        LIST_LIMIT,
+      ),
       tokenEndpoint: undefined,
       client: undefined,
       place: { file: at, line: 0 },
@@ -119,7 +126,14 @@ function routeOf(route: Members, at: string, servers: readonly NamedServer[]): R
 }
 
 function identityOf(route: Members, at: string, servers: readonly NamedServer[]) {
-  const { audience = [], binding = ['dpop'], maxTtl = HOUR, actDepth = 0, nonce = 'off' } = route
+  const {
+    audience = [],
+    binding = ['dpop'],
+    maxTtl = HOUR,
+    actDepth = 0,
+    nonce = 'off',
+    status = 'if_present',
+  } = route
   const names = route['servers'] ?? servers.map(({ name }) => name)
   return {
     servers: [],
@@ -135,6 +149,7 @@ function identityOf(route: Members, at: string, servers: readonly NamedServer[])
     actDepth: countOf(actDepth, `${at}.actDepth`, [0, 8]),
     nonce: choiceOf(nonce, `${at}.nonce`, ['off', 'required'] as const),
     introspects: false,
+    status: choiceOf(status, `${at}.status`, ['if_present', 'required'] as const),
     handsOut: 'claims' as const,
   }
 }

@@ -32,6 +32,7 @@ import {
 } from '../support/middleware-servers.ts'
 import { pem } from '../support/openssl.ts'
 import { DPOP_CASES, TOKEN_HEADER_CASES, withTokenHeader } from '../support/request-cases.ts'
+import { statusToken } from '../support/status-list.ts'
 import { makeTestCa } from '../support/tls.ts'
 import { openVerifier, type RequestOf, type TestVerifier } from '../support/verifier.ts'
 
@@ -383,6 +384,29 @@ describe('what the application adds', () => {
       const answer = await sendRaw(port, v.request())
       expect([answer.status, answer.headers.get('retry-after'), heard]).toEqual([503, '1', ['verifier_keys']])
     })
+  })
+
+  it('looks tokens up in their status list, at the origins that are stated', async () => {
+    const uri = `${keys.origin}/status`
+    const login = {
+      name: 'login',
+      issuer: 'https://login.example.org',
+      jwksUri: `${keys.origin}/jwks`,
+      statusLists: [keys.origin],
+      ca: ca.pem,
+    }
+    const options = { servers: [login], status: 'required' } as const
+    const list = { uri, iat: v.clock.now() / 1000, statuses: [0, 1] }
+    keys.documents.set('/status', { body: statusToken(v.issuer, list) })
+    const ask = (server: Parameters<typeof outcome>[0], status?: object) =>
+      outcome(server, v.request({ claims: status ? { status: { status_list: status } } : {} }))
+    const run = async (server: Parameters<typeof outcome>[0]) => {
+      expect(await ask(server, { idx: 0, uri })).toBe('ok')
+      expect(await ask(server, { idx: 1, uri })).toBe('token_revoked')
+      expect(await ask(server, { idx: 0, uri: 'https://elsewhere.example.org/' })).toBe('token_status')
+      expect(await ask(server)).toBe('token_status')
+    }
+    await running(node, 'api', run, { options })
   })
 
   it('takes the hash of the very token', async () => {

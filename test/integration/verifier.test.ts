@@ -70,6 +70,21 @@ describe('a hop that stops carrying proofs', () => {
   })
 })
 
+describe('a status list', () => {
+  it('that revokes a token is heard of within its ttl, for the token that was let in before', async () => {
+    await using rig = await openVerifyRig()
+    const status = { status_list: { idx: 0, uri: rig.statusUri } }
+    const ask = () => json.ask(rig.socket, rig.request({ claims: { status } })).then(resultOf)
+    expect(await ask()).toBe('ok')
+    rig.statuses[0] = 1
+    rig.pass(29)
+    expect(await ask()).toBe('ok')
+    rig.pass(1)
+    expect(await ask()).toBe('token_revoked')
+    expect(rig.asked.filter((path) => path === '/status')).toHaveLength(2)
+  })
+})
+
 describe('a revocation', () => {
   const revoke = ({ agent }: VerifyRig, body: object) =>
     call(agent.adminSocket, 'POST', '/v1/revoke', { body })

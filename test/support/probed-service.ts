@@ -270,7 +270,12 @@ function verifyOptions(
   return {
     clock,
     routes: () => book.routes,
-    tokens: { keys: new KeySets({ clock, fetch: jwks }), introspection: undefined, known: new Map() },
+    tokens: {
+      keys: new KeySets({ clock, fetch: jwks }),
+      introspection: undefined,
+      statuses: { check: () => {} },
+      known: new Map(),
+    },
     proofs: new DpopChecker(),
     replays: new MemoryReplayStore({ clock, keep: 300, limit: 10_000, share: 10_000 }),
     nonces: new ServerNonces({ clock, life: 120 }),

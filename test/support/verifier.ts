@@ -199,5 +199,10 @@ function requestOf(verifier: TestVerifier, over: Partial<RequestOf>): Inbound {
 
 function sourcesOf(keys: Readonly<Record<string, KeyObject>>): TokenSources {
   const known = new Map()
-  return { keys: { find: (_server, kid) => keys[kid] }, introspection: undefined, known }
+  return {
+    keys: { find: (_server, kid) => keys[kid] },
+    introspection: undefined,
+    statuses: { check: () => {} },
+    known,
+  }
 }

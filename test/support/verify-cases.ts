@@ -63,6 +63,21 @@ export const VERIFY_CASES: readonly VerifyCase[] = [
       return [request, request]
     },
   },
+  {
+    name: 'a token that its status list lets hold',
+    reason: 'ok',
+    status: 200,
+    requests: one(({ statusUri: uri }) => ({ claims: { status: { status_list: { idx: 0, uri } } } })),
+  },
+  token('a token that its status list revokes', 'token_revoked', ({ statusUri: uri }) => ({
+    claims: { status: { status_list: { idx: 1, uri } } },
+  })),
+  token('a token beyond the end of its status list', 'token_status', ({ statusUri: uri }) => ({
+    claims: { status: { status_list: { idx: 8, uri } } },
+  })),
+  token('a token that names a status list elsewhere', 'token_status', () => ({
+    claims: { status: { status_list: { idx: 0, uri: 'https://status.example.org/1' } } },
+  })),
   proof('a bound token without a proof', 'proof_missing', () => ({ without: ['DPoP'] })),
   proof('a proof for another method', 'proof_method', () => ({ proof: { htm: 'POST' } })),
   proof('a proof for another path', 'proof_url', () => ({

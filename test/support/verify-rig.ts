@@ -15,6 +15,7 @@ import type { AuditRecord } from '../../src/telemetry/audit.ts'
 import { startAgent, type TestAgent } from './agent.ts'
 import { ecPair, type Pair } from './certificates.ts'
 import { first, RawClient } from './raw-client.ts'
+import { statusToken } from './status-list.ts'
 import { makeTestCa, type TestCa } from './tls.ts'
 import { signToken } from './tokens.ts'
 
@@ -59,6 +60,9 @@ export interface VerifyRig extends AsyncDisposable {
   /** The SVID of the gateway that the route `gated` names, in DER. */
   readonly gateway: Buffer
   readonly policy: Readonly<Record<string, string>>
+  /** What the status list of the server says, token by token; its URI is `statusUri`. */
+  readonly statuses: number[]
+  readonly statusUri: string
   /** Requests to the server, by path. */
   readonly asked: readonly string[]
   now(): number
@@ -87,7 +91,9 @@ export async function openVerifyRig(options: VerifyRigOptions = {}): Promise<Ver
   writeFileSync(join(dir, 'ca.pem'), ca.pem)
   const [key, issuer] = [generateKey('ES256'), ecPair()]
   const asked: string[] = []
-  const server = await startKeyServer(ca, issuer, asked)
+  const statuses = [0, 1]
+  const list = (uri: string) => statusToken(issuer, { uri, iat: now(), statuses, claims: { ttl: 30 } })
+  const server = await startKeyServer(ca, issuer, asked, list)
   const name = server.issuer
   let shift = 0
   const clock: Clock = {
@@ -144,6 +150,8 @@ export async function openVerifyRig(options: VerifyRigOptions = {}): Promise<Ver
     key,
     issuer,
     gateway: await svidOf(agent, `${TRUST_DOMAIN}/gateway`),
+    statuses,
+    statusUri: `${name}/status`,
     asked,
     now,
     pass: (seconds) => {
@@ -204,17 +212,18 @@ function policyFor(
     "{ callers: ['client:login/web'], methods: [GET, POST], paths: [/orders/v1/**], scopes: [read] }"
   const application = names.map((name) => `  - { name: ${name}, grants: [${grant}] }\n`)
   return {
-    'identity.yaml': `layer: identity\nservers:\n  - { name: login, issuer: '${issuer}', client: { id: verifier, auth: private_key_jwt } }\nentries:\n${entry('shop', false)}${entry('gateway', true)}routes:\n${identity.join('')}`,
+    'identity.yaml': `layer: identity\nservers:\n  - { name: login, issuer: '${issuer}', status_lists: ['${issuer}'], client: { id: verifier, auth: private_key_jwt } }\nentries:\n${entry('shop', false)}${entry('gateway', true)}routes:\n${identity.join('')}`,
     'platform.yaml': `layer: platform\nservers:\n  - { issuer: '${issuer}', tls: { trust: { file: ${caFile} } }, addresses: [127.0.0.1, '::1'] }\nroutes:\n${platform.join('')}`,
     'application.yaml': `layer: application\nroutes:\n${application.join('')}`,
   }
 }
 
-/** Metadata and keys over TLS, and nothing else. */
-async function startKeyServer(ca: TestCa, keys: Pair, asked: string[]) {
+/** Metadata, keys and a status list over TLS, and nothing else. */
+async function startKeyServer(ca: TestCa, keys: Pair, asked: string[], list: (uri: string) => string) {
   let issuer = ''
   const server = createServer(ca.serverFiles(), (request, response) => {
     asked.push(request.url ?? '')
+    if (request.url === '/status') return void response.end(list(`${issuer}/status`))
     const jwk = { ...publicJwkOf(keys.publicKey), kid: 'k1', use: 'sig', alg: 'ES256' }
     const body = request.url === '/jwks' ? { keys: [jwk] } : { issuer, jwks_uri: `${issuer}/jwks` }
     response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body))
