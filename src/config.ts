@@ -29,6 +29,8 @@ export interface Environment {
 
 /** What the agent's pod is told of itself (Kubernetes Downward API); members that its manifest leaves out are absent. */
 export interface PodEnvironment {
+  /** `https://HOST:PORT` of the API server. */
+  readonly apiServer: string
   readonly nodeName: string | undefined
   readonly nodeIp: string | undefined
   readonly podIp: string | undefined
@@ -54,8 +56,10 @@ export function readEnvironment(): Environment {
 
 /** A pod is told where the API server is; nobody else is. */
 function readPod(env: NodeJS.ProcessEnv): PodEnvironment | undefined {
-  if ((env['KUBERNETES_SERVICE_HOST'] ?? '') === '') return undefined
+  const host = env['KUBERNETES_SERVICE_HOST'] ?? ''
+  if (host === '') return undefined
   return {
+    apiServer: `https://${host.includes(':') ? `[${host}]` : host}:${env['KUBERNETES_SERVICE_PORT'] ?? '443'}`,
     nodeName: env['NODE_NAME'],
     nodeIp: env['NODE_IP'],
     podIp: env['POD_IP'],

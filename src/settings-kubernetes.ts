@@ -11,7 +11,8 @@ import {
   texts,
 } from './settings-forms.ts'
 
-const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount'
+/** Where Kubernetes puts the token of a service account and the CA of the API server. */
+export const ACCOUNT_DIRECTORY = '/var/run/secrets/kubernetes.io/serviceaccount'
 
 export const KUBERNETES_SETTINGS = {
   attestor: choice(
@@ -26,7 +27,7 @@ export const KUBERNETES_SETTINGS = {
       'cluster-ca',
       'How the kubelet is verified: by a CA, by its very certificate, or not at all, which is graded weak.',
     ),
-    ca_file: optional('path', 'The CA of cluster-ca (PEM).', `${ACCOUNT}/ca.crt`),
+    ca_file: optional('path', 'The CA of cluster-ca (PEM).', `${ACCOUNT_DIRECTORY}/ca.crt`),
     certificate_file: optional(
       'path',
       'The certificate of pinned (PEM), such as a read-only mount of /var/lib/kubelet/pki/kubelet.crt.',
@@ -34,7 +35,7 @@ export const KUBERNETES_SETTINGS = {
     token_file: optional(
       'path',
       'The token that is shown to the kubelet; read for each request.',
-      `${ACCOUNT}/token`,
+      `${ACCOUNT_DIRECTORY}/token`,
     ),
     legacy_access: choice(
       ['off', 'nodes_proxy', 'read_only_port'],

@@ -27,6 +27,10 @@ export interface CheckOptions extends Where {
   /** Before an agent runs. */
   readonly pre?: boolean
   readonly config?: string
+  /** A cluster, and nothing of this machine. */
+  readonly kubernetes?: boolean
+  readonly server?: string
+  readonly namespace?: string
   readonly failOn?: 'error' | 'warn'
   /** A duration, or true for the default. */
   readonly wait?: string | true
@@ -54,7 +58,8 @@ export async function check(options: CheckOptions, io: Io): Promise<ExitCode> {
 }
 
 async function checkAll(options: CheckOptions, io: Io): Promise<readonly Group[]> {
-  const { config, pre = false } = options
+  const { config, kubernetes = false, pre = false } = options
+  if (kubernetes) return [await (await import('./check-kubernetes.ts')).kubernetesGroup(options, io)]
   const dir = agentDir(options, io)
   return [
     machineGroup(readMachine()),
