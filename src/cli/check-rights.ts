@@ -32,7 +32,7 @@ const TOO_MUCH: readonly Right[] = [
     says: 'runs commands in every pod, so is every workload',
   },
   { verb: 'create', resource: 'pods', subresource: 'exec', says: 'runs commands in pods' },
-  { verb: 'create', resource: 'pods', says: 'starts pods as any service account' },
+  { verb: 'create', resource: 'pods', says: 'starts pods under every service account' },
   {
     verb: 'create',
     resource: 'serviceaccounts',
