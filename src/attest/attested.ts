@@ -95,7 +95,8 @@ export class Attested implements AttestedWorkload {
     const { note } = this.#parts
     const hash =
       typeof this.#hash === 'object' && 'failure' in this.#hash ? [FAILURES[this.#hash.failure]] : []
-    return note === undefined ? hash : [note, ...hash]
+    const misfits = this.#parts.book.get().misfits(this.#selectors)
+    return [...(note === undefined ? [] : [note]), ...hash, ...misfits]
   }
 
   get ready(): Promise<void> | undefined {

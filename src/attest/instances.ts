@@ -264,6 +264,8 @@ function isProcessOf(filter: LeaseFilter, holder: Holder): boolean {
 
 function isGiven(book: RuleBook, lease: Lease): boolean {
   const { spiffeId, instance } = lease.entry
-  const entries = instance === 'identity' ? book.entries : book.entriesFor(lease.selectors)
-  return entries.some((entry) => entry.spiffeId === spiffeId && entry.instance === instance)
+  const isSame = (entry: Entry) => entry.spiffeId === spiffeId && entry.instance === instance
+  return (
+    (instance === 'identity' && book.entries.some(isSame)) || book.entriesFor(lease.selectors).some(isSame)
+  )
 }

@@ -28,7 +28,7 @@ export class Rotator {
       bundles.own.watch(() => this.tell()),
       bundles.federated.watch(() => this.tell()),
       book.watch((next) => {
-        svids.keepOnly(next.entries)
+        svids.keepOnly(next.identities())
         this.tell()
       }),
     ]

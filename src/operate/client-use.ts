@@ -38,9 +38,9 @@ export function useOf(book: RuleBook, server: Server): ClientUse {
   const own = all.filter(({ identity }) => identity.server?.issuer === server.issuer)
   const via = all.filter(({ identity }) => identity.exchange?.via?.issuer === server.issuer)
   const used = [...own, ...via].map(({ target }) => target)
-  const callers = book.entries.filter((entry) =>
-    used.some((target) => book.grantsFor(target, entry.spiffeId).length > 0),
-  )
+  const callers = book
+    .identities()
+    .filter((entry) => used.some((target) => book.grantsFor(target, entry.spiffeId).length > 0))
   const scopes = new Set(own.flatMap(({ identity }) => identity.scopes))
   const bindings = own.map(({ identity }) => identity.binding)
   return {

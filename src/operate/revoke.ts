@@ -83,7 +83,10 @@ function livesElsewhere(options: RevokeOptions, ask: RevokeAsk): RevokeAnswer['l
     until: now + longest,
   }
   if (ask.kind !== 'spiffe_id') return [tokens]
-  const entries = book.get().entries.filter((entry) => entry.spiffeId === ask.value)
+  const entries = book
+    .get()
+    .identities()
+    .filter((entry) => entry.spiffeId === ask.value)
   const delivered = entries.flatMap((entry) => {
     const until = svids.expiryOf(entry)
     const x509 =

@@ -48,7 +48,7 @@ export interface AgentStatus {
 
 /** The identities of `book`, graded. */
 export function identityStatuses(book: RuleBook, svids: Svids, vault: Vault): readonly IdentityStatus[] {
-  return book.entries.map((entry) => identityStatus(book, entry, svids, vault))
+  return book.identities().map((entry) => identityStatus(book, entry, svids, vault))
 }
 
 function identityStatus(book: RuleBook, entry: Entry, svids: Svids, vault: Vault): IdentityStatus {

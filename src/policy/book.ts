@@ -5,6 +5,7 @@ import type { SpiffeId } from '../spiffe/id.ts'
 import type { Selector } from '../spiffe/selector.ts'
 import type { CallContext } from './decide.ts'
 import type { Entry, Place } from './entry.ts'
+import type { EntryTemplate } from './entry-template.ts'
 import type { Binding, Door, Exception, Grant, Server, ServerPlatform, Target } from './grant.ts'
 import type { Routes } from './routes.ts'
 import type { Transmitter } from './transmitter.ts'
@@ -58,6 +59,9 @@ export interface Weakness {
 
 export interface RuleBook {
   readonly entries: readonly Entry[]
+  readonly templates: readonly EntryTemplate[]
+  /** The entries, and those that templates have made of callers so far. */
+  identities(): readonly Entry[]
   readonly targets: ReadonlyMap<string, Target>
   /** Authorization servers that have a name. */
   readonly servers: ReadonlyMap<string, Server>
@@ -79,6 +83,8 @@ export interface RuleBook {
   exceptionOf(target: string): Exception | undefined
   /** Entries whose selectors are all in `selectors`, in policy order: the first is the default identity. */
   entriesFor(selectors: ReadonlySet<Selector>): readonly Entry[]
+  /** Why templates that fit these selectors give no entry, in sentences. */
+  misfits(selectors: ReadonlySet<Selector>): readonly string[]
   /** Whether a JWT-SVID for `audience` would be a bearer credential at a configured authorization server. */
   isReserved(audience: string): boolean
   /** Whether any entry rests on this kind of selector (`unix:sha256`), so that costly facts are read only when used. */

@@ -3,6 +3,8 @@ import type { Seconds } from '../base/clock.ts'
 import type { CanonicalUrl } from '../proof/target.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import type { Denial, RuleBook } from './book.ts'
+import { bypassesIn } from './bypass.ts'
+import type { Entry } from './entry.ts'
 import type { Exception, Grant, Server, Target } from './grant.ts'
 import { indexEntries } from './index-entries.ts'
 import { isHostName, LOOPBACK_HOSTS } from './parse.ts'
@@ -23,10 +25,12 @@ export function buildBook(statements: Statements, options: BookOptions): RuleBoo
   const targets = joinTargets(statements)
   const targetsByOrigin = byOrigin(targets)
   const grants = new Map([...targets.values()].map((target) => [target, indexGrants(target)]))
-  const entries = indexEntries(statements.entries)
+  const entries = indexEntries(statements.entries, statements.templates, misfitFinder(statements))
   const observing = statements.observe[0]
   return {
     entries: statements.entries,
+    templates: statements.templates,
+    identities: () => [...statements.entries, ...entries.made()],
     targets,
     servers: new Map(statements.servers.map((server) => [server.name, server])),
     serverTls: serverFinder(statements),
@@ -38,6 +42,7 @@ export function buildBook(statements: Statements, options: BookOptions): RuleBoo
     denialOf: denialFinder(statements.denials, options.now),
     exceptionOf: exceptionFinder(statements.exceptions, options.now),
     entriesFor: entries.find,
+    misfits: entries.misfits,
     isReserved: reservedAudiences(serversOf(statements)),
     usesSelector: (kind) => entries.kinds.has(kind),
     needsContext: statements.application.some(({ grants }) => grants.some(needsContext)),
@@ -52,6 +57,15 @@ export function buildBook(statements: Statements, options: BookOptions): RuleBoo
     transmitters: statements.transmitters,
     hash: options.hash,
     weaknesses: weaknessesOf(statements),
+  }
+}
+
+/** What nobody could have known before the caller came; what `conflictsIn` refuses of other entries. */
+function misfitFinder(statements: Statements): (entry: Entry) => string | undefined {
+  const probes = new Set(statements.entries.filter(({ isProbe }) => isProbe).map(({ spiffeId }) => spiffeId))
+  return (entry) => {
+    if (probes.has(entry.spiffeId)) return `${entry.spiffeId} is the identity of the replay lab`
+    return bypassesIn({ ...statements, entries: [entry] })[0]?.message
   }
 }
 

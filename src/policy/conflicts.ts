@@ -11,9 +11,11 @@ import { sidecarConflicts } from './conflicts-sidecar.ts'
 import { signingConflicts } from './conflicts-signing.ts'
 import { tokenConflicts } from './conflicts-tokens.ts'
 import type { Entry, Place } from './entry.ts'
-import { kindOf } from './index-entries.ts'
+import type { EntryTemplate } from './entry-template.ts'
 import { isSafeOrigin } from './parse.ts'
+import { kindOf } from './selector-kind.ts'
 import { type PolicyContext, placeText, type Statements } from './statements.ts'
+import { unnamed } from './template.ts'
 
 /** All that is wrong with `statements` as a whole; empty when a rule book can be made. */
 export function conflictsIn(statements: Statements, context: PolicyContext): readonly Problem[] {
@@ -22,7 +24,8 @@ export function conflictsIn(statements: Statements, context: PolicyContext): rea
     ...twiceIn('identity', statements.identity),
     ...twiceIn('platform', statements.platform),
     ...twiceIn('application', statements.application),
-    ...entryTwins(statements.entries),
+    ...entryTwins(statements),
+    ...statements.templates.flatMap((template) => templateProblems(template, context)),
     ...statements.entries.flatMap((entry) => entryProblems(entry, home)),
     ...plainOrigins(statements),
     ...serverConflicts(statements, context),
@@ -65,22 +68,41 @@ function twiceIn(layer: string, targets: readonly Standing[]): readonly Problem[
   })
 }
 
-function entryTwins(entries: readonly Entry[]): readonly Problem[] {
-  const first = new Map<string, Entry>()
-  const find = (key: string, entry: Entry, what: string): readonly Problem[] => {
+function entryTwins({ entries, templates }: Statements): readonly Problem[] {
+  const first = new Map<string, Standing>()
+  const find = (key: string, entry: Standing, what: string): readonly Problem[] => {
     const before = first.get(key)
     if (before) return [problem(entry.place, `${what}; first at ${placeText(before.place)}`)]
     first.set(key, entry)
     return []
   }
-  return entries.flatMap((entry) => [
-    ...find(`name ${entry.name}`, entry, `the entry ${entry.name} is there twice: give one of them a name`),
+  const byName = (entry: Standing) =>
+    find(`name ${entry.name}`, entry, `the entry ${entry.name} is there twice: give one of them a name`)
+  const named = templates.flatMap(({ settings }) => byName(settings))
+  const stated = entries.flatMap((entry) => [
+    ...byName(entry),
     ...find(
       `rule ${entry.spiffeId} ${JSON.stringify([...entry.selectors].sort())}`,
       entry,
       `${entry.spiffeId} has the same selectors twice`,
     ),
   ])
+  return [...named, ...stated]
+}
+
+/** Whose names templates ask for that the configuration does not give, and whose trust domain is another. */
+function templateProblems(
+  { id, dnsNames, names, settings }: EntryTemplate,
+  context: PolicyContext,
+): readonly Problem[] {
+  const { place, name } = settings
+  const missing = [id, ...dnsNames].flatMap((template) => unnamed(template, names))
+  const home = [`${idOfTrustDomain(context.trustDomain)}/`, 'spiffe://{{']
+  const found = [...new Set(missing)].map((says) =>
+    problem(place, `the entry ${name} asks for ${says}, which the configuration does not name`),
+  )
+  if (home.some((start) => id.text.startsWith(start))) return found
+  return [...found, problem(place, `${id.text} is outside the trust domain: wanted ${home[0]}…`)]
 }
 
 // A caller chooses what it runs, and may load code into it.

@@ -5,8 +5,8 @@ import { meant } from '../base/nearest.ts'
 import { canonicalUrl } from '../proof/target.ts'
 import { parseSpiffeId, pathOf } from '../spiffe/id.ts'
 import { parseSelector, type Selector } from '../spiffe/selector.ts'
-import { kindOf } from './index-entries.ts'
 import { isPrefix, stemOf } from './pattern.ts'
+import { kindOf } from './selector-kind.ts'
 
 /** Loopback names: the only hosts that may speak plain HTTP, and stand for all their ports. */
 export const LOOPBACK_HOSTS: ReadonlySet<string> = new Set(['localhost', '127.0.0.1', '[::1]'])
@@ -27,6 +27,20 @@ const KINDS: Readonly<Record<string, RegExp>> = {
   'unix:path': ABSOLUTE,
   'unix:sha256': SHA256,
   'systemd:id': /^.+\.(?:service|scope)$/su,
+  'k8s:ns': ANY,
+  'k8s:sa': ANY,
+  'k8s:node-name': ANY,
+  'k8s:pod-name': ANY,
+  'k8s:pod-uid': ANY,
+  'k8s:pod-label': /^[^:]+:/su,
+  'k8s:pod-owner': /^[^:]+:./su,
+  'k8s:pod-owner-uid': /^[^:]+:./su,
+  'k8s:pod-image': ANY,
+  'k8s:pod-image-count': NUMBER,
+  'k8s:pod-init-image': ANY,
+  'k8s:pod-init-image-count': NUMBER,
+  'k8s:container-name': ANY,
+  'k8s:container-image': ANY,
 }
 
 /** A selector of a known kind: one that nobody makes is a slip, and its entry would never match. */

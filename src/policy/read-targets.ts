@@ -3,6 +3,7 @@ import { dirname, resolve } from 'node:path'
 import type { Path, YamlFile } from '../base/yaml.ts'
 import { pathOf } from '../spiffe/id.ts'
 import type { Entry, Place } from './entry.ts'
+import type { EntryTemplate } from './entry-template.ts'
 import type { ClientAuth, ExchangeRule, ServerPlatform, TlsTrust } from './grant.ts'
 import { placesIn, routeIdentities, routePlatforms } from './read-routes.ts'
 import type { IdentityFile, PlatformFile } from './schema.ts'
@@ -28,25 +29,27 @@ function pathIn(yaml: YamlFile, path: string): string {
 const HOUR = 3600
 
 export function identityOf(file: IdentityFile, yaml: YamlFile, context: PolicyContext): Statements {
-  const entries = (file.entries ?? []).map(
-    (entry, index): Entry => ({
-      name: entry.name ?? pathOf(entry.spiffe_id).slice(1),
-      spiffeId: entry.spiffe_id,
+  const given = [...(file.entries ?? []).entries()]
+  const entries = given.flatMap(([index, entry]): Entry | [] => {
+    const { spiffe_id: spiffeId, dns_names: dnsNames = [] } = entry
+    if (spiffeId === undefined) return []
+    const settings = entrySettings(entry, pathOf(spiffeId).slice(1), placeIn(yaml, 'entries', index), context)
+    return { ...settings, spiffeId, selectors: [...new Set(entry.selectors)], dnsNames }
+  })
+  const templates = given.flatMap(([index, entry]): EntryTemplate | [] => {
+    const { spiffe_id_template: id, dns_name_templates: dnsNames = [], fallback = false } = entry
+    if (id === undefined) return []
+    return {
+      id,
       selectors: [...new Set(entry.selectors)],
-      x509Ttl: entry.x509_ttl ?? context.defaults.x509Ttl,
-      jwtTtl: entry.jwt_ttl ?? context.defaults.jwtTtl,
-      hint: entry.hint ?? '',
-      deliver: entry.deliver,
-      audiences: entry.audiences ?? [],
-      acceptedAt: entry.accepted_at ?? [],
-      dnsNames: entry.dns_names ?? [],
-      federatesWith: entry.federates_with ?? [],
-      sds: entry.sds ?? {},
-      instance: entry.instance ?? 'process',
-      isProbe: entry.probe ?? false,
-      place: placeIn(yaml, 'entries', index),
-    }),
-  )
+      selectorTemplates: [],
+      conditions: [],
+      dnsNames,
+      isFallback: fallback,
+      names: context,
+      settings: entrySettings(entry, id.text, placeIn(yaml, 'entries', index), context),
+    }
+  })
   const servers = (file.servers ?? []).map(
     (server, index): NamedServer => ({
       name: server.name,
@@ -60,7 +63,31 @@ export function identityOf(file: IdentityFile, yaml: YamlFile, context: PolicyCo
   )
   const identity = (file.targets ?? []).map((target, index) => targetOf(target, yaml, index))
   const routes = { ...NO_STATEMENTS.routes, identity: routeIdentities(file, placesIn(yaml)) }
-  return { ...NO_STATEMENTS, entries, servers, identity, routes }
+  return { ...NO_STATEMENTS, entries, templates, servers, identity, routes }
+}
+
+type FileEntry = NonNullable<IdentityFile['entries']>[number]
+
+function entrySettings(
+  entry: FileEntry,
+  name: string,
+  place: Place,
+  { defaults }: PolicyContext,
+): EntryTemplate['settings'] {
+  return {
+    name: entry.name ?? name,
+    x509Ttl: entry.x509_ttl ?? defaults.x509Ttl,
+    jwtTtl: entry.jwt_ttl ?? defaults.jwtTtl,
+    hint: entry.hint ?? '',
+    deliver: entry.deliver,
+    audiences: entry.audiences ?? [],
+    acceptedAt: entry.accepted_at ?? [],
+    federatesWith: entry.federates_with ?? [],
+    sds: entry.sds ?? {},
+    instance: entry.instance ?? 'process',
+    isProbe: entry.probe ?? false,
+    place,
+  }
 }
 
 type FileClient = NonNullable<NonNullable<IdentityFile['servers']>[number]['client']>

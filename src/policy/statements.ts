@@ -3,6 +3,7 @@ import type { Seconds } from '../base/clock.ts'
 import type { TrustDomain } from '../spiffe/id.ts'
 import type { Denial, Observe, PolicyTest } from './book.ts'
 import type { Entry, Place } from './entry.ts'
+import type { EntryTemplate } from './entry-template.ts'
 import type {
   Exception,
   Grant,
@@ -43,6 +44,8 @@ export interface RouteStatements {
 
 export interface Statements {
   readonly entries: readonly Entry[]
+  /** Entries that are made for each caller. */
+  readonly templates: readonly EntryTemplate[]
   /** Authorization servers that identity names. */
   readonly servers: readonly NamedServer[]
   readonly identity: readonly IdentityStatement[]
@@ -61,6 +64,7 @@ const NO_ROUTES: RouteStatements = { identity: [], platform: [], application: []
 
 export const NO_STATEMENTS: Statements = {
   entries: [],
+  templates: [],
   servers: [],
   identity: [],
   platform: [],
@@ -83,6 +87,9 @@ export const SYSTEM_TLS: TlsTrust = { trust: 'system', peerId: undefined, server
 /** What policy is read against. */
 export interface PolicyContext {
   readonly trustDomain: TrustDomain
+  /** What templates call this cluster; those that ask for it are refused when absent. */
+  readonly clusterName?: string | undefined
+  readonly clusterDomain?: string | undefined
   /** The lives of SVIDs where an entry says nothing. */
   readonly defaults: { readonly x509Ttl: Seconds; readonly jwtTtl: Seconds }
   /** Whether other nodes load the same policy; `one` when absent. */
@@ -109,6 +116,7 @@ export function joinStatements(files: readonly Statements[]): Statements {
   const named = new Map<string | undefined, Server>(servers.map((server) => [server.name, server]))
   return {
     entries: files.flatMap((file) => file.entries),
+    templates: files.flatMap((file) => file.templates),
     servers,
     identity: files.flatMap((file) =>
       file.identity.map((target) => ({

@@ -39,7 +39,8 @@ function answerOf(book: RuleBook, test: PolicyTest): Answer {
     ruleName: '',
     message: `${reason}: ${message}`,
   })
-  const entry = book.entries.find((each) => each.spiffeId === test.spiffeId)
+  const isMeant = (each: Entry) => each.spiffeId === test.spiffeId
+  const entry = book.entriesFor(new Set(test.selectors)).find(isMeant) ?? book.entries.find(isMeant)
   if (!entry) return refused('no_identity', `no entry gives ${test.spiffeId}`)
   try {
     return askBook(book, test, entry)

@@ -2,10 +2,10 @@
 import type { Weakness } from './book.ts'
 import type { Entry } from './entry.ts'
 import type { Exception, TargetIdentity, TargetPlatform } from './grant.ts'
-import { kindOf } from './index-entries.ts'
 import { isSafeOrigin } from './parse.ts'
 import { isMatchOfAny } from './pattern.ts'
 import { isAudienceOf } from './reserved.ts'
+import { kindOf } from './selector-kind.ts'
 import { BEARER_TTL, type Named, type Statements } from './statements.ts'
 
 /** Kinds that only say which user a process runs as: every process of the user satisfies them. */
@@ -21,6 +21,9 @@ const USER_KINDS: ReadonlySet<string> = new Set([
 export function weaknessesOf(statements: Statements): readonly Weakness[] {
   return [
     ...statements.entries.flatMap((entry) => entryWeaknesses(entry, statements.identity)),
+    ...statements.templates.flatMap(({ selectors, settings }) =>
+      entryWeaknesses({ ...settings, selectors }, statements.identity),
+    ),
     ...statements.identity.flatMap(identityWeaknesses),
     ...certificateWeaknesses(statements),
     ...statements.platform.flatMap(platformWeaknesses),
@@ -50,11 +53,14 @@ export function weaknessesOf(statements: Statements): readonly Weakness[] {
   ]
 }
 
-function entryWeaknesses(entry: Entry, targets: readonly Named<TargetIdentity>[]): readonly Weakness[] {
+function entryWeaknesses(
+  entry: Omit<Entry, 'spiffeId' | 'dnsNames'>,
+  targets: readonly Named<TargetIdentity>[],
+): readonly Weakness[] {
   const found: Weakness[] = []
   const add = (code: string, grade: Weakness['grade'], message: string) =>
     found.push({ code, grade, subject: entry.name, message, place: entry.place })
-  if (entry.selectors.every((selector) => USER_KINDS.has(kindOf(selector)))) {
+  if (entry.selectors.length > 0 && entry.selectors.every((selector) => USER_KINDS.has(kindOf(selector)))) {
     add('entry_uid_only', 'weak', 'any process of the user or group gets this identity')
   }
   const delivered = (['x509', 'jwt', 'wit'] as const).filter((kind) => entry.deliver[kind])

@@ -6,7 +6,7 @@ import { purposeOf } from './sign.ts'
 
 /** Destroys the keys that `book` has no use for; how many there were. */
 export function withdrawKeys(vault: Vault, book: RuleBook): number {
-  const ids = new Set<string>(book.entries.map((entry) => entry.spiffeId))
+  const ids = new Set<string>(book.identities().map((entry) => entry.spiffeId))
   const purposes = new Set([...book.targets.values()].flatMap(purposesOf))
   const clients = new Set([...book.servers.values()].flatMap(clientOf))
   return vault.retain((owner, purpose) =>

@@ -28,8 +28,10 @@ export function entry(name: string, selectors: readonly string[], over: Partial<
 
 /** Only what attestation reads of a book is there. */
 export function bookOfEntries(...entries: readonly Entry[]): RuleBook {
-  const book: Pick<RuleBook, 'entries' | 'entriesFor' | 'usesSelector'> = {
+  const book: Pick<RuleBook, 'entries' | 'identities' | 'entriesFor' | 'misfits' | 'usesSelector'> = {
     entries,
+    identities: () => entries,
+    misfits: () => [],
     entriesFor: (selectors) =>
       entries.filter((each) => each.selectors.every((selector) => selectors.has(selector))),
     usesSelector: (kind) =>
