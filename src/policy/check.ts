@@ -4,6 +4,7 @@ import type { RuleBook, Weakness } from './book.ts'
 import { checkPolicy } from './load.ts'
 import { isMatch } from './pattern.ts'
 import type { PolicyContext } from './statements.ts'
+import { mayBecome } from './template.ts'
 
 export interface PolicyReview {
   /** Whether the files load and nothing in them is graded insecure. */
@@ -40,6 +41,7 @@ export function notesOn(book: RuleBook): readonly string[] {
   )
   const unknown = [...callers]
     .filter((caller) => !ids.has(caller) && ![...ids].some((id) => isMatch(caller, id)))
+    .filter((caller) => !book.templates.some(({ id, names }) => mayBecome(id, names, caller)))
     .map((caller) => `no entry gives the caller ${caller}`)
   return [...silent, ...unknown, ...idleStatements(book)]
 }

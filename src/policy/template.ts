@@ -6,6 +6,7 @@ import { Fault } from '../base/fault.ts'
 import { meant } from '../base/nearest.ts'
 import { parseWorkloadId, type SpiffeId } from '../spiffe/id.ts'
 import type { Selector } from '../spiffe/selector.ts'
+import { isPrefix, stemOf } from './pattern.ts'
 
 /** A fact of the caller: the value of its one selector that begins with `prefix`. */
 interface Reference {
@@ -135,6 +136,22 @@ function checkSegment(text: string, segment: readonly Part[]): void {
 /** With a word in place of each value: its literal parts must be valid where they stand. */
 function sampleOf({ parts }: Template): string {
   return parts.map((part) => (typeof part === 'string' ? part : 'x')).join('')
+}
+
+/** Whether `caller`, a SPIFFE ID or a prefix ending in slash and two stars, may be one that `template` becomes. */
+export function mayBecome(template: Template, names: TemplateNames, caller: string): boolean {
+  const [domain = [], ...path] = segmentsOf(template)
+  const forms = [domain, ...path].map(
+    (segment) => new RegExp(`^${segment.map((part) => formOf(part, names)).join('')}$`),
+  )
+  const steps = stemOf(caller).slice('spiffe://'.length).split('/')
+  const isLong = isPrefix(caller) ? steps.length <= forms.length : steps.length === forms.length
+  return isLong && steps.every((step, index) => forms[index]?.test(step))
+}
+
+function formOf(part: Part, names: TemplateNames): string {
+  const literal = typeof part === 'string' ? part : 'name' in part ? (names[part.name] ?? '') : undefined
+  return literal === undefined ? '[A-Za-z0-9._-]+' : literal.replace(/[.*+?^${}()|[\]\\-]/g, '\\$&')
 }
 
 /** The names that `template` refers to and this installation does not have. */

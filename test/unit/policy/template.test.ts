@@ -1,7 +1,7 @@
 /** Entries made of facts of the pod: what a template becomes, and what no value can make of it. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { fillId, parseIdTemplate } from '../../../src/policy/template.ts'
+import { fillId, mayBecome, parseIdTemplate } from '../../../src/policy/template.ts'
 import type { Selector } from '../../../src/spiffe/selector.ts'
 import { bookOf, context, problemsIn } from '../../support/policy.ts'
 
@@ -187,5 +187,19 @@ describe('entries with templates', () => {
   ])('refuse %s', async (line, why) => {
     const found = await problemsIn(entries(`  - ${line.replace('%', NOTHING)}`))
     expect(found.join()).toContain(why)
+  })
+})
+
+describe('the callers of grants', () => {
+  it.each([
+    ['spiffe://example.org/ns/shop/sa/cart', true],
+    ['spiffe://example.org/ns/**', true],
+    ['spiffe://example.org/ns/shop/sa/cart/**', true],
+    ['spiffe://example.org/ns/shop/sa/cart/x/**', false],
+    ['spiffe://example.org/ns/shop', false],
+    ['spiffe://example.orgs/ns/shop/sa/cart', false],
+    ['spiffe://example.org/vm/**', false],
+  ])('%s may be made by a template: %s', (caller, may) => {
+    expect(mayBecome(parseIdTemplate(DEFAULT), context, caller)).toBe(may)
   })
 })
