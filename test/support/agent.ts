@@ -8,6 +8,7 @@ import { Live } from '../../src/base/live.ts'
 import { policyContext } from '../../src/cli/policy-context.ts'
 import { type Config, devConfig } from '../../src/config.ts'
 import { type Daemon, startDaemon } from '../../src/daemon.ts'
+import type { Authority } from '../../src/issue/authority.ts'
 import { embeddedAuthority } from '../../src/issue/embedded.ts'
 import type { FederatedBundles } from '../../src/issue/trusted-bundles.ts'
 import { generateKey } from '../../src/keys/signer.ts'
@@ -38,6 +39,7 @@ export interface TestAgent extends AsyncDisposable {
   readonly dir: string
   readonly socket: string
   readonly adminSocket: string
+  readonly authority: Authority
   readonly audit: Audit
   readonly health: Health
   readonly metrics: Metrics
@@ -102,6 +104,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
     dir,
     socket: daemon.directories.workloadSocket,
     adminSocket: daemon.directories.adminSocket,
+    authority,
     audit,
     health,
     metrics,
