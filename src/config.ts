@@ -5,8 +5,9 @@ import { type Problem, problemFault } from './base/problem.ts'
 import { checkShape } from './base/shape.ts'
 import { readTrusted } from './base/trusted.ts'
 import { parseYaml, YAML_LIMIT, type YamlFile } from './base/yaml.ts'
+import { ALIAS } from './serve/aliases.ts'
 import { type Config, SETTINGS } from './settings.ts'
-import { type Branch, camelCase, isSetting, type Setting } from './settings-forms.ts'
+import { type Branch, camelCase, isSetting, type Listen, type Setting } from './settings-forms.ts'
 import { parseTrustDomain } from './spiffe/id.ts'
 
 export type { Layer } from './policy/statements.ts'
@@ -124,11 +125,19 @@ function settingValue(setting: Setting<unknown>, given: unknown, base: string): 
       return resolve(base, String(given))
     case 'paths':
       return (given as readonly string[]).map((path) => resolve(base, path))
+    case 'listen':
+      return podAddress(given as Listen)
     default:
       return given
   }
 }
 
+/** `pod:PORT` on the address of the pod; its host stays `pod` where there is none, which is refused later. */
+function podAddress(listen: Listen): Listen {
+  return listen.host === POD ? { ...listen, host: readEnvironment().pod?.podIp ?? POD } : listen
+}
+
+const POD = 'pod'
 const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost'])
 
 /** Settings that are each well-formed and cannot hold together. */
@@ -152,10 +161,22 @@ function conflictsIn(config: Config, yaml: YamlFile): readonly Problem[] {
   const { limit, share } = config.verifier.replay
   if (share > limit) refuse(['verifier', 'replay', 'share'], `is over the limit of ${limit} proofs`)
   revocationConflicts(config, refuse)
+  addressConflicts(config, refuse)
   kubernetesConflicts(config, refuse)
   if (decisionHook.url !== undefined && decisionHook.socket !== undefined)
     refuse(['decision_hook'], 'url and socket exclude each other')
   return problems
+}
+
+function addressConflicts(config: Config, refuse: (path: readonly string[], message: string) => void): void {
+  const { bundleEndpoint, events, ops } = config
+  const listening = { ops, bundle_endpoint: bundleEndpoint, events }
+  for (const [name, { listen }] of Object.entries(listening))
+    if (listen?.host === POD)
+      refuse([name, 'listen'], 'pod:PORT wants POD_IP in the environment (downward API: status.podIP)')
+  const unfit = config.socketAliases.filter((alias) => !ALIAS.test(alias))
+  if (unfit.length > 0)
+    refuse(['socket_aliases'], `${unfit.join(', ')}: wanted file names that are none of the sockets' own`)
 }
 
 const PREFIX = /^[A-Za-z0-9._:-]{1,64}$/

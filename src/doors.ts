@@ -12,6 +12,7 @@ import { workloadApi } from './issue/workload-api.ts'
 import { type AdminApiOptions, adminApi } from './operate/admin-api.ts'
 import type { Outgoing, OutgoingLimits } from './outgoing.ts'
 import { adminDoor } from './serve/admin-door.ts'
+import { linkAliases } from './serve/aliases.ts'
 import type { Directories } from './serve/directories.ts'
 import { type DoorOptions, openDoor } from './serve/door.ts'
 import { openGrpc } from './serve/grpc.ts'
@@ -84,6 +85,7 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
     addStandardServices: () => grpc.addStandardServices(),
     publish: () => {
       for (const socket of sockets) socket.publish()
+      linkAliases(options.directories.workloadSocket, config.socketAliases)
     },
     leave: (grace, stay) => {
       if (!stay) closeSockets()

@@ -19,6 +19,7 @@ import {
   type OwnerContact,
   optional,
   type Setting,
+  texts,
 } from './settings-forms.ts'
 import { KUBERNETES_SETTINGS } from './settings-kubernetes.ts'
 import type { TrustDomain } from './spiffe/id.ts'
@@ -35,6 +36,10 @@ export const SETTINGS = {
     'path',
     'The directory of the sockets: DIR/public/workload.sock and DIR/private/admin.sock.',
     '/run/holdfast as root, else /tmp/holdfast-UID',
+  ),
+  socket_aliases: texts(
+    [],
+    'Further names of workload.sock in its directory, for clients that expect them: socket of Istio, api.sock, spire-agent.sock.',
   ),
   log: {
     level: choice(['debug', 'info', 'warn', 'error'], 'info', 'The least grave lines that are logged.'),
@@ -295,7 +300,10 @@ export const SETTINGS = {
     keep: count(10, 1, 10_000, 'How many rotated audit files are kept.'),
   },
   ops: {
-    listen: listen(undefined, 'The address of /livez, /readyz and /metrics, such as 127.0.0.1:9465, or off.'),
+    listen: listen(
+      undefined,
+      'The address of /livez, /readyz and /metrics, such as 127.0.0.1:9465, or off; pod:9465 is the address of the pod (POD_IP).',
+    ),
   },
   bundle_endpoint: {
     listen: listen(undefined, 'The address of the bundle endpoint (OIDC discovery, JWKS), or off.'),

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import {
   type Config,
   checkReload,
@@ -159,4 +159,25 @@ function merge(into: Record<string, unknown>, part: unknown): Record<string, unk
 it('refuses a reload that changes the trust domain', () => {
   const next = { ...devConfig(), trustDomain: 'other.test' } as Config
   expect(() => checkReload(devConfig(), next)).toThrowError(/cannot change while the agent runs/)
+})
+
+describe('addresses and names of a pod', () => {
+  const parse = (text: string) => parseConfig('/etc/holdfast/holdfast.yaml', `trust_domain: a.test\n${text}`)
+  afterEach(() => vi.unstubAllEnvs())
+
+  it('listens on the address of the pod', async () => {
+    vi.stubEnv('KUBERNETES_SERVICE_HOST', '10.96.0.1')
+    vi.stubEnv('POD_IP', '10.244.0.7')
+    const result = await parse('ops: {listen: "pod:9465"}\nauthority: {nodes: many}\n')
+    expect('config' in result && result.config.ops.listen).toEqual({ host: '10.244.0.7', port: 9465 })
+  })
+
+  it('says what is missing outside of one', async () => {
+    const result = await parse('ops: {listen: "pod:9465"}\n')
+    expect('problems' in result && result.problems[0]?.message).toMatch(/^ops\.listen: pod:PORT wants POD_IP/)
+  })
+
+  it.each(['egress.sock', '../socket', ''])('takes no socket alias %j', async (alias) => {
+    expect('problems' in (await parse(`socket_aliases: [${JSON.stringify(alias)}]\n`))).toBe(true)
+  })
 })
