@@ -57,14 +57,14 @@ const MILLIS = 1000
 
 /** Binds the sockets; they answer at once, through `admit`. Throws agent_running, socket_unusable. */
 export async function openDoors(options: DoorsOptions, core: Core): Promise<Doors> {
-  const { config } = options
+  const { clock, config } = options
   const { connectionsPerUid, connections } = config.limits
   const limits = new UidLimits('connections', 'too_many_connections', connectionsPerUid, connections)
   const headerTimeout = config.limits.headerTimeout * MILLIS
   const calls = new UidLimits('calls', 'too_many_calls', config.limits.callsPerUid, config.limits.calls)
   const sending = lazyOutgoing(options, core, { headerTimeout, calls })
   const { grpc, http } = workloadSides(options, core, sending.load, { headerTimeout, calls })
-  const admin = adminHttp(options, core, headerTimeout)
+  const admin = adminSides(options, core, { headerTimeout, calls })
   const egress = config.egress.socket === 'on' ? (await sending.load()).door : undefined
   const verifier =
     config.verifier.socket === 'on'
@@ -75,7 +75,7 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
     workload: accept({ grpc, http }),
     egress: egress && accept({ http: egress, http2: egress.http2 }),
     verifier: verifier && accept(verifier),
-    admin: adminDoor(admin, adminLimits()),
+    admin: adminDoor({ ...admin, limits: adminLimits(), clock, firstBytesTimeout: headerTimeout }),
   })
   const closeSockets = () => {
     for (const socket of sockets) socket.close()
@@ -101,7 +101,8 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
       http.stop()
       verifier?.stop()
       sending.stop()
-      admin.stop()
+      admin.http.stop()
+      admin.grpc.stop()
     },
   }
 }
@@ -286,7 +287,7 @@ function workloadSides(
   return { grpc, http }
 }
 
-function adminHttp(options: DoorsOptions, core: Core, headerTimeout: Millis) {
+function adminSides(options: DoorsOptions, core: Core, { headerTimeout, calls }: OutgoingLimits) {
   const { admin, audit, config, log } = options
   const { approvals, attestation, book, revoking } = core
   const routes = adminApi({
@@ -299,7 +300,11 @@ function adminHttp(options: DoorsOptions, core: Core, headerTimeout: Millis) {
     revoke: revoking,
     contacts: config.owners,
   })
-  return openHttp({ routes, admit: () => {}, onCall: () => {}, securityHeader: false, headerTimeout })
+  const both = { admit: () => {}, onCall: () => {} }
+  return {
+    http: openHttp({ ...both, routes, securityHeader: false, headerTimeout }),
+    grpc: openGrpc({}, { ...both, streamsPerConnection: 1, calls }),
+  }
 }
 
 function countConnection({ metrics }: DoorsOptions, fault: Fault | undefined): void {

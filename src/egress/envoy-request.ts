@@ -102,7 +102,7 @@ function urlOf(book: RuleBook, request: EnvoyRequest, target: Target | undefined
   if (target) return canonicalUrl(originOf(target, statementsOf(target).platform) + path)
   const [first] = said
   if (first) return first
-  throw new Fault('invalid_request', 'the authority of the request is not a host')
+  throw new Fault('url_refused', 'the URL cannot be signed: its authority is not a host')
 }
 
 /** By https first: a request that was asked for by http may leave by TLS, and no target is asked twice. */

@@ -140,7 +140,7 @@ function certificateFor(
 /** The target that the request names; throws target_unknown, revoked. */
 function targetOf({ book, revocations }: PermitOptions, route: Route, draft: Draft): Target {
   const target = book.get().targetNamed(route.target)
-  if (!target) throw unknownTarget(route.target)
+  if (!target) throw OWN_METHOD.test(route.path) ? elsewhere() : unknownTarget(route.target)
   draft.target = target
   revocations.check([['target', target.name]])
   return target
@@ -193,6 +193,15 @@ export function isObservable({ reason, owner }: Denied, method: string): boolean
 
 export function refusal({ reason, message, owner, action }: Denied): Fault {
   return new Fault(reason, message, { owner, action })
+}
+
+// The methods of the workload socket. A target may serve some of that name, the agent does not serve its own here.
+const OWN_METHOD = /^\/(?:SpiffeWorkloadAPI|(?:holdfast|envoy\.service)\.[A-Za-z0-9_.]+)\/[A-Za-z0-9]+$/
+
+function elsewhere(): Fault {
+  return new Fault('not_found', 'the methods of the agent are not served on this socket', {
+    action: 'Call them on workload.sock; here Host (:authority) names a target.',
+  })
 }
 
 export function unknownTarget(name: string): Fault {

@@ -1,16 +1,29 @@
 /** The way in for operators: the agent's own uid and root, checked by the kernel's word beside the socket's mode. */
 import type { Socket } from 'node:net'
+import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { peerCredentials } from '../base/native.ts'
-import { refusedCaller } from './caller.ts'
+import { type Caller, refusedCaller } from './caller.ts'
 import { fdOf } from './fd.ts'
+import { firstBytes } from './first-bytes.ts'
+import type { GrpcSide } from './grpc.ts'
 import type { HttpSide } from './http.ts'
 import type { UidLimits } from './limits.ts'
+
+export interface AdminDoorOptions {
+  readonly http: HttpSide
+  /** Serves no method: whoever looks here for one of another door hears so. */
+  readonly grpc: GrpcSide
+  readonly limits: UidLimits
+  readonly clock: Clock
+  /** How long a client may take to say what it speaks. */
+  readonly firstBytesTimeout: Millis
+}
 
 const ROOT = 0
 
 /** What a net.Server calls with each paused connection to the admin socket. */
-export function adminDoor(http: HttpSide, limits: UidLimits): (socket: Socket) => void {
+export function adminDoor(options: AdminDoorOptions): (socket: Socket) => void {
   const own = process.geteuid?.() ?? ROOT
   return (socket) => {
     socket.on('error', () => socket.destroy())
@@ -19,12 +32,23 @@ export function adminDoor(http: HttpSide, limits: UidLimits): (socket: Socket) =
       if (fd === undefined) throw new Fault('attestation_failed')
       const { pid, uid } = peerCredentials(fd)
       if (uid !== own && uid !== ROOT) throw new Fault('admin_denied')
-      socket.once('close', limits.take(uid))
+      socket.once('close', options.limits.take(uid))
       // An operator is no workload: nothing here may ask for an identity.
-      http.inject(socket, refusedCaller(pid, uid, new Fault('no_identity')))
-      socket.resume()
+      const caller = refusedCaller(pid, uid, new Fault('no_identity'))
+      void route(options, socket, caller).catch(() => socket.destroy())
     } catch {
       socket.destroy()
     }
   }
+}
+
+async function route(
+  { clock, firstBytesTimeout, grpc, http }: AdminDoorOptions,
+  socket: Socket,
+  caller: Caller,
+): Promise<void> {
+  const first = await firstBytes(socket, clock, firstBytesTimeout)
+  if (!first || socket.destroyed) socket.destroy()
+  else if (first.speaks === 'http1') http.inject(socket, caller)
+  else grpc.inject(socket, caller)
 }

@@ -8,6 +8,17 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { loadServices, type Message } from '../../src/client/grpc.ts'
 import { type BuiltAgent, HARDENED, ROOT, shownByKernel, startBuiltAgent } from '../support/built-agent.ts'
 import { call } from '../support/call.ts'
+import {
+  answerOf,
+  checkOnce,
+  headOf,
+  linesOf,
+  openTry,
+  outcomeOf,
+  processOnce,
+  setBy,
+} from '../support/envoy-stream.ts'
+import { RawClient } from '../support/raw-client.ts'
 import { until } from '../support/until.ts'
 
 const isRoot = process.getuid?.() === 0
@@ -64,8 +75,36 @@ describe('secrets', () => {
         }
       }
     }
+    await useEnvoy(url)
     await useWorkloadApi()
     secrets.splice(0, secrets.length, ...new Set(secrets))
+  }
+
+  async function useEnvoy(url: string): Promise<void> {
+    using client = new RawClient(agent.socket)
+    const lines = linesOf(url, [
+      ['authorization', `DPoP ${tokensFor('x')[0]}`],
+      ['txn-token', 'CANARYtxntokenCANARY'],
+    ])
+    secrets.push('CANARYtxntokenCANARY')
+    const stream = openTry(client)
+    stream.send({ request_headers: headOf(lines) })
+    const answers = [await answerOf(stream), await checkOnce(client, lines)]
+    stream.send({
+      response_headers: headOf([
+        [':status', '401'],
+        ['dpop-nonce', MARK],
+      ]),
+    })
+    await stream.end()
+    const other = linesOf('https://other.example.test/CANARYpathCANARY', lines.slice(4))
+    secrets.push('CANARYpathCANARY')
+    for (const refused of [await processOnce(client, other), await checkOnce(client, other)])
+      errors.push(JSON.stringify(refused.immediate_response?.body.toString() ?? refused))
+    for (const answer of answers) {
+      expect(outcomeOf(answer)).toBe('signed')
+      secrets.push(...Object.values(setBy(answer)))
+    }
   }
 
   async function useWorkloadApi(): Promise<void> {

@@ -9,6 +9,8 @@ import {
 } from '../../src/client/grpc.ts'
 import { startAgent, type TestAgent } from '../support/agent.ts'
 import { call } from '../support/call.ts'
+import { checkOnce, type Lines, linesOf, outcomeOf, processOnce } from '../support/envoy-stream.ts'
+import { RawClient } from '../support/raw-client.ts'
 
 const ID = 'spiffe://dev.holdfast.test/caller'
 const URL_OF = { held: 'https://held.example.test/x', headers: 'https://headers.example.test/x' }
@@ -109,7 +111,31 @@ function releaseOf({ body }: { readonly body: { error?: { reason: string } } }):
   return body.error?.reason ?? 'released'
 }
 
+/** Envoy's doors: who adds headers holds them. `released` is what the others call it. */
+const envoy =
+  (ask: (client: RawClient, members: Readonly<Record<string, unknown>>) => Promise<Message>): Door =>
+  async (agent, _connection, members) => {
+    using client = new RawClient(agent.socket)
+    const outcome = outcomeOf(await ask(client, members))
+    return outcome === 'signed' ? 'released' : outcome
+  }
+
+const lines = ({ method = 'GET', url }: Readonly<Record<string, unknown>>): Lines => [
+  [':method', String(method)],
+  ...linesOf(String(url)).slice(1),
+]
+
+const extProc = envoy((client, { spiffe_id: id, ...members }) =>
+  processOnce(client, lines(members), id === undefined ? [] : [['holdfast-spiffe-id', String(id)]]),
+)
+
+const check = envoy((client, { spiffe_id: id, ...members }) =>
+  checkOnce(client, lines(members), id === undefined ? {} : { spiffe_id: id }),
+)
+
 const RELEASING: readonly (readonly [string, Door])[] = [
+  ['ext_proc Process', extProc],
+  ['ext_authz Check', check],
   ['RequestHeaders', requestHeaders],
   ['POST /v1/headers', headers],
   ['POST /v1/token', tokenAt],
@@ -196,6 +222,8 @@ describe('custody on every door', () => {
   it.each([
     ['RequestHeaders', requestHeaders, 'token_required'],
     ['POST /v1/headers', headers, 'token_required'],
+    ['ext_proc Process', extProc, 'token_required'],
+    ['ext_authz Check', check, 'token_required'],
     ['POST /v1/token', tokenAt, 'custody_denied'],
   ] as const)(
     '%s releases nothing at custody headers without a client of its server',
@@ -204,7 +232,7 @@ describe('custody on every door', () => {
     },
   )
 
-  it.each([requestHeaders, headers])('releases no headers for TRACE', async (door) => {
+  it.each([requestHeaders, headers, extProc, check])('releases no headers for TRACE', async (door) => {
     expect(await door(agent, connection, { url: URL_OF.headers, method: 'TRACE' })).toBe('policy_denied')
   })
 
