@@ -1,10 +1,11 @@
 /** Where the verifier remembers proofs, as the settings say: in this process, or at a Redis server that nodes share. */
 import type { Seconds } from './base/clock.ts'
-import type { Fault } from './base/fault.ts'
+import { Fault } from './base/fault.ts'
 import type { Live } from './base/live.ts'
 import type { CoreOptions } from './core.ts'
 import type { Denylist } from './ingress/denylist.ts'
 import type { ServerNonces } from './ingress/nonces.ts'
+import type { RedisClientFiles } from './ingress/redis-connection.ts'
 import type { ReplayStore } from './ingress/replay.ts'
 import { MemoryReplayStore } from './ingress/replay-memory.ts'
 import { openRedisReplays } from './ingress/replay-open.ts'
@@ -41,7 +42,8 @@ export function openReplays(
     const store = memory()
     return { store, stop: () => store.stop() }
   }
-  const access = { clock, place, passwordFile, caFile, deadline: DEADLINE }
+  const client = clientOf(replay)
+  const access = { clock, place, passwordFile, caFile, client, deadline: DEADLINE }
   const local = onFailure === 'local' ? memory() : undefined
   const tellers = tellersOf(options, nonces)
   const opened = openRedisReplays({ ...access, ...tellers, prefix, keep, skew, share, local, denylist })
@@ -53,6 +55,19 @@ export function openReplays(
       opened.stop()
     },
   }
+}
+
+/** Throws config_invalid for half of a pair. */
+function clientOf({
+  certificateFile,
+  keyFile,
+}: CoreOptions['config']['verifier']['replay']): RedisClientFiles | undefined {
+  if (certificateFile === undefined && keyFile === undefined) return undefined
+  if (certificateFile !== undefined && keyFile !== undefined) return { certificateFile, keyFile }
+  throw new Fault(
+    'config_invalid',
+    'verifier.replay has one of certificate_file and key_file, wanted both or none',
+  )
 }
 
 /** Who hears of what becomes of the server: health, the audit, metrics. */

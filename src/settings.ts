@@ -225,6 +225,14 @@ export const SETTINGS = {
       } satisfies Named<RedisPlace> as Named<RedisPlace>,
       password_file: optional('path', 'Its password; no other user may be able to read the file.'),
       ca_file: optional('path', 'The roots that it is verified by (PEM) instead of those of the system.'),
+      certificate_file: optional(
+        'path',
+        'The certificate (PEM) that is shown to a server that asks for one; read for each connection.',
+      ),
+      key_file: optional(
+        'path',
+        'The key of that certificate (PEM); no other user may be able to read the file.',
+      ),
       prefix: {
         form: { kind: 'text' },
         value: 'holdfast',

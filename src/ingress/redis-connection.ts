@@ -17,8 +17,15 @@ export interface RedisAccess {
   readonly passwordFile: string | undefined
   /** Roots that the server is verified by (PEM); the system's when absent. */
   readonly caFile: string | undefined
+  /** What the agent shows to a server that asks for a certificate (PEM), and its key; read for each connection. */
+  readonly client: RedisClientFiles | undefined
   /** How long an answer may take, and a connection to be made. */
   readonly deadline: Millis
+}
+
+export interface RedisClientFiles {
+  readonly certificateFile: string
+  readonly keyFile: string
 }
 
 export interface RedisHandlers {
@@ -36,6 +43,7 @@ interface Pending {
 const PENDING_LIMIT = 16_384
 const PASSWORD_LIMIT = 4096
 const CA_LIMIT = 1024 * 1024
+const KEY_LIMIT = 64 * 1024
 const CHANNEL_LIMIT = 1024
 
 /** Connects and authenticates; throws replay_unavailable. */
@@ -61,12 +69,22 @@ export async function openRedisConnection(
   }
 }
 
-function socketOf({ place, caFile }: RedisAccess): Socket {
+function socketOf({ place, caFile, client }: RedisAccess): Socket {
   const { at, isTls } = place
   if (!isTls || 'path' in at) return connect({ ...at, noDelay: true, keepAlive: true })
   const ca = caFile === undefined ? {} : { ca: readTrusted(caFile, { maxBytes: CA_LIMIT }) }
   const servername = isIP(at.host) === 0 ? at.host : ''
-  return connectTls({ ...at, ...ca, servername, minVersion: 'TLSv1.2', rejectUnauthorized: true })
+  const key = client && readTrusted(client.keyFile, { maxBytes: KEY_LIMIT, secret: true })
+  try {
+    const own = client && { cert: readTrusted(client.certificateFile, { maxBytes: CA_LIMIT }), key }
+    return connectTls({ ...at, ...ca, ...own, servername, minVersion: 'TLSv1.2', rejectUnauthorized: true })
+  } catch (error) {
+    if (error instanceof Fault) throw error
+    // Not in the words of the library, which quote the file.
+    throw new Fault('config_invalid', 'the certificate and key for the Redis server are no pair in PEM')
+  } finally {
+    key?.fill(0)
+  }
 }
 
 export class RedisConnection {

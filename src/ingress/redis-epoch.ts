@@ -67,6 +67,7 @@ export class RedisEpoch {
   /** Refuses a server that forgets by itself or takes no writes; raises the floor when its history is not whole. */
   async look(connection: RedisConnection): Promise<void> {
     const info = await infoOf(connection)
+    checkMode(info)
     if (info.get('role') !== 'master')
       throw new Fault('replay_unavailable', 'the Redis server is a replica, which takes no writes')
     await checkPolicy(connection, info)
@@ -87,6 +88,16 @@ async function infoOf(connection: RedisConnection): Promise<ReadonlyMap<string, 
       return at > 0 ? [[line.slice(0, at), line.slice(at + 1)] as const] : []
     }),
   )
+}
+
+/** One script touches keys of different slots, and a failover of one slot's server would go unseen. */
+function checkMode(info: ReadonlyMap<string, string>): void {
+  const mode = info.get('redis_mode')
+  if (info.get('cluster_enabled') !== '1' && mode !== 'cluster' && mode !== 'sentinel') return
+  const seen = mode === 'sentinel' ? 'is a sentinel' : 'is part of a Redis Cluster'
+  throw new Fault('replay_unavailable', `the Redis server ${seen}, wanted one primary`, {
+    action: 'Name a primary, or an address that leads to whichever server is it; replicas are welcome.',
+  })
 }
 
 /** An evicted proof is a proof that is good again. */

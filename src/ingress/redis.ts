@@ -118,7 +118,10 @@ export function faultOf(error: unknown): Fault {
         ? { action: 'Give the user of the agent the rights of deploy/redis/users.acl.' }
         : {}),
     })
-  return Fault.from(error, 'replay_unavailable')
+  const fault = Fault.from(error, 'replay_unavailable')
+  if (fault.reason === 'replay_unavailable') return fault
+  // A file that cannot be used is no request's fault.
+  return new Fault('replay_unavailable', fault.message, { action: fault.action, cause: fault })
 }
 
 const ACL: ReadonlySet<string> = new Set(['NOAUTH', 'NOPERM', 'WRONGPASS'])

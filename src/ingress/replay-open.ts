@@ -75,11 +75,11 @@ function denialsOf(options: RedisReplaysOptions): Pick<SharedDenials, 'channel' 
 
 /** A connection that has subscribed can do little else. */
 function listenerOf(options: RedisReplaysOptions, channel: string, onMessage: () => void): Redis {
-  const { caFile, clock, deadline, passwordFile, place } = options
+  const { caFile, client, clock, deadline, passwordFile, place } = options
   const subscribed = new WeakSet<RedisConnection>()
   const look = async (connection: RedisConnection) => {
     await connection.call(subscribed.has(connection) ? ['PING'] : ['SUBSCRIBE', channel])
     subscribed.add(connection)
   }
-  return new Redis({ caFile, clock, deadline, passwordFile, place, look, onMessage })
+  return new Redis({ caFile, client, clock, deadline, passwordFile, place, look, onMessage })
 }

@@ -4,26 +4,21 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { nowSeconds, systemClock } from '../../src/base/clock.ts'
-import type { Fault } from '../../src/base/fault.ts'
 import { parseRedisUrl } from '../../src/ingress/redis-place.ts'
-import type { ProofUse } from '../../src/ingress/replay.ts'
-import { MemoryReplayStore } from '../../src/ingress/replay-memory.ts'
-import { openRedisReplays, type RedisReplays } from '../../src/ingress/replay-open.ts'
 import { hasRedis, openRedis, type TestRedis } from '../support/redis.ts'
+import {
+  isOpen,
+  KEEP,
+  later,
+  openReplayNode,
+  type ReplayNode,
+  type ReplayNodeOptions,
+  SKEW,
+} from '../support/replay-node.ts'
 import { makeTestCa } from '../support/tls.ts'
 import { until } from '../support/until.ts'
 
-const KEEP = 60
-const SKEW = 5
-
-interface Node extends RedisReplays {
-  readonly floors: boolean[]
-  readonly states: (Fault | undefined)[]
-  readonly alone: Fault[]
-  use(proof?: Partial<ProofUse>): Promise<string>
-}
-
-const nodes: Node[] = []
+const nodes: ReplayNode[] = []
 let redis: TestRedis
 
 beforeEach(async () => {
@@ -35,55 +30,11 @@ afterEach(async () => {
   await redis[Symbol.asyncDispose]()
 })
 
-interface Over {
-  readonly url?: string
-  readonly isLocal?: boolean
-  readonly share?: number
-  readonly passwordFile?: string
-  readonly caFile?: string
-}
-
-/** A verifier's side of the store; `made` of its proofs lies well above any floor of the test. */
-function open({ url = redis.url, isLocal = false, share = 1000, passwordFile, caFile }: Over = {}): Node {
-  const [floors, states, alone]: [boolean[], (Fault | undefined)[], Fault[]] = [[], [], []]
-  const clock = systemClock
-  const opened = openRedisReplays({
-    clock,
-    place: parseRedisUrl(url),
-    passwordFile,
-    caFile,
-    deadline: 300,
-    prefix: 'holdfast',
-    keep: KEEP,
-    skew: SKEW,
-    share,
-    local: isLocal ? new MemoryReplayStore({ clock, keep: KEEP, limit: 1000, share }) : undefined,
-    onFloor: (_floor, isLost) => floors.push(isLost),
-    onState: (fault) => states.push(fault),
-    onLocal: (fault) => alone.push(fault),
-  })
-  const use = async (proof: Partial<ProofUse> = {}) => {
-    const standard = {
-      scope: 'orders',
-      jkt: 'key',
-      jti: 'one',
-      subject: 'web',
-      made: later(),
-      hasNonce: false,
-    }
-    try {
-      return await opened.store.use({ ...standard, ...proof })
-    } catch (error) {
-      return (error as Fault).reason
-    }
-  }
-  const node = { ...opened, floors, states, alone, use }
+function open(over: Partial<ReplayNodeOptions> = {}): ReplayNode {
+  const node = openReplayNode({ url: redis.url, ...over })
   nodes.push(node)
   return node
 }
-
-const later = () => nowSeconds(systemClock) + 30
-const isOpen = (node: Node) => until('the connection', () => node.redis.fault === undefined)
 
 describe.skipIf(!hasRedis)('a shared replay store', () => {
   it('lets one of 100 parallel replays over two nodes pass', async () => {
@@ -280,6 +231,52 @@ describe.skipIf(!hasRedis)('a shared replay store', () => {
     const as = ['--user', 'holdfast', '--pass', 'correct horse', '--no-auth-warning']
     for (const command of [['FLUSHALL'], ['KEYS', '*'], ['GET', 'else'], ['CONFIG', 'SET', 'maxmemory', '0']])
       expect(guarded.cli(...as, ...command)).toContain('NOPERM')
+  })
+})
+
+describe.skipIf(!hasRedis)('a Redis server that asks for a certificate', () => {
+  it('is shown that of the agent, read for each connection', async () => {
+    const ca = makeTestCa()
+    const own = ca.serverFiles({ dns: 'agent.example.org' })
+    const strange = makeTestCa().serverFiles()
+    const texts = {
+      ...ca.serverFiles(),
+      ca: ca.pem,
+      ownCert: own.cert,
+      ownKey: own.key,
+      otherCert: strange.cert,
+    }
+    const path = (name: string, text: string) => {
+      writeFileSync(join(redis.dir, name), text, { mode: 0o600 })
+      return join(redis.dir, name)
+    }
+    const files = Object.fromEntries(
+      Object.entries({ ...texts, otherKey: strange.key }).map(([name, text]) => [name, path(name, text)]),
+    ) as Record<keyof typeof texts | 'otherKey', string>
+    await using guarded = await openRedis({ tls: { ...files, asksClients: true } })
+    const [url, caFile] = [guarded.tlsUrl, files.ca]
+    const pair = (certificateFile: string, keyFile: string) => ({ client: { certificateFile, keyFile } })
+    const good = open({ url, caFile, ...pair(files.ownCert, files.ownKey) })
+    expect([await good.redis.first, await good.use(), await good.use()]).toEqual([
+      undefined,
+      'fresh',
+      'replayed',
+    ])
+    const refused = [
+      open({ url, caFile }),
+      open({ url, caFile, ...pair(files.otherCert, files.otherKey) }),
+      open({ url, caFile, ...pair(files.ownCert, files.otherKey) }),
+    ]
+    const whys = await Promise.all(refused.map(({ redis: { first } }) => first.then(String)))
+    expect(whys[0]).toMatch(/the Redis server/)
+    expect(whys[1]).toMatch(/the Redis server/)
+    expect(whys[2]).toContain('are no pair in PEM')
+    expect(await Promise.all(refused.map((node) => node.use()))).toEqual(Array(3).fill('replay_unavailable'))
+    // A new pair in the same files needs no restart.
+    const renewed = ca.serverFiles({ dns: 'agent.example.org' })
+    path('otherCert', renewed.cert)
+    path('otherKey', renewed.key)
+    await isOpen(refused[1] as ReplayNode)
   })
 })
 

@@ -33,6 +33,7 @@ async function open() {
     place: parseRedisUrl(redis.url),
     passwordFile: undefined,
     caFile: undefined,
+    client: undefined,
     deadline: 500,
     prefix: 'holdfast',
     keep: 60,

@@ -10,7 +10,13 @@ import { until } from './until.ts'
 export interface RedisOptions {
   /** Further arguments, such as `--maxmemory-policy allkeys-lru`. */
   readonly args?: readonly string[]
-  readonly tls?: { readonly cert: string; readonly key: string; readonly ca: string }
+  readonly tls?: {
+    readonly cert: string
+    readonly key: string
+    readonly ca: string
+    /** Whether clients have to show a certificate of that CA. */
+    readonly asksClients?: boolean
+  }
 }
 
 export interface TestRedis extends AsyncDisposable {
@@ -35,7 +41,9 @@ export async function openRedis(options: RedisOptions = {}): Promise<TestRedis> 
   const secure = options.tls
     ? ['--tls-port', String(port), '--tls-cert-file', options.tls.cert, '--tls-key-file', options.tls.key]
     : []
-  const trust = options.tls ? ['--tls-ca-cert-file', options.tls.ca, '--tls-auth-clients', 'no'] : []
+  const trust = options.tls
+    ? ['--tls-ca-cert-file', options.tls.ca, '--tls-auth-clients', options.tls.asksClients ? 'yes' : 'no']
+    : []
   const fixed = [
     '--port',
     '0',
@@ -86,7 +94,7 @@ function answers(path: string): Promise<boolean> {
   })
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const address = server.address()
