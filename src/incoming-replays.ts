@@ -71,7 +71,7 @@ function clientOf({
 }
 
 /** Who hears of what becomes of the server: health, the audit, metrics. */
-function tellersOf({ audit, health, metrics }: CoreOptions, nonces: ServerNonces) {
+function tellersOf({ audit, config, health, metrics }: CoreOptions, nonces: ServerNonces) {
   return {
     onFloor: (floor: Seconds, isLost: boolean) => {
       nonces.raise(floor)
@@ -82,7 +82,7 @@ function tellersOf({ audit, health, metrics }: CoreOptions, nonces: ServerNonces
       if (fault) {
         const { action, message, reason } = fault
         health.degrade({ code: 'replay_unavailable', message, action })
-        audit.append({ event: 'replay', allowed: false, reason })
+        audit.append({ event: 'replay', allowed: false, reason, detail: config.verifier.replay.onFailure })
         return
       }
       health.recover('replay_unavailable')

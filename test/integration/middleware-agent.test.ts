@@ -99,6 +99,17 @@ describe.each([
       expect.soft(answer?.headers.has('dpop-nonce'), name).toBe(error === 'use_dpop_nonce')
     }
   })
+
+  it.each(WHOLE)('takes one of 100 copies that come at once behind $name', async (way) => {
+    await using servers = await serversOf(way, options)
+    const request = rig.request()
+    const answers = await Promise.all(Array.from({ length: 100 }, () => servers.send(request)))
+    const statuses = answers.map(({ status }) => status)
+    expect([statuses.filter((status) => status === 200).length, new Set(statuses)]).toEqual([
+      1,
+      new Set([200, 401]),
+    ])
+  })
 })
 
 describe('the middleware that asks an agent', () => {

@@ -1,18 +1,12 @@
 /** The verifier's socket: one table of requests against every way in, who may ask, what is handed out and put on record. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { call } from '../support/call.ts'
-import { VERIFY_CASES } from '../support/verify-cases.ts'
 import { openVerifyRig, type VerifyRig } from '../support/verify-rig.ts'
+import { casesFor, expectAnswer, expectOneOfMany } from '../support/verify-table.ts'
 import { rawAnswer, WAYS, type Way } from '../support/verify-ways.ts'
 
 const uid = process.getuid?.() ?? 0
 const json = WAYS[0] as Way
-const isProxy = ({ name }: Way) => name.startsWith('forward-auth')
-
-/** Proxies that ask by HTTP know 401, 403 and their own errors. */
-const statusAt = (way: Way, status: number) =>
-  isProxy(way) && status !== 200 && status !== 401 && status < 500 ? 403 : status
-
 describe('the verifier', () => {
   let rig: VerifyRig
 
@@ -22,28 +16,10 @@ describe('the verifier', () => {
   afterAll(async () => rig?.[Symbol.asyncDispose]())
 
   describe.each(WAYS.map((way) => [way.name, way] as const))('by %s', (_name, way) => {
-    const cases = VERIFY_CASES.filter(({ needsPeer }) => way.hasPeer || !needsPeer)
+    it.each(casesFor(way))('answers %s', async (_case, each) => expectAnswer(rig, way, each))
 
-    it.each(cases.map((each) => [each.name, each] as const))('answers %s', async (_case, each) => {
-      const requests = each.requests(rig)
-      for (const request of requests.slice(0, -1))
-        expect((await way.ask(rig.socket, request)).isAllowed).toBe(true)
-      const last = requests.at(-1)
-      if (!last) throw new Error('a case without a request')
-      const heard = await way.ask(rig.socket, last)
-      const { reason: recorded = 'ok', allowed } = rig.verdicts().at(-1) ?? {}
-      expect({ allowed: heard.isAllowed, status: heard.status, reason: recorded }).toEqual({
-        allowed: each.reason === 'ok',
-        status: statusAt(way, each.status),
-        reason: each.reason,
-      })
-      expect(allowed).toBe(each.reason === 'ok')
-      if (heard.reason !== undefined) expect(heard.reason).toBe(each.reason)
-      const said = heard.headers['www-authenticate']
-      expect(/error="([a-z_]+)"/.exec(said ?? '')?.[1]).toBe(each.error)
-      expect(said !== undefined).toBe(each.status === 401 || each.error !== undefined)
-      expect(heard.headers['dpop-nonce'] !== undefined).toBe(each.error === 'use_dpop_nonce')
-    })
+    it('takes one of 100 copies that come at once', async () =>
+      expectOneOfMany(rig, (request) => way.ask(rig.socket, request)))
 
     it('takes the nonce that it asked for', async () => {
       const nonce = (await way.ask(rig.socket, rig.request({ route: 'strict' }))).headers['dpop-nonce']
