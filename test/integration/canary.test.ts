@@ -19,6 +19,7 @@ import {
   setBy,
 } from '../support/envoy-stream.ts'
 import { RawClient } from '../support/raw-client.ts'
+import { fetchSecrets, openSds, secretsIn } from '../support/sds.ts'
 import { until } from '../support/until.ts'
 
 const isRoot = process.getuid?.() === 0
@@ -77,6 +78,7 @@ describe('secrets', () => {
     }
     await useEnvoy(url)
     await useWorkloadApi()
+    await useSds()
     secrets.splice(0, secrets.length, ...new Set(secrets))
   }
 
@@ -155,6 +157,28 @@ describe('secrets', () => {
     }
     secrets.push(...encodings(deliveredScalar))
     connection.close()
+  }
+
+  /** A proxy that takes its key, and one that refuses it and says why. */
+  async function useSds(): Promise<void> {
+    using client = new RawClient(agent.socket)
+    const unknown = 'CANARYnameCANARY'
+    const streams = [openSds(client, ['default']), openSds(client, [unknown])]
+    const answers = [await fetchSecrets(client, ['default']), await streams[0]?.message(1)]
+    const { details } = (await streams[1]?.end()) ?? {}
+    errors.push((details ?? '').replace(unknown, ''))
+    for (const answer of answers) {
+      const [{ key: pem = '' } = {}] = secretsIn(answer)
+      const key = createPrivateKey(pem)
+      const base64 = pem.replaceAll(/-----[^-]+-----|\n/g, '')
+      secrets.push(
+        base64,
+        base64.slice(64, 128),
+        ...encodings(Buffer.from(key.export({ format: 'jwk' }).d ?? '', 'base64url')),
+      )
+    }
+    streams[0]?.ack('refused')
+    await fetchSecrets(client, ['ROOTCA'])
   }
 
   it('were really used: tokens were proven and keys delivered', () => {

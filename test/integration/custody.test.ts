@@ -11,6 +11,7 @@ import { startAgent, type TestAgent } from '../support/agent.ts'
 import { call } from '../support/call.ts'
 import { checkOnce, type Lines, linesOf, outcomeOf, processOnce } from '../support/envoy-stream.ts'
 import { RawClient } from '../support/raw-client.ts'
+import { fetchSecrets, openSds, SDS, secretsIn } from '../support/sds.ts'
 
 const ID = 'spiffe://dev.holdfast.test/caller'
 const URL_OF = { held: 'https://held.example.test/x', headers: 'https://headers.example.test/x' }
@@ -250,6 +251,28 @@ describe('custody on every door', () => {
       await expect(endOf(connection, method)).rejects.toThrow('answered')
     },
   )
+
+  it.each([['default'], [ID], ['default', ID]])('SDS gives no key under the name %s', async (...names) => {
+    using client = new RawClient(agent.socket)
+    const refused = expect.objectContaining({
+      code: 'PERMISSION_DENIED',
+      info: expect.objectContaining({ reason: 'delivery_denied' }),
+    })
+    expect(await fetchSecrets(client, names)).toEqual(refused)
+    expect(await openSds(client, names).end()).toEqual(refused)
+    const delta = client.open(`${SDS}/DeltaSecrets`, undefined, [])
+    delta.send({ resource_names_subscribe: names })
+    expect(await delta.end()).toEqual(refused)
+  })
+
+  it('SDS gives bundles and no key to who asks for everything', async () => {
+    using client = new RawClient(agent.socket)
+    for (const names of [[], ['*'], ['default', 'ROOTCA', ID, 'ALL']]) {
+      const found = secretsIn(await openSds(client, names).message(1))
+      expect(found.length).toBeGreaterThan(0)
+      expect(found.filter(({ key, trustDomains }) => key !== undefined || !trustDomains)).toEqual([])
+    }
+  })
 
   it.each([[AS], [`${AS}/`], [`${AS}/token`], [`${AS}/anything`], ['other', AS]])(
     'FetchJWTSVID for %s and %s would be a bearer credential at the authorization server, and is refused',

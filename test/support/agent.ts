@@ -16,6 +16,7 @@ import { devPolicy } from '../../src/policy/dev.ts'
 import { loadPolicy } from '../../src/policy/load.ts'
 import { type Audit, type AuditRecord, openAudit } from '../../src/telemetry/audit.ts'
 import { Health } from '../../src/telemetry/health.ts'
+import type { Log } from '../../src/telemetry/log.ts'
 import { type Metrics, openMetrics } from '../../src/telemetry/metrics.ts'
 import { silentLog } from './log.ts'
 
@@ -28,6 +29,7 @@ export interface AgentOptions {
   /** uids of the development policy; this process's own when absent. */
   readonly uids?: readonly number[]
   readonly takeover?: boolean
+  readonly log?: Log
   readonly federated?: Live<FederatedBundles>
   /** The directory of an earlier agent, which then is not removed at the end. */
   readonly dir?: string
@@ -62,7 +64,7 @@ export async function startAgent(options: AgentOptions = {}): Promise<TestAgent>
       policyContext(config, () => nowSeconds(clock)),
     )
   const [health, metrics] = [new Health(), openMetrics()]
-  const log = silentLog
+  const log = options.log ?? silentLog
   const signer = generateKey('ES256')
   const path = join(dir, 'audit.jsonl')
   const sink = { kind: 'file', path } as const

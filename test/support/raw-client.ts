@@ -70,10 +70,11 @@ export class RawClient implements Disposable {
     return ending.code === 'OK' ? stream.messages[0] : ending
   }
 
-  /** Opens a stream; its request is sent unless `request` is undefined. */
+  /** Opens a stream; its request is sent unless `request` is undefined. A message may be its bytes. */
   open(method: string, request: object | undefined, headers: Headers = SECURITY): RawStream {
     const { path, serialize, deserialize } = definitionOf(method)
-    const call = this.#client.makeBidiStreamRequest(path, serialize, deserialize, metadataOf(headers))
+    const bytesOf = (message: Message) => (Buffer.isBuffer(message) ? message : serialize(message))
+    const call = this.#client.makeBidiStreamRequest(path, bytesOf, deserialize, metadataOf(headers))
     const messages: Message[] = []
     let ending: Ending | undefined
     call.on('data', (message: Message) => messages.push(message))
