@@ -8,7 +8,7 @@ import { parseYaml, YAML_LIMIT, type YamlFile } from './base/yaml.ts'
 import { ALIAS } from './serve/aliases.ts'
 import { type Config, SETTINGS } from './settings.ts'
 import { type Branch, camelCase, isSetting, type Listen, type Setting } from './settings-forms.ts'
-import { parseTrustDomain } from './spiffe/id.ts'
+import { parseTrustDomain, parseWorkloadId } from './spiffe/id.ts'
 
 export type { Layer } from './policy/statements.ts'
 export type { Config } from './settings.ts'
@@ -162,6 +162,7 @@ function conflictsIn(config: Config, yaml: YamlFile): readonly Problem[] {
   if (share > limit) refuse(['verifier', 'replay', 'share'], `is over the limit of ${limit} proofs`)
   revocationConflicts(config, refuse)
   addressConflicts(config, refuse)
+  verifierConflicts(config, refuse)
   kubernetesConflicts(config, refuse)
   if (decisionHook.url !== undefined && decisionHook.socket !== undefined)
     refuse(['decision_hook'], 'url and socket exclude each other')
@@ -193,7 +194,7 @@ function revocationConflicts(
     refuse(['verifier', 'replay', 'prefix'], 'wanted 1 to 64 letters, digits, dots, colons and dashes')
   if (events.listen && (events.certificateFile === undefined || events.keyFile === undefined))
     refuse(['events', 'listen'], 'security events are pushed over HTTPS: set certificate_file and key_file')
-  if (verifier.socket === 'on') return
+  if (verifier.socket === 'on' || verifier.listen) return
   const idle = [
     [events.listen, ['events', 'listen']],
     [denylist.file, ['verifier', 'denylist', 'file']],
@@ -202,6 +203,24 @@ function revocationConflicts(
   ] as const
   for (const [value, path] of idle)
     if (value !== undefined) refuse(path, 'nothing is verified here: set verifier.socket: on')
+}
+
+/** The door on TCP shows one certificate, and knows whom it lets in. */
+function verifierConflicts(
+  { verifier }: Config,
+  refuse: (path: readonly string[], message: string) => void,
+): void {
+  const { certificateFile, clients, entry, keyFile, listen } = verifier
+  if ((certificateFile === undefined) !== (keyFile === undefined))
+    refuse(['verifier'], 'certificate_file and key_file go together')
+  if (listen && (entry === undefined) === (certificateFile === undefined))
+    refuse(['verifier', 'listen'], 'shows a certificate: set entry, or certificate_file and key_file')
+  for (const client of clients)
+    try {
+      parseWorkloadId(client)
+    } catch (error) {
+      refuse(['verifier', 'clients'], Fault.from(error).message)
+    }
 }
 
 const CGROUP_ROOT = /^(?:auto|\/(?:[A-Za-z0-9_.:-]+(?:\/[A-Za-z0-9_.:-]+)*)?)$/

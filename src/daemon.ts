@@ -28,6 +28,8 @@ export interface Daemon {
   readonly directories: Directories
   readonly opsPort: number | undefined
   readonly endpointPort: number | undefined
+  /** Of the verifier over TCP. */
+  readonly verifierPort: number | undefined
   status(): AgentStatus
   /** Loads policy again; on failure the last good policy stays, the agent is degraded, and the Fault is thrown. */
   reload(): Promise<void>
@@ -78,6 +80,10 @@ class Agent implements Daemon {
 
   get opsPort(): number | undefined {
     return this.#ops?.port
+  }
+
+  get verifierPort(): number | undefined {
+    return this.#doors?.verifierPort
   }
 
   get endpointPort(): number | undefined {

@@ -40,6 +40,8 @@ export interface DoorsOptions extends CoreOptions {
 /** The open doors. */
 export interface Doors {
   readonly connections: () => number
+  /** Of the verifier over TCP, when it is on. */
+  readonly verifierPort: number | undefined
   addStandardServices(): void
   /** Takes the paths over, where a live agent had them. */
   publish(): void
@@ -67,21 +69,23 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
   const admin = adminSides(options, core, { headerTimeout, calls })
   const egress = config.egress.socket === 'on' ? (await sending.load()).door : undefined
   const verifier =
-    config.verifier.socket === 'on'
-      ? await verifierSides(options, core, sending.load, { headerTimeout, calls })
+    config.verifier.socket === 'on' || config.verifier.listen
+      ? await verifierSides(options, core, sending.load, { headerTimeout, calls, limits })
       : undefined
   const accept = (sides: Sides) => acceptInto(options, core, limits, sides)
   const sockets = await openSockets(options, {
     workload: accept({ grpc, http }),
     egress: egress && accept({ http: egress, http2: egress.http2 }),
-    verifier: verifier && accept(verifier),
+    verifier: verifier && config.verifier.socket === 'on' ? accept(verifier) : undefined,
     admin: adminDoor({ ...admin, limits: adminLimits(), clock, firstBytesTimeout: headerTimeout }),
   })
   const closeSockets = () => {
+    verifier?.tcp?.close()
     for (const socket of sockets) socket.close()
   }
   return {
     connections: () => limits.all,
+    verifierPort: verifier?.tcp?.port,
     addStandardServices: () => grpc.addStandardServices(),
     publish: () => {
       for (const socket of sockets) socket.publish()
@@ -194,25 +198,40 @@ async function verifierSides(
   options: DoorsOptions,
   core: Core,
   load: () => Promise<Outgoing>,
-  { headerTimeout, calls }: OutgoingLimits,
+  { headerTimeout, calls, limits: connections }: OutgoingLimits & { readonly limits: UidLimits },
 ) {
   const { admit, config, metrics } = options
   const { openIncoming } = await import('./incoming.ts')
   const subjects = async () => (await load()).subjects
-  const { services, withoutHeader, routes, heads, stop } = await openIncoming(options, core, subjects)
+  const { bundleOf, services, withoutHeader, routes, heads, stop } = await openIncoming(
+    options,
+    core,
+    subjects,
+  )
   const onCall = (name: string, fault: Fault | undefined) => countCall(metrics, name, fault)
   const { streamsPerConnection } = config.limits
   const grpc = openGrpc(services, { admit, onCall, streamsPerConnection, withoutHeader, calls })
   const limits = { headerTimeout, maxBodyBytes: QUESTION_LIMIT }
   const http = openHttp({ routes, heads, admit, onCall, securityHeader: true, ...limits })
+  const onConnection = (fault: Fault | undefined) => countConnection(options, fault)
+  const { openVerifierTcp } = await import('./incoming-tcp.ts')
+  const tcp = await openVerifierTcp(options, core, {
+    grpc,
+    http,
+    limits: connections,
+    onConnection,
+    bundleOf,
+  })
   return {
     grpc,
     http,
+    tcp,
     drain: (grace: Millis) => {
       grpc.drain(grace)
       http.drain()
     },
     stop: () => {
+      tcp?.stop()
       grpc.stop()
       http.stop()
       stop()

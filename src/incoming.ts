@@ -40,6 +40,8 @@ const NONCE_KEY_LIMIT = 4_096
 /** What the verifier's socket serves. */
 export interface Incoming {
   readonly verifier: Verifier
+  /** Of this trust domain, and of those that are federated. */
+  readonly bundleOf: BundleOf
   readonly services: Readonly<Record<string, Handlers>>
   /** Services whose clients send no `workload.spiffe.io`. */
   readonly withoutHeader: ReadonlySet<string>
@@ -66,10 +68,10 @@ export async function openIncoming(
   core: Core,
   subjects: () => Promise<Subjects>,
 ): Promise<Incoming> {
-  const { audit, authority, clock, metrics } = options
+  const { audit, authority, clock, federated, metrics } = options
   const { book, revocations } = core
   const bundleOf: BundleOf = (name) =>
-    name === authority.bundle.get().trustDomain ? authority.bundle.get() : undefined
+    name === authority.bundle.get().trustDomain ? authority.bundle.get() : federated.get().get(name)
   const sources = openSources(options, core, bundleOf)
   const denials = await openDenials(options, core, sources.ask)
   const checks = openChecks(options, core, denials)
@@ -89,6 +91,7 @@ export async function openIncoming(
   })
   return {
     verifier,
+    bundleOf,
     services: { 'holdfast.v1.VerifyService': verifyHandlers(verifier), [ENVOY]: extAuthzHandlers(verifier) },
     withoutHeader: new Set([ENVOY]),
     routes: verifyRoutes(verifier),

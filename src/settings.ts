@@ -202,6 +202,17 @@ export const SETTINGS = {
       'off',
       'Whether DIR/public/verifier.sock is served, where services ask whether a request that they received is what it seems.',
     ),
+    listen: listen(
+      undefined,
+      'The address where services on other machines ask the same over mutual TLS, or off.',
+    ),
+    clients: texts(
+      [],
+      'The SPIFFE IDs that may connect there; nobody else may. Routes say what each may ask about.',
+    ),
+    entry: optional('text', 'The entry whose SPIFFE ID and DNS names its certificate there has.'),
+    certificate_file: optional('path', 'A certificate (PEM) to show there instead.'),
+    key_file: optional('path', 'The key of that certificate (PEM); no other user may be able to read it.'),
     window: duration(MINUTE, 5, 10 * MINUTE, 'How old a proof of possession may be.'),
     skew: duration(5, 1, MINUTE, 'How far the clock of a caller may be off from the one here.'),
     replay: {

@@ -1,14 +1,49 @@
 /** Which routes a service may ask about: those whose platform statement lists it under `verifiers`. */
+import { chooseEntry, entitled } from '../attest/entitled.ts'
 import type { Workload } from '../attest/workload.ts'
 import { Fault } from '../base/fault.ts'
+import type { KeyOwner } from '../keys/vault.ts'
 import type { Revocations } from '../policy/revocations.ts'
 import type { Route } from '../policy/route.ts'
 import { lengthOf, publicPathOf, type Routes } from '../policy/routes.ts'
 import { canonicalUrl } from '../proof/target.ts'
+import type { Caller } from '../serve/caller.ts'
+import type { SpiffeId } from '../spiffe/id.ts'
+import type { AuditFacts } from '../telemetry/audit.ts'
 import type { Question } from './question.ts'
 
-/** What the asking workload is known by: its selectors, and its SPIFFE IDs but for those that were revoked. */
-export function askerNames(workload: Workload, revocations: Revocations): ReadonlySet<string> {
+/** Who asks: a workload of this node, or one on another machine that mutual TLS has shown. */
+export interface Asker {
+  /** Selectors and SPIFFE IDs, but for those that were revoked. */
+  names(revocations: Revocations): ReadonlySet<string>
+  /** Whose handles are, when it is of this node: one of `spiffeId`, or the first. Throws no_identity, revoked. */
+  owner(revocations: Revocations, spiffeId: SpiffeId | undefined): KeyOwner | undefined
+  /** For the record. */
+  readonly facts: Pick<AuditFacts, 'pid' | 'uid' | 'spiffe_id'>
+}
+
+/** Checks the caller anew; throws what ended its lease or its certificate. */
+export function askerOf(caller: Caller): Asker {
+  return caller.remote ? remoteAsker(caller.remote()) : localAsker(caller.workload())
+}
+
+function remoteAsker(spiffeId: SpiffeId): Asker {
+  return { names: () => new Set([spiffeId]), owner: () => undefined, facts: { spiffe_id: spiffeId } }
+}
+
+function localAsker(workload: Workload): Asker {
+  const { pid, uid } = workload.peer
+  return {
+    names: (revocations) => askerNames(workload, revocations),
+    owner: (revocations, spiffeId) => {
+      const entry = chooseEntry(entitled(workload, revocations), spiffeId)
+      return { spiffeId: entry.spiffeId, instance: workload.instanceOf(entry) }
+    },
+    facts: { pid, uid },
+  }
+}
+
+function askerNames(workload: Workload, revocations: Revocations): ReadonlySet<string> {
   const ids = workload
     .entries()
     .map(({ spiffeId }) => spiffeId)

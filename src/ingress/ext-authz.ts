@@ -11,6 +11,7 @@ import type { Handlers } from '../serve/grpc.ts'
 import type { Message } from '../serve/messages.ts'
 import { GRPC } from '../serve/status.ts'
 import { type Answer, CLAIM_HEADERS, claimHeaders } from './answer.ts'
+import { askerOf } from './asker.ts'
 import type { Challenge } from './challenge.ts'
 import { parseQuestion, type Question } from './question.ts'
 import type { Verifier } from './verifier.ts'
@@ -39,7 +40,7 @@ export function extAuthzHandlers(verifier: Verifier): Handlers {
  */
 async function check(verifier: Verifier, caller: Caller, request: Message): Promise<Message> {
   try {
-    const outcome = await verifier.ask(caller.workload(), questionIn(request))
+    const outcome = await verifier.ask(askerOf(caller), questionIn(request))
     return 'answer' in outcome ? allowed(outcome.answer) : denied(outcome.challenge)
   } catch (caught) {
     const { reason } = Fault.from(caught)

@@ -40,6 +40,7 @@ import { X509Certificate } from 'node:crypto'
 import { Fault } from '../base/fault.ts'
 import type { HeadRequest, Reply } from '../serve/http.ts'
 import { claimHeaders } from './answer.ts'
+import { askerOf } from './asker.ts'
 import { only, type RawHeaders } from './inbound.ts'
 import { parseQuestion, parseRoute, type Question } from './question.ts'
 import type { Verifier } from './verifier.ts'
@@ -52,7 +53,7 @@ const OWN = /^(?:x-original-(?:method|uri|certificate|address)|host|content-leng
 
 /** 200 with claims, or a refusal without a body: Traefik hands the body on. */
 export async function forwardAuth(verifier: Verifier, request: HeadRequest): Promise<Reply> {
-  const outcome = await verifier.ask(request.caller.workload(), questionIn(request))
+  const outcome = await verifier.ask(askerOf(request.caller), questionIn(request))
   if (!('answer' in outcome)) {
     const { status, headers } = outcome.challenge
     return { status: statusFor(status), headers }

@@ -2,8 +2,6 @@
  * The verifier as services ask it: who asks, about which route, whether the request holds, on record before the answer
  * leaves. Who may not ask is refused before anything is looked at, so that a stranger learns nothing and uses nothing up.
  */
-import { chooseEntry, entitled } from '../attest/entitled.ts'
-import type { Workload } from '../attest/workload.ts'
 import { nowSeconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { Secret } from '../base/secret.ts'
@@ -15,7 +13,7 @@ import { verifyX509Svid } from '../spiffe/x509svid.ts'
 import type { Audit, AuditFacts } from '../telemetry/audit.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 import { type Answer, answerOf } from './answer.ts'
-import { askerNames, routeAskedFor } from './asker.ts'
+import { type Asker, routeAskedFor } from './asker.ts'
 import { ProofCarriers } from './binding-lost.ts'
 import { type Challenge, challengeOf } from './challenge.ts'
 import type { VerifyOptions } from './checking.ts'
@@ -47,20 +45,20 @@ export class Verifier {
   }
 
   /** Throws verifier_foreign, audit_unavailable: then there is no outcome. */
-  async ask(workload: Workload, question: Question): Promise<Outcome> {
+  async ask(asker: Asker, question: Question): Promise<Outcome> {
     const { audit } = this.#options
     audit.check()
     const found: Findings = {}
     let route: Route | undefined
     try {
-      route = this.#routeFor(workload, question)
+      route = this.#routeFor(asker, question)
       const verified = await this.#verify(question, route, found)
-      const answer = await this.#answer(workload, question, route, verified)
-      this.#recordAllowed(workload, question, verified)
+      const answer = await this.#answer(asker, question, route, verified)
+      this.#recordAllowed(asker, question, verified)
       return { answer }
     } catch (caught) {
       const fault = Fault.from(caught)
-      this.#recordRefused(workload, question, { fault, route, found })
+      this.#recordRefused(asker, question, { fault, route, found })
       if (fault.reason === 'verifier_foreign') throw fault
       return { fault, challenge: challengeOf(fault, route, this.#options.nonces) }
     } finally {
@@ -68,9 +66,9 @@ export class Verifier {
     }
   }
 
-  #routeFor(workload: Workload, question: Question): Route {
+  #routeFor(asker: Asker, question: Question): Route {
     const { revocations, routes } = this.#options
-    return routeAskedFor(routes(), question, askerNames(workload, revocations))
+    return routeAskedFor(routes(), question, asker.names(revocations))
   }
 
   #verify(
@@ -95,28 +93,28 @@ export class Verifier {
     }
   }
 
-  async #answer(workload: Workload, question: Question, route: Route, verified: Verified): Promise<Answer> {
+  async #answer(asker: Asker, question: Question, route: Route, verified: Verified): Promise<Answer> {
     const { identity } = route
-    const handle = identity?.handsOut === 'handle' ? await this.#handleFor(workload, question) : undefined
+    const handle = identity?.handsOut === 'handle' ? await this.#handleFor(asker, question) : undefined
     const nonce = identity?.nonce === 'required' ? this.#options.nonces.current() : undefined
     return answerOf(verified, { handle, nonce })
   }
 
-  /** Of use to the asking workload's identity and instance alone; undefined where no token came along. */
-  async #handleFor(workload: Workload, { headers, spiffeId }: Question): Promise<string | undefined> {
+  /** Of use to the asking workload's identity and instance alone; undefined where no token came along, or it is on another machine. */
+  async #handleFor(asker: Asker, { headers, spiffeId }: Question): Promise<string | undefined> {
     const { token } = credentialsIn(headers)
     if (token === undefined) return undefined
+    const owner = asker.owner(this.#options.revocations, spiffeId)
+    if (!owner) return undefined
     const subjects = await this.#options.subjects()
-    const entry = chooseEntry(entitled(workload, this.#options.revocations), spiffeId)
-    const owner = { spiffeId: entry.spiffeId, instance: workload.instanceOf(entry) }
     return subjects.add(owner, new Secret(token)).handle
   }
 
-  #recordAllowed(workload: Workload, question: Question, verified: Verified): void {
+  #recordAllowed(asker: Asker, question: Question, verified: Verified): void {
     const { route, binding, caller, hop, rule } = verified
     if (binding.proof) this.#carriers.carried(route, hop ?? DIRECT)
     this.#options.metrics.count('holdfast_verified_total', { reason: 'ok' })
-    this.#append(workload, question, {
+    this.#append(asker, question, {
       allowed: true,
       route,
       hop,
@@ -126,25 +124,23 @@ export class Verifier {
     })
   }
 
-  #recordRefused(workload: Workload, question: Question, { fault, route, found }: Refused): void {
+  #recordRefused(asker: Asker, question: Question, { fault, route, found }: Refused): void {
     const { metrics } = this.#options
     const { reason, owner } = fault
     const { hop = DIRECT } = found
     metrics.count('holdfast_verified_total', { reason })
     if (route && this.#carriers.hasLost(route.name, hop, fault, question.headers))
       metrics.count('holdfast_binding_lost_total', { hop: wordOf(hop) })
-    this.#append(workload, question, { allowed: false, reason, owner, route: route?.name, ...found })
+    this.#append(asker, question, { allowed: false, reason, owner, route: route?.name, ...found })
   }
 
-  #append(workload: Workload, question: Question, facts: Omit<AuditFacts, 'event'>): void {
-    const { pid, uid } = workload.peer
+  #append(asker: Asker, question: Question, facts: Omit<AuditFacts, 'event'>): void {
     this.#options.audit.append({
       event: 'verify',
       ...facts,
       method: question.method,
       token: athPrefix(question.headers),
-      pid,
-      uid,
+      ...asker.facts,
       policy: this.#options.policy(),
     })
   }

@@ -4,6 +4,7 @@ import type { Handlers } from '../serve/grpc.ts'
 import type { JsonAnswer, Routes } from '../serve/http.ts'
 import type { Message } from '../serve/messages.ts'
 import type { Members } from '../sign/ask.ts'
+import { askerOf } from './asker.ts'
 import { parseQuestion } from './question.ts'
 import type { Outcome, Verifier } from './verifier.ts'
 
@@ -24,7 +25,7 @@ export function verifyRoutes(verifier: Verifier): Routes {
 }
 
 function asked(verifier: Verifier, caller: Caller, members: Members): Promise<Outcome> {
-  return verifier.ask(caller.workload(), parseQuestion(members))
+  return verifier.ask(askerOf(caller), parseQuestion(members))
 }
 
 /** Never a 2xx for a refusal: a service that looks at the status alone still refuses. */

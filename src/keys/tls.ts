@@ -6,7 +6,7 @@ import { generateKeyPairSync } from 'node:crypto'
 import { createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls'
 
 /** What the context is made of besides key and certificate. */
-export type ContextBase = Readonly<Pick<SecureContextOptions, 'ca' | 'minVersion'>>
+export type ContextBase = Readonly<Pick<SecureContextOptions, 'ca' | 'minVersion' | 'secureOptions'>>
 
 /** A key that was made for one certificate. */
 export interface TlsKey {

@@ -59,7 +59,7 @@ export const routeIdentity = z.strictObject({
     .enum(['claims', 'handle'])
     .optional()
     .describe(
-      'What the application gets beside the claims: nothing, or a handle that exchange takes. Default: claims.',
+      'What the application gets beside the claims: nothing, or a handle that exchange takes, which is given on the node only. Default: claims.',
     ),
 })
 

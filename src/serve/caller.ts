@@ -2,13 +2,17 @@
 import type { Workload } from '../attest/workload.ts'
 import { Fault } from '../base/fault.ts'
 import { turn } from '../base/turn.ts'
+import type { Entry } from '../policy/entry.ts'
 
 /** The attested caller of a connection, or the reason why there is none. */
 export interface Caller {
   readonly pid: number
+  /** Below zero for a caller over TCP, a number of its own for each listed SPIFFE ID. */
   readonly uid: number
   /** Checks the peer and the lease anew; throws what attestation or the lease's end said. */
   workload(): Workload
+  /** Of a caller over TCP, instead: its SPIFFE ID, judged anew; throws what ended its certificate. */
+  readonly remote?: () => Entry['spiffeId']
 }
 
 /** A caller whose attestation succeeded. */
@@ -36,6 +40,18 @@ export function refusedCaller(pid: number, uid: number, fault: Fault): Caller {
     uid,
     workload: () => {
       throw fault
+    },
+  }
+}
+
+/** A caller over mutual TLS: the `at`th that may connect. It is no workload of this node. */
+export function remoteCaller(at: number, remote: () => Entry['spiffeId']): Caller {
+  return {
+    pid: 0,
+    uid: -1 - at,
+    remote,
+    workload: () => {
+      throw new Fault('no_identity', 'no identity issued: the caller is on another machine')
     },
   }
 }

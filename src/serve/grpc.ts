@@ -103,6 +103,7 @@ export function openGrpc(services: Readonly<Record<string, Handlers>>, options: 
       connection.once('close', () => callers.delete(key))
       if (!(connection instanceof Socket)) return injectStream(server, ownInjectors, connection, key)
       Object.defineProperty(connection, 'remoteAddress', { value: key, configurable: true })
+      Object.defineProperty(connection, 'remotePort', { value: undefined, configurable: true })
       injector.injectConnection(connection)
     },
     addStandardServices: () => {
@@ -122,7 +123,7 @@ export function openGrpc(services: Readonly<Record<string, Handlers>>, options: 
 
 let connections = 0
 
-/** grpc-js prints a peer as `address:port`; an address without dots or colons is printed as it is. */
+/** grpc-js prints a peer as `address:port`; without a port, the address as it is. */
 function nextKey(): string {
   connections += 1
   return `peer-${connections}`

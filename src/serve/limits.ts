@@ -26,7 +26,10 @@ export class UidLimits {
   take(uid: number): () => void {
     const count = this.#counts.get(uid) ?? 0
     if (count >= this.#perUid)
-      throw new Fault(this.#reason, `uid ${uid} holds ${count} ${this.#what}, its limit`)
+      throw new Fault(
+        this.#reason,
+        `${uid < 0 ? 'the SPIFFE ID' : `uid ${uid}`} holds ${count} ${this.#what}, its limit`,
+      )
     if (this.#all >= this.#total)
       throw new Fault('overloaded', `${this.#all} ${this.#what} are open, the limit`)
     this.#counts.set(uid, count + 1)

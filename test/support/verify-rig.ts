@@ -212,7 +212,7 @@ function policyFor(
     "{ callers: ['client:login/web'], methods: [GET, POST], paths: [/orders/v1/**], scopes: [read] }"
   const application = names.map((name) => `  - { name: ${name}, grants: [${grant}] }\n`)
   return {
-    'identity.yaml': `layer: identity\nservers:\n  - { name: login, issuer: '${issuer}', status_lists: ['${issuer}'], client: { id: verifier, auth: private_key_jwt } }\nentries:\n${entry('shop', false)}${entry('gateway', true)}routes:\n${identity.join('')}`,
+    'identity.yaml': `layer: identity\nservers:\n  - { name: login, issuer: '${issuer}', status_lists: ['${issuer}'], client: { id: verifier, auth: private_key_jwt } }\nentries:\n${entry('shop', false)}${entry('gateway', true)}${entry('backend', true)}routes:\n${identity.join('')}`,
     'platform.yaml': `layer: platform\nservers:\n  - { issuer: '${issuer}', tls: { trust: { file: ${caFile} } }, addresses: [127.0.0.1, '::1'] }\nroutes:\n${platform.join('')}`,
     'application.yaml': `layer: application\nroutes:\n${application.join('')}`,
   }
