@@ -170,8 +170,8 @@ function conflictsIn(config: Config, yaml: YamlFile): readonly Problem[] {
 }
 
 function addressConflicts(config: Config, refuse: (path: readonly string[], message: string) => void): void {
-  const { bundleEndpoint, events, ops } = config
-  const listening = { ops, bundle_endpoint: bundleEndpoint, events }
+  const { bundleEndpoint, events, ops, verifier } = config
+  const listening = { ops, bundle_endpoint: bundleEndpoint, events, verifier }
   for (const [name, { listen }] of Object.entries(listening))
     if (listen?.host === POD)
       refuse([name, 'listen'], 'pod:PORT wants POD_IP in the environment (downward API: status.podIP)')
