@@ -1,0 +1,56 @@
+{{- define "holdfast.name" -}}holdfast-agent{{- end }}
+
+{{- define "holdfast.selector" -}}
+app.kubernetes.io/name: holdfast
+app.kubernetes.io/component: agent
+{{- end }}
+
+{{- define "holdfast.labels" -}}
+{{ include "holdfast.selector" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "holdfast.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end }}
+
+{{- define "holdfast.onOff" -}}{{ if . }}on{{ else }}off{{ end }}{{- end }}
+
+{{/* The configuration of the agent: what the chart says, and values.config over it. */}}
+{{- define "holdfast.config" -}}
+{{- $pinned := eq .Values.kubelet.verification "pinned" -}}
+trust_domain: {{ required "trustDomain has no default: set it to the name of your trust domain" .Values.trustDomain }}
+dir: /run/holdfast
+socket_aliases: {{ toJson .Values.socketAliases }}
+policy:
+  files: [policy]
+authority:
+  nodes: many
+  {{- if .Values.authority.caSecret }}
+  ca:
+    certificate_file: /etc/holdfast/ca/tls.crt
+    key_file: /etc/holdfast/ca/tls.key
+    chain_file: /etc/holdfast/ca/ca.crt
+  {{- end }}
+egress:
+  socket: {{ include "holdfast.onOff" .Values.egress.enabled | quote }}
+verifier:
+  socket: {{ include "holdfast.onOff" .Values.verifier.enabled | quote }}
+audit:
+  sink: stdout
+ops:
+  listen: pod:{{ .Values.ops.port }}
+kubernetes:
+  attestor: kubelet
+  kubelet:
+    verification: {{ .Values.kubelet.verification }}
+    {{- if $pinned }}
+    certificate_file: /etc/holdfast/kubelet/kubelet.crt
+    {{- end }}
+{{- end }}
