@@ -222,6 +222,9 @@ class Agent implements Daemon {
     const { book, clientKeys } = this.#core
     const { listen } = config.ops
     const serving = () => this.#phase === 'ready'
+    const isReady = () => health.ready && serving()
+    metrics.gauge('holdfast_ready', 'Whether /readyz says so: 1 or 0.', () => (isReady() ? 1 : 0))
+    metrics.gauge('holdfast_degraded', 'Degradations that /readyz names.', () => health.degraded.length)
     if (listen) this.#ops = await openOps({ ...listen, health, metrics, serving })
     const { listen: address, ...files } = config.bundleEndpoint
     const clients = { jwks: (name: string) => clientJwks(clientKeys, book.get(), name), maxAge: JWKS_MAX_AGE }

@@ -1,5 +1,6 @@
 /** The Prometheus text of what was counted, through prom-client; loaded at the first scrape (68 ms, 12 MB). */
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { REASONS } from '../base/reasons.ts'
 import type { CounterName, Reading, Series } from './metrics.ts'
 
 /** Counters, gauges and the process's own metrics as text. */
@@ -18,16 +19,17 @@ export function openExposition(help: Readonly<Record<CounterName, string>>): Exp
     render: async (series, readings) => {
       const registry = new Registry()
       for (const [name, text] of Object.entries(help))
-        addCounter(
-          registry,
-          name,
-          text,
-          series.filter((one) => one.name === name),
-        )
+        addCounter(registry, name, text, series.filter((one) => one.name === name).map(withOwner))
       for (const reading of readings) addGauge(registry, reading)
       return `${await registry.metrics()}${await process.metrics()}`
     },
   }
+}
+
+/** Who has to act follows from the reason: alerts go to them without a table of reasons of their own. */
+function withOwner(one: Series): Series {
+  const facts = Object.entries(REASONS).find(([reason]) => reason === one.labels['reason'])?.[1]
+  return facts ? { ...one, labels: { ...one.labels, owner: facts.owner } } : one
 }
 
 function addCounter(registry: Registry, name: string, help: string, series: readonly Series[]): void {

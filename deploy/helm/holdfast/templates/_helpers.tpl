@@ -20,6 +20,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end }}
 
+{{/* Keys lie in locked memory that no dump contains. */}}
+{{- define "holdfast.command" -}}
+[/bin/node, --secure-heap=1048576, --secure-heap-min=2, /app/dist/holdfast.js]
+{{- end }}
+
 {{- define "holdfast.onOff" -}}{{ if . }}on{{ else }}off{{ end }}{{- end }}
 
 {{/* The configuration of the agent: what the chart says, and values.config over it. */}}

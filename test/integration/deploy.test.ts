@@ -1,0 +1,209 @@
+/** The chart of deploy/helm, rendered by Helm: what an install makes, and what it refuses. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { parseConfig } from '../../src/config.ts'
+import { parsePolicy } from '../../src/policy/load.ts'
+import { CHART, helm, type Manifest, missingForHelm, objectOf, render, VALUES } from '../support/manifests.ts'
+
+const missing = missingForHelm()
+
+/** Everything on. */
+const ALL = {
+  ...VALUES,
+  secrets: ['oauth'],
+  customResources: { enabled: true },
+  kubelet: { verification: 'pinned' },
+  ptrace: true,
+  podMonitor: { enabled: true },
+  prometheusRule: { enabled: true },
+  dashboard: { enabled: true },
+  probe: { enabled: true, url: 'https://orders.example.test/', args: ['--quick'] },
+  openshift: { enabled: true },
+  resourceQuota: { enabled: true },
+  seLinuxOptions: { type: 'spc_t' },
+  networkPolicy: {
+    metricsFrom: [{ namespaceSelector: {} }],
+    egress: {
+      allow: [{ to: [{ ipBlock: { cidr: '203.0.113.7/32' } }], ports: [{ port: 443, protocol: 'TCP' }] }],
+    },
+  },
+}
+
+const agentOf = (manifests: readonly Manifest[]) => objectOf(manifests, 'DaemonSet').spec.template.spec
+
+if (missing) {
+  console.warn(`SKIPPED: the chart needs ${missing}`)
+  it.skip('the chart renders', () => {})
+} else {
+  describe('the chart', () => {
+    it.each([
+      ['as it comes', VALUES],
+      ['with everything on', ALL],
+    ])('passes the lint of Helm %s', (_what, values) => {
+      const { status, stdout } = helm('lint', values, '--strict', '--kube-version', '1.37.2')
+      expect([status, stdout]).toEqual([0, expect.stringContaining('1 chart(s) linted, 0 chart(s) failed')])
+    })
+
+    it.each([
+      ['no trust domain', { trustDomain: '' }, /trustDomain has no default/],
+      ['a value that nobody knows', { ...VALUES, hostPid: false }, /hostPid/],
+      ['a trust domain in capitals', { trustDomain: 'Example.org' }, /trustDomain/],
+      ['a directory with dots', { ...VALUES, hostPath: '/run/../etc' }, /hostPath/],
+      ['a digest of another kind', { ...VALUES, image: { digest: 'md5:00' } }, /digest/],
+      ['no URL to probe', { ...VALUES, probe: { enabled: true } }, /probe\.url/],
+    ])('refuses %s', (_what, values, why) => {
+      const { status, stderr } = helm('template', values, '--kube-version', '1.37.2')
+      expect([status, stderr]).toEqual([1, expect.stringMatching(why)])
+    })
+
+    it('refuses a Kubernetes whose kubelet knows no nodes/pods', () => {
+      expect(helm('template', VALUES, '--kube-version', '1.32.0').stderr).toMatch(/requires kubeVersion/)
+    })
+  })
+
+  describe('the agent that it runs', () => {
+    const spec = agentOf(render())
+    const [agent] = spec.containers
+
+    it('has no capability, no way to one, and nothing to write on but its directories', () => {
+      expect(agent.securityContext).toEqual({
+        allowPrivilegeEscalation: false,
+        readOnlyRootFilesystem: true,
+        capabilities: { drop: ['ALL'] },
+      })
+      expect(spec.securityContext.seccompProfile).toEqual({ type: 'RuntimeDefault' })
+      const writable = agent.volumeMounts.filter((mount: Manifest) => !mount.readOnly)
+      expect(writable.map((mount: Manifest) => mount.mountPath)).toEqual([
+        '/run/holdfast/public',
+        '/run/holdfast/private',
+      ])
+    })
+
+    it('sees the processes of the node, and shares nothing else with it', () => {
+      expect([spec.hostPID, spec.hostNetwork, spec.hostIPC]).toEqual([true, false, undefined])
+    })
+
+    it('shows a token of its own only, for an hour, and never that of the account', () => {
+      expect(spec.automountServiceAccountToken).toBe(false)
+      const { sources } = spec.volumes.find((volume: Manifest) => volume.name === 'account').projected
+      expect(sources[0].serviceAccountToken).toEqual({ path: 'token', expirationSeconds: 3600 })
+    })
+
+    it('is never restarted for what is missing elsewhere', () => {
+      expect([agent.startupProbe.httpGet.path, agent.livenessProbe.httpGet.path]).toEqual([
+        '/livez',
+        '/livez',
+      ])
+      expect(agent.readinessProbe.httpGet.path).toBe('/readyz')
+    })
+
+    it('is replaced by one that is ready already', () => {
+      const { updateStrategy } = objectOf(render(), 'DaemonSet').spec
+      expect(updateStrategy).toEqual({
+        type: 'RollingUpdate',
+        rollingUpdate: { maxSurge: 1, maxUnavailable: 0 },
+      })
+      expect(agent.args).toContain('--takeover')
+    })
+
+    it('keeps its keys in locked memory', () => {
+      expect(agent.command).toEqual([
+        '/bin/node',
+        '--secure-heap=1048576',
+        '--secure-heap-min=2',
+        '/app/dist/holdfast.js',
+      ])
+    })
+
+    it('is told what the settings ask of the Downward API', () => {
+      const fields = agent.env.map((each: Manifest) => [each.name, each.valueFrom.fieldRef.fieldPath])
+      expect(Object.fromEntries(fields)).toEqual({
+        NODE_NAME: 'spec.nodeName',
+        NODE_IP: 'status.hostIP',
+        POD_IP: 'status.podIP',
+        POD_NAME: 'metadata.name',
+        POD_NAMESPACE: 'metadata.namespace',
+        POD_UID: 'metadata.uid',
+      })
+    })
+
+    it('runs on every node, first of all', () => {
+      expect([spec.priorityClassName, spec.tolerations]).toEqual([
+        'system-node-critical',
+        [{ operator: 'Exists' }],
+      ])
+    })
+
+    it('restarts for other settings and not for another policy', () => {
+      const annotations = (values: object) =>
+        objectOf(render(values), 'DaemonSet').spec.template.metadata.annotations
+      const policy = { 'identity.yaml': 'layer: identity\nentries: []\n' }
+      expect(annotations({ ...VALUES, policy })).toEqual(annotations(VALUES))
+      expect(annotations({ ...VALUES, config: { log: { level: 'debug' } } })).not.toEqual(annotations(VALUES))
+    })
+
+    it('gets SYS_PTRACE only where the values say so', () => {
+      const [all] = agentOf(render(ALL)).containers
+      expect(all.securityContext.capabilities).toEqual({ drop: ['ALL'], add: ['SYS_PTRACE'] })
+    })
+  })
+
+  describe('what it may do', () => {
+    it('is to read the list of pods of a kubelet', () => {
+      expect(objectOf(render(), 'ClusterRole').rules).toEqual([
+        { apiGroups: [''], resources: ['nodes/pods'], verbs: ['get'] },
+      ])
+    })
+
+    it('is never more than reading', () => {
+      const verbs = objectOf(render(ALL), 'ClusterRole').rules.flatMap((rule: Manifest) => rule.verbs)
+      expect([...new Set(verbs)].sort()).toEqual(['get', 'list', 'watch'])
+    })
+  })
+
+  describe('the configuration that it writes', () => {
+    it.each([
+      ['as it comes', VALUES],
+      ['with everything on', ALL],
+      ['with settings over it', { ...VALUES, config: { wit: 'off', svid: { x509_ttl: '10m' } } }],
+    ])('is one that the agent takes %s', async (_what, values) => {
+      const text = objectOf(render(values), 'ConfigMap', 'holdfast-config').data['holdfast.yaml']
+      const listening = text.replace('pod:9465', '127.0.0.1:9465')
+      expect(await parseConfig('/etc/holdfast/holdfast.yaml', listening)).toHaveProperty('config')
+    })
+
+    it('is with a policy that gives nobody anything', async () => {
+      const { data } = objectOf(render(), 'ConfigMap', 'holdfast-policy')
+      const texts = Object.entries<string>(data).map(([file, text]) => ({ file, text }))
+      const config = await parseConfig('/c.yaml', 'trust_domain: cluster.test\n')
+      if (!('config' in config)) throw new Error('the configuration')
+      const { policyContext } = await import('../../src/cli/policy-context.ts')
+      const result = await parsePolicy(
+        texts,
+        policyContext(config.config, () => 0),
+      )
+      expect('book' in result && result.book.entries).toEqual([])
+    })
+  })
+
+  describe('the network that it may use', () => {
+    it('is closed but for the kubelet and names', () => {
+      const { spec } = objectOf(render(), 'NetworkPolicy')
+      const ports = spec.egress.flatMap((rule: Manifest) => rule.ports.map((each: Manifest) => each.port))
+      expect([spec.ingress, ports]).toEqual([[], [10250, 53, 53]])
+    })
+
+    it('is what egress.allow opens', () => {
+      const { spec } = objectOf(render(ALL), 'NetworkPolicy')
+      expect(spec.egress.at(-1)).toEqual(ALL.networkPolicy.egress.allow[0])
+    })
+  })
+
+  it('the values file names every value that the schema knows', () => {
+    const schema = JSON.parse(readFileSync(join(CHART, 'values.schema.json'), 'utf8'))
+    const values = readFileSync(join(CHART, 'values.yaml'), 'utf8')
+    const named = [...values.matchAll(/^([a-zA-Z]+):/gm)].map((match) => match[1])
+    expect([...named, 'global'].sort()).toEqual(Object.keys(schema.properties).sort())
+  })
+}
