@@ -65,6 +65,10 @@ export interface VerifyRig extends AsyncDisposable {
   readonly statusUri: string
   /** Requests to the server, by path. */
   readonly asked: readonly string[]
+  /** Of the server. */
+  readonly issuerUrl: string
+  /** Another agent of the same policy and clock, which the caller stops. */
+  openAnother(): Promise<TestAgent>
   now(): number
   /** Sets the agent's clock forward. */
   pass(seconds: number): void
@@ -78,7 +82,13 @@ export interface VerifyRigOptions {
   /** Who may ask about the routes; this process's own uid when absent. */
   readonly verifiers?: string
   readonly handOut?: 'claims' | 'handle'
-  readonly config?: (config: Config) => Config
+  readonly config?: (config: Config, issuer: string) => Config
+  /** The file of the security layer. */
+  readonly security?: (issuer: string) => string
+  /** Told the files of a TLS server on loopback before the agent starts. */
+  readonly files?: (files: ReturnType<TestCa['serverFiles']>) => void
+  /** What else the server answers: a JSON body, or text; 404 for undefined. Its TLS is that of the issuer. */
+  readonly serve?: (path: string, body: string) => object | string | undefined
 }
 
 export const AUDIENCE = 'https://api.example.org'
@@ -93,7 +103,7 @@ export async function openVerifyRig(options: VerifyRigOptions = {}): Promise<Ver
   const asked: string[] = []
   const statuses = [0, 1]
   const list = (uri: string) => statusToken(issuer, { uri, iat: now(), statuses, claims: { ttl: 30 } })
-  const server = await startKeyServer(ca, issuer, asked, list)
+  const server = await startKeyServer(ca, issuer, asked, { list, serve: options.serve })
   const name = server.issuer
   let shift = 0
   const clock: Clock = {
@@ -102,14 +112,17 @@ export async function openVerifyRig(options: VerifyRigOptions = {}): Promise<Ver
     monotonic: () => systemClock.monotonic() + shift,
   }
   const policy = policyFor(name, join(dir, 'ca.pem'), options)
-  const agent = await startAgent({
-    clock,
-    policy,
-    config: (config) => {
-      const on: Config = { ...config, verifier: { ...config.verifier, socket: 'on' } }
-      return options.config?.(on) ?? on
-    },
-  })
+  options.files?.(ca.serverFiles())
+  const openAnother = () =>
+    startAgent({
+      clock,
+      policy,
+      config: (config) => {
+        const on: Config = { ...config, verifier: { ...config.verifier, socket: 'on' } }
+        return options.config?.(on, name) ?? on
+      },
+    })
+  const agent = await openAnother()
   // Past its start, as a clock that is ahead sees it.
   shift = 8_000
   const now = () => nowSeconds(clock)
@@ -153,6 +166,8 @@ export async function openVerifyRig(options: VerifyRigOptions = {}): Promise<Ver
     statuses,
     statusUri: `${name}/status`,
     asked,
+    issuerUrl: name,
+    openAnother,
     now,
     pass: (seconds) => {
       shift += seconds * 1_000
@@ -190,7 +205,12 @@ export async function openVerifyRig(options: VerifyRigOptions = {}): Promise<Ver
 function policyFor(
   issuer: string,
   caFile: string,
-  { handOut = 'claims', verifiers = `unix:uid:${process.getuid?.() ?? 0}` }: VerifyRigOptions,
+  {
+    handOut = 'claims',
+    security,
+    serve,
+    verifiers = `unix:uid:${process.getuid?.() ?? 0}`,
+  }: VerifyRigOptions,
 ): Readonly<Record<string, string>> {
   const entry = (name: string, x509: boolean) =>
     `  - { name: ${name}, spiffe_id: ${TRUST_DOMAIN}/${name}, selectors: ['unix:uid:${process.getuid?.() ?? 0}'], deliver: { x509: ${x509}, jwt: false, wit: false } }\n`
@@ -211,22 +231,40 @@ function policyFor(
   const grant =
     "{ callers: ['client:login/web'], methods: [GET, POST], paths: [/orders/v1/**], scopes: [read] }"
   const application = names.map((name) => `  - { name: ${name}, grants: [${grant}] }\n`)
+  const trust = `tls: { trust: { file: ${caFile} } }, addresses: [127.0.0.1, '::1']`
+  const list = serve ? `  - { issuer: '${issuer}/denylist', ${trust} }\n` : ''
   return {
+    ...(security ? { 'security.yaml': security(issuer) } : {}),
     'identity.yaml': `layer: identity\nservers:\n  - { name: login, issuer: '${issuer}', status_lists: ['${issuer}'], client: { id: verifier, auth: private_key_jwt } }\nentries:\n${entry('shop', false)}${entry('gateway', true)}${entry('backend', true)}routes:\n${identity.join('')}`,
-    'platform.yaml': `layer: platform\nservers:\n  - { issuer: '${issuer}', tls: { trust: { file: ${caFile} } }, addresses: [127.0.0.1, '::1'] }\nroutes:\n${platform.join('')}`,
+    'platform.yaml': `layer: platform\nservers:\n  - { issuer: '${issuer}', ${trust} }\n${list}routes:\n${platform.join('')}`,
     'application.yaml': `layer: application\nroutes:\n${application.join('')}`,
   }
 }
 
-/** Metadata, keys and a status list over TLS, and nothing else. */
-async function startKeyServer(ca: TestCa, keys: Pair, asked: string[], list: (uri: string) => string) {
+/** Metadata, keys and a status list over TLS, and what a test serves besides. */
+async function startKeyServer(
+  ca: TestCa,
+  keys: Pair,
+  asked: string[],
+  { list, serve }: { readonly list: (uri: string) => string; readonly serve: VerifyRigOptions['serve'] },
+) {
   let issuer = ''
-  const server = createServer(ca.serverFiles(), (request, response) => {
-    asked.push(request.url ?? '')
-    if (request.url === '/status') return void response.end(list(`${issuer}/status`))
+  const answerTo = (path: string, body: string): object | string | undefined => {
     const jwk = { ...publicJwkOf(keys.publicKey), kid: 'k1', use: 'sig', alg: 'ES256' }
-    const body = request.url === '/jwks' ? { keys: [jwk] } : { issuer, jwks_uri: `${issuer}/jwks` }
-    response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+    if (path === '/jwks') return { keys: [jwk] }
+    if (path === '/status') return list(`${issuer}/status`)
+    if (path.startsWith('/.well-known/')) return { issuer, jwks_uri: `${issuer}/jwks` }
+    return serve?.(path, body)
+  }
+  const server = createServer(ca.serverFiles(), async (request, response) => {
+    const path = request.url ?? ''
+    asked.push(path)
+    let body = ''
+    for await (const chunk of request) body += chunk
+    const answer = answerTo(path, body)
+    const type = typeof answer === 'object' ? { 'content-type': 'application/json' } : {}
+    response.writeHead(answer === undefined ? 404 : 200, type)
+    response.end(typeof answer === 'object' ? JSON.stringify(answer) : answer)
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   issuer = `https://localhost:${(server.address() as AddressInfo).port}`
