@@ -1,5 +1,10 @@
-/** The way in for operators: the agent's own uid and root, checked by the kernel's word beside the socket's mode. */
+/**
+ * The way in for operators: the agent's own uid and root, checked by the kernel's word beside the socket's mode. Root of
+ * another container is no operator: a pod that mounts the directory of the socket must not become one by it.
+ */
 import type { Socket } from 'node:net'
+import { containerOf } from '../attest/cgroup.ts'
+import { systemKernel } from '../attest/kernel.ts'
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { peerCredentials } from '../base/native.ts'
@@ -25,13 +30,14 @@ const ROOT = 0
 /** What a net.Server calls with each paused connection to the admin socket. */
 export function adminDoor(options: AdminDoorOptions): (socket: Socket) => void {
   const own = process.geteuid?.() ?? ROOT
+  const home = containerOf(systemKernel.readProcess(process.pid)?.cgroups ?? [])
   return (socket) => {
     socket.on('error', () => socket.destroy())
     try {
       const fd = fdOf(socket)
       if (fd === undefined) throw new Fault('attestation_failed')
       const { pid, uid } = peerCredentials(fd)
-      if (uid !== own && uid !== ROOT) throw new Fault('admin_denied')
+      if ((uid !== own && uid !== ROOT) || isElsewhere(pid, home)) throw new Fault('admin_denied')
       socket.once('close', options.limits.take(uid))
       // An operator is no workload: nothing here may ask for an identity.
       const caller = refusedCaller(pid, uid, new Fault('no_identity'))
@@ -51,4 +57,12 @@ async function route(
   if (!first || socket.destroyed) socket.destroy()
   else if (first.speaks === 'http1') http.inject(socket, caller)
   else grpc.inject(socket, caller)
+}
+
+/** Whether `pid` is in a container that is not `home`, or cannot be seen. */
+function isElsewhere(pid: number, home: string | undefined): boolean {
+  const facts = pid > 0 ? systemKernel.readProcess(pid) : undefined
+  if (facts?.namespacePids.length !== 1) return true
+  const container = containerOf(facts.cgroups)
+  return container !== undefined && container !== home
 }
