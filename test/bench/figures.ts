@@ -83,6 +83,19 @@ export const FIGURES = {
   verify_known_ratio: atMost('ratio', 1.6, 'the same with a token that was verified before, of one'),
   replay_memory_mb: atMost('mb', 200, 'memory of 1,000,000 proofs that are remembered'),
   replay_inserts_per_s: atLeast(300_000, 'proofs remembered a second of CPU, up to 1,000,000', 'per_s'),
+  sds_ack_ms: atMost('ms', 15, 'p50 from a push of a secret to the word of a real Envoy that it has it'),
+  sds_late_ms: atMost(
+    'ms',
+    1_000,
+    'from the load of an entry to the first 200 between Envoys that waited for it',
+  ),
+  sds_rotation_rps: atLeast(2_000, 'requests a second between two Envoys during 8 rotations', 'per_s'),
+  sds_rotation_lost: atMost('count', 0, 'of these, other than 200, and handshakes more than connections'),
+  sds_return_ms: atMost(
+    'ms',
+    2_000,
+    "from a proxy's own next try after a restart of the agent to its secret, the worst of 200",
+  ),
 } satisfies Record<string, Figure>
 
 export type FigureName = keyof typeof FIGURES

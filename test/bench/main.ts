@@ -14,6 +14,7 @@ import { measureProofs } from './proofs.ts'
 import { measureRenewals } from './renewals.ts'
 import { measureReplays } from './replays.ts'
 import { headText, jsonLine, rowText } from './report.ts'
+import { measureSds } from './sds.ts'
 import { measureStarts } from './starts.ts'
 import { measureStreams } from './streams.ts'
 import { measureSvids } from './svids.ts'
@@ -58,6 +59,10 @@ const PARTS: readonly Part[] = [
   { figures: ['lease_end_close_ms'], measure: measureLeases },
   { figures: ['verify_ratio', 'verify_known_ratio'], measure: measureVerifier },
   { figures: ['replay_memory_mb', 'replay_inserts_per_s'], measure: measureReplays },
+  {
+    figures: ['sds_ack_ms', 'sds_late_ms', 'sds_rotation_rps', 'sds_rotation_lost', 'sds_return_ms'],
+    measure: measureSds,
+  },
 ]
 
 async function main(args: readonly string[]): Promise<void> {

@@ -2,11 +2,13 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
+import { packageFile } from '../../src/base/package.ts'
 import { call } from './call.ts'
 import { until } from './until.ts'
 
-export const ROOT = new URL('../..', import.meta.url).pathname
+/** With a slash at its end; found from a bundle below node_modules too. */
+export const ROOT = `${resolve(packageFile('.'))}/`
 export const HARDENED = ['--secure-heap=1048576', '--secure-heap-min=2']
 
 export interface BuiltAgentOptions {

@@ -15,6 +15,8 @@ export interface ServerOptions extends EnvoyOptions {
   /** The prefix of SPIFFE IDs that may connect; default all. */
   readonly callers?: string
   readonly api?: 'GRPC' | 'DELTA_GRPC'
+  /** Answered by Envoy itself, without an application behind it. */
+  readonly direct?: boolean
 }
 
 export interface ClientOptions extends Omit<ServerOptions, 'callers'> {
@@ -39,6 +41,7 @@ export async function startMtlsServer(options: ServerOptions): Promise<MtlsEnvoy
   const bootstrap = envoySample('mtls-server.yaml', {
     'address: 0.0.0.0, port_value: 8443': `address: 127.0.0.1, port_value: ${port}`,
     'port_value: 8080': `port_value: ${(app.address() as AddressInfo).port}`,
+    ...(options.direct ? { 'route: { cluster: app }': 'direct_response: { status: 200 }' } : {}),
     'prefix: "spiffe://example.org/"': `prefix: "${options.callers ?? 'spiffe://'}"`,
     ...secretPlaces(options),
   })
