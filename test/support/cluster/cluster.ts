@@ -51,7 +51,7 @@ function tryLog(node: Node, name: string): string {
 
 /** Makes a namespace as a controller manager would: with its service accounts and the CA of the API server. */
 export async function makeNamespace(
-  { api, pki }: Cluster,
+  { api, pki }: Pick<Cluster, 'api' | 'pki'>,
   name: string,
   accounts: readonly string[] = [],
   labels: Readonly<Record<string, string>> = {},
