@@ -71,6 +71,7 @@ class Agent implements Daemon {
   #ops: Awaited<ReturnType<typeof openOps>> | undefined
   #endpoint: BundleEndpoint | undefined
   #phase: Phase = 'starting'
+  #reloading: Promise<void> = Promise.resolve()
 
   constructor(options: DaemonOptions, directories: Directories, core: Core) {
     this.#options = options
@@ -143,7 +144,14 @@ class Agent implements Daemon {
     }
   }
 
-  async reload(): Promise<void> {
+  /** One at a time: what was read first must not be applied last. */
+  reload(): Promise<void> {
+    const turn = this.#reloading.then(() => this.#reload())
+    this.#reloading = turn.catch(() => {})
+    return turn
+  }
+
+  async #reload(): Promise<void> {
     const { audit, health, log, metrics } = this.#options
     try {
       const book = await this.#options.loadBook()

@@ -45,6 +45,44 @@ export const KUBERNETES_SETTINGS = {
     timeout: duration(5, 1, MINUTE, 'How long one answer of the kubelet may take.'),
     max_mib: count(64, 1, 1024, 'The longest list of pods that is read, in MiB.'),
   },
+  cluster_name: optional('text', 'What templates call the cluster: {{ .ClusterName }}.'),
+  cluster_domain: {
+    form: { kind: 'text' },
+    value: 'cluster.local',
+    written: 'cluster.local',
+    says: 'The DNS domain of the cluster, in templates: {{ .ClusterDomain }}.',
+  } satisfies Setting<string> as Setting<string>,
+  resources: {
+    source: choice(
+      ['off', 'api_server'],
+      'off',
+      'Whether entries, policies and grants are read from custom resources of the cluster too (holdfast.dev/v1alpha1).',
+    ),
+    api_server: optional('url', 'The API server.', 'https://KUBERNETES_SERVICE_HOST:443'),
+    ca_file: optional('path', 'Its CA (PEM).', `${ACCOUNT_DIRECTORY}/ca.crt`),
+    token_file: optional(
+      'path',
+      'The token that is shown to it; read for each request.',
+      `${ACCOUNT_DIRECTORY}/token`,
+    ),
+    class_name: {
+      form: { kind: 'text' },
+      value: 'holdfast',
+      written: 'holdfast',
+      says: 'The className of the entries that are for this agent.',
+    } satisfies Setting<string> as Setting<string>,
+    classless: flag(true, 'Whether entries without className are for it too.'),
+    max_age: duration(
+      24 * HOUR,
+      MINUTE,
+      30 * 24 * HOUR,
+      'How long they hold without the API server; then they give nothing any more, and what they deny stays denied.',
+    ),
+    write_status: flag(
+      true,
+      'Whether the status of each object says if it was accepted, where the API server allows that.',
+    ),
+  },
   pods_api_socket: optional('path', 'The socket of the Pods API.', '/var/lib/kubelet/pods-api/pods-api.sock'),
   poll: duration(1, 1, MINUTE, 'How often the kubelet is asked while a pod holds an identity.'),
   max_facts_age: duration(

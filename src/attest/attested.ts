@@ -99,6 +99,10 @@ export class Attested implements AttestedWorkload {
     return [...(note === undefined ? [] : [note]), ...hash, ...misfits]
   }
 
+  get isEarly(): boolean {
+    return this.#parts.book.get().isPartial
+  }
+
   get ready(): Promise<void> | undefined {
     this.entries()
     return this.#ready

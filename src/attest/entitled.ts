@@ -8,11 +8,16 @@ import type { Workload } from './workload.ts'
 /** The usable entries, in policy order; throws no_identity when there are none, revoked when that is why. */
 export function entitled(workload: Workload, revocations: Revocations): readonly Entry[] {
   const entries = workload.entries()
-  if (entries.length === 0) throw new Fault('no_identity')
+  if (entries.length === 0) throw workload.isEarly ? early() : new Fault('no_identity')
   if (revocations.isEmpty) return entries
   const usable = entries.filter((entry) => !revocations.find('spiffe_id', entry.spiffeId))
   if (usable.length === 0) throw new Fault('revoked', 'an operator has revoked every identity of this caller')
   return usable
+}
+
+/** Clients try again after UNAVAILABLE, and give up on what `no_identity` becomes. */
+function early(): Fault {
+  return new Fault('cluster_unavailable', 'the entries of the cluster have not been read yet')
 }
 
 /** The entry of `id`, or the first one; throws no_identity when `id` is not the caller's, revoked. */

@@ -27,6 +27,8 @@ export interface Workload {
   readonly selectors: readonly Selector[]
   /** The entries of the current policy whose selectors all hold, in policy order; a fresh array when policy changes. */
   entries(): readonly Entry[]
+  /** Whether part of policy has not been read yet, so that entries may come. */
+  readonly isEarly?: boolean
   /** The instance that keys of `entry` belong to; throws attestation_failed when a unit entry's caller is in no unit. */
   instanceOf(entry: Entry): Instance
   /** Calls `watcher` with the entries after each change of policy or selectors, until the returned function is called. */

@@ -5,6 +5,7 @@ import type { PolicyContext } from '../policy/statements.ts'
 
 /** The context that `config` gives. */
 export function policyContext(config: Config, now: () => Seconds): PolicyContext {
+  const { clusterName, clusterDomain } = config.kubernetes
   const { trustDomain, svid, authority, decisionHook, events, tokens, verifier, wit } = config
   const attestation = tokens.clientAttestation === 'on' && wit === 'on' && authority.nodes === 'one'
   const hasHook = decisionHook.url !== undefined || decisionHook.socket !== undefined
@@ -12,5 +13,6 @@ export function policyContext(config: Config, now: () => Seconds): PolicyContext
   const takesEvents =
     verifier.socket === 'off' ? undefined : events.listen !== undefined || verifier.replay.store === 'redis'
   const defaults = svid
-  return { trustDomain, defaults, nodes: authority.nodes, attestation, hasHook, takesEvents, now }
+  const names = { clusterName, clusterDomain }
+  return { trustDomain, ...names, defaults, nodes: authority.nodes, attestation, hasHook, takesEvents, now }
 }

@@ -14,6 +14,7 @@ import { type AuditSink, openAudit } from '../telemetry/audit.ts'
 import { Health } from '../telemetry/health.ts'
 import { openLog } from '../telemetry/log.ts'
 import { openMetrics } from '../telemetry/metrics.ts'
+import { followCluster } from './cluster-policy.ts'
 import { type Gap, harden } from './harden.ts'
 import { openSources, type Sources } from './sources.ts'
 import { devWelcome } from './welcome.ts'
@@ -33,7 +34,7 @@ const FIRST_ACTIVATED_FD = 3
 
 /** Runs until SIGTERM, SIGINT or a drain; throws what keeps the agent from starting. */
 export async function run(options: RunOptions, version: string): Promise<void> {
-  const { nodeOptions, sudoUid } = readEnvironment()
+  const { nodeOptions, pod, sudoUid } = readEnvironment()
   const gaps = harden(nodeOptions)
   const sources = await openSources({
     dev: options.dev ?? false,
@@ -41,6 +42,7 @@ export async function run(options: RunOptions, version: string): Promise<void> {
     dir: options.dir,
     sudoUid,
     clock: systemClock,
+    pod,
   })
   const daemon = await start(sources, gaps, options.takeover ?? false, version)
   if (options.dev)
@@ -91,6 +93,7 @@ async function start(
   })
   const reload = () => void daemon.reload().catch(() => {})
   watchFiles(paths, clock, reload)
+  if (sources.cluster) followCluster(sources.cluster, { log, health, metrics, reload })
   handleSignals(daemon, reload)
   log.info('ready', {
     socket: daemon.directories.workloadSocket,

@@ -4,17 +4,19 @@ import { join } from 'node:path'
 import { type Clock, nowSeconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { Live } from '../base/live.ts'
-import { type Config, checkReload, devConfig, loadConfig } from '../config.ts'
+import { type Config, checkReload, devConfig, loadConfig, type PodEnvironment } from '../config.ts'
 import { type CaFiles, loadCa, tryCa } from '../issue/ca-files.ts'
 import type { CertificateAuthority } from '../issue/embedded.ts'
 import { loadFederated } from '../issue/federation.ts'
 import type { FederatedBundles } from '../issue/trusted-bundles.ts'
 import type { RuleBook } from '../policy/book.ts'
 import { devPolicy } from '../policy/dev.ts'
+import type { ClusterPolicySource } from '../policy/kubernetes-source.ts'
 import { loadPolicy } from '../policy/load.ts'
 import { type Directories, prepareDirectories } from '../serve/directories.ts'
 import { formatBundle } from '../spiffe/bundle.ts'
 import type { Log } from '../telemetry/log.ts'
+import { openClusterPolicy } from './cluster-policy.ts'
 import { policyContext } from './policy-context.ts'
 
 export interface SourceOptions {
@@ -25,6 +27,7 @@ export interface SourceOptions {
   /** Under sudo, the user who typed it gets an identity too. */
   readonly sudoUid: string | undefined
   readonly clock: Clock
+  readonly pod?: PodEnvironment | undefined
 }
 
 /** What was read, and how to read it again. */
@@ -33,6 +36,8 @@ export interface Sources {
   readonly directories: Directories
   readonly book: RuleBook
   readonly ca: Live<CertificateAuthority> | undefined
+  /** The custom resources that are part of policy. */
+  readonly cluster: ClusterPolicySource | undefined
   readonly federated: Live<FederatedBundles>
   /** Files and directories whose change asks for a reload. */
   readonly paths: readonly string[]
@@ -45,7 +50,8 @@ export async function openSources(options: SourceOptions): Promise<Sources> {
   const config = await readConfig(options)
   const directories = prepareDirectories(options.dir ?? config.dir ?? defaultDir())
   const files = options.dev ? writeDevPolicy(directories, config, options.sudoUid) : config.policy.files
-  const book = await readBook(files, config, options.clock)
+  const cluster = await openClusterPolicy(config, options.clock, options.pod)
+  const book = await readBook(files, config, options.clock, cluster)
   const caFiles = caFilesOf(config)
   const ca = caFiles && new Live(readCa(caFiles, config, options.clock))
   const federated = new Live(readFederated(config))
@@ -57,12 +63,13 @@ export async function openSources(options: SourceOptions): Promise<Sources> {
     directories,
     book,
     ca,
+    cluster,
     federated,
     paths,
     reload: async (log) => {
       const next = options.dev ? config : await readConfig(options)
       checkReload(config, next)
-      const nextBook = await readBook(options.dev ? files : next.policy.files, next, options.clock)
+      const nextBook = await readBook(options.dev ? files : next.policy.files, next, options.clock, cluster)
       const nextCa = caFiles && readCa(caFiles, config, options.clock)
       const nextFederated = readFederated(config)
       if (isOtherSet(federated.get(), nextFederated)) federated.set(nextFederated)
@@ -91,11 +98,14 @@ function isOtherSet(before: FederatedBundles, after: FederatedBundles): boolean 
   return texts(before).sort().join('\n') !== texts(after).sort().join('\n')
 }
 
-function readBook(files: readonly string[], config: Config, clock: Clock): Promise<RuleBook> {
-  return loadPolicy(
-    files,
-    policyContext(config, () => nowSeconds(clock)),
-  )
+function readBook(
+  files: readonly string[],
+  config: Config,
+  clock: Clock,
+  cluster: ClusterPolicySource | undefined,
+): Promise<RuleBook> {
+  const context = policyContext(config, () => nowSeconds(clock))
+  return loadPolicy(files, context, cluster)
 }
 
 function defaultDir(): string {

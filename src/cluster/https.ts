@@ -129,6 +129,11 @@ export class ClusterHttps {
     return this.#broken(`answers with status ${status}`)
   }
 
+  /** The time now, as objects of the API write it (RFC 3339). */
+  now(): string {
+    return new Date(this.#server.clock.now()).toISOString().replace(/\.\d+Z$/, 'Z')
+  }
+
   close(): void {
     this.#agent?.destroy()
     this.#agent = undefined

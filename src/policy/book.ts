@@ -101,6 +101,8 @@ export interface RuleBook {
   readonly routes: Routes
   /** Who may tell of revocations. */
   readonly transmitters: readonly Transmitter[]
+  /** The cluster's part has not been read yet: who has no entry may have one later. */
+  readonly isPartial: boolean
   /** SHA-256 of the files, 16 hex characters: which policy decided. */
   readonly hash: string
   readonly weaknesses: readonly Weakness[]

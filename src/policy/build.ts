@@ -18,6 +18,7 @@ export interface BookOptions {
   /** Which policy this is: the hash of its files. */
   readonly hash: string
   readonly now: () => Seconds
+  readonly isPartial?: boolean
 }
 
 /** The rule book of `statements`, which `conflictsIn` has found no fault with. */
@@ -55,6 +56,7 @@ export function buildBook(statements: Statements, options: BookOptions): RuleBoo
     tests: statements.tests,
     routes: buildRoutes(statements.routes, options.now),
     transmitters: statements.transmitters,
+    isPartial: options.isPartial ?? false,
     hash: options.hash,
     weaknesses: weaknessesOf(statements),
   }

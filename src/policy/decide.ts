@@ -162,7 +162,8 @@ const GRANTED = 3
 function stepsInto(grant: Grant, question: Question): number {
   if (!isMatchOfAny(grant.paths, question.url.path)) return 0
   if (!allowsMethod(grant, question.method)) return 1
-  const { when } = grant
+  const { only, when } = grant
+  if (only !== undefined && !question.selectors.includes(only)) return 0
   const holds = (kind: Binding) =>
     when === undefined || when.evaluate(factsOf({ ...question, kind })) === true
   return kindsOf(question).every(holds) ? GRANTED : 2

@@ -1,6 +1,7 @@
 /** Targets and grants: which upstreams exist and what a workload may ask for them, one statement a layer. */
 import type { Seconds } from '../base/clock.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
+import type { Selector } from '../spiffe/selector.ts'
 import type { Place } from './entry.ts'
 
 /** The kinds of proof of this release. */
@@ -171,6 +172,8 @@ export interface Grant {
   readonly isProbe: boolean
   /** Lower-case header names that a caller may have signed beside those the agent signs (RFC 9421). */
   readonly signedHeaders: readonly string[]
+  /** A selector that the caller must have: what a namespace grants is for its own pods. */
+  readonly only?: Selector
   readonly place: Place
 }
 

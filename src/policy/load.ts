@@ -9,6 +9,7 @@ import { YAML_LIMIT } from '../base/yaml.ts'
 import type { RuleBook } from './book.ts'
 import { buildBook } from './build.ts'
 import { conflictsIn } from './conflicts.ts'
+import type { ClusterJoin } from './kubernetes-book.ts'
 import { readPolicy } from './read.ts'
 import { joinStatements, type PolicyContext, type PolicyText, type Statements } from './statements.ts'
 
@@ -17,14 +18,22 @@ export type PolicyResult = { readonly book: RuleBook } | { readonly problems: re
 const FILES_LIMIT = 256
 
 /** The rule book of `files` (see `policyFiles`); throws policy_invalid, policy_writable, entry_too_weak. */
-export async function loadPolicy(files: readonly string[], context: PolicyContext): Promise<RuleBook> {
-  const result = await checkPolicy(files, context)
+export async function loadPolicy(
+  files: readonly string[],
+  context: PolicyContext,
+  cluster?: PolicyCluster,
+): Promise<RuleBook> {
+  const result = await checkPolicy(files, context, cluster)
   if ('problems' in result) throw problemFault('policy_invalid', result.problems)
   return result.book
 }
 
 /** As loadPolicy, but with all problems at once. */
-export async function checkPolicy(files: readonly string[], context: PolicyContext): Promise<PolicyResult> {
+export async function checkPolicy(
+  files: readonly string[],
+  context: PolicyContext,
+  cluster?: PolicyCluster,
+): Promise<PolicyResult> {
   const texts: PolicyText[] = []
   const problems: Problem[] = []
   for (const file of policyFiles(files)) {
@@ -35,13 +44,14 @@ export async function checkPolicy(files: readonly string[], context: PolicyConte
     }
   }
   if (problems.length > 0) return { problems: problems.slice(0, PROBLEMS_LIMIT) }
-  return parsePolicy(texts, context)
+  return parsePolicy(texts, context, cluster)
 }
 
 /** The rule book of policy files given as texts. */
 export async function parsePolicy(
   texts: readonly PolicyText[],
   context: PolicyContext,
+  cluster?: PolicyCluster,
 ): Promise<PolicyResult> {
   const read: Statements[] = []
   const problems: Problem[] = []
@@ -50,10 +60,28 @@ export async function parsePolicy(
     if ('problems' in result) problems.push(...result.problems)
     else read.push(result.statements)
   }
+  if (cluster && problems.length === 0) return joinCluster(read, texts, context, cluster)
   const statements = joinStatements(read)
   problems.push(...conflictsIn(statements, context))
   if (problems.length > 0) return { problems: problems.slice(0, PROBLEMS_LIMIT) }
   return { book: buildBook(statements, { hash: hashOf(texts), now: context.now }) }
+}
+
+/** What stands beside the files: the custom resources of a cluster. */
+export interface PolicyCluster {
+  join(files: readonly Statements[], context: PolicyContext): Promise<ClusterJoin>
+}
+
+async function joinCluster(
+  read: readonly Statements[],
+  texts: readonly PolicyText[],
+  context: PolicyContext,
+  cluster: PolicyCluster,
+): Promise<PolicyResult> {
+  const { statements, problems, text, isPartial } = await cluster.join(read, context)
+  if (problems.length > 0) return { problems }
+  const hash = hashOf([...texts, { file: 'cluster', text }])
+  return { book: buildBook(statements, { hash, now: context.now, isPartial }) }
 }
 
 /**

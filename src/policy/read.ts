@@ -19,9 +19,12 @@ export type ReadResult = { readonly statements: Statements } | { readonly proble
 /** The statements in `text`, or what is wrong with it. `file` only names it. */
 export async function readPolicy(file: string, text: string, context: PolicyContext): Promise<ReadResult> {
   const parsed = await parseYaml(file, text)
-  if ('problems' in parsed) return parsed
+  return 'problems' in parsed ? parsed : readParsed(parsed.yaml, context)
+}
+
+/** The statements of a document that has been parsed, or what is wrong with it. */
+export async function readParsed(yaml: YamlFile, context: PolicyContext): Promise<ReadResult> {
   const { LAYER_SCHEMAS } = await import('./schema.ts')
-  const { yaml } = parsed
   const layer = layerOf(yaml.value)
   switch (layer) {
     case 'identity': {

@@ -157,7 +157,7 @@ function joinRoutes(
   }
 }
 
-/** `file:line`. */
+/** `file:line`, or the object of the cluster that says it. */
 export function placeText(place: Place): string {
-  return `${place.file}:${place.line}`
+  return place.line > 0 ? `${place.file}:${place.line}` : place.file
 }

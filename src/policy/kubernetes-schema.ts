@@ -1,0 +1,104 @@
+/** The form of the custom resources that make entries, in the vocabulary of spire-controller-manager. Loads zod. */
+import * as z from 'zod'
+import type { Seconds } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
+import { parsedBy } from '../base/forms.ts'
+import { parseTrustDomain, parseWorkloadId } from '../spiffe/id.ts'
+import { parseDnsName, parseServerUrl, parseSubject } from './parse.ts'
+import { parseIdTemplate, parseTemplate } from './template.ts'
+
+const DAY = 86_400
+const LIST_LIMIT = 256
+const GO_DURATION = /^(?=.)(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,8})s)?$/
+
+/** A duration as Go writes it (`1h30m0s`), as seconds. */
+function goDuration(min: Seconds, max: Seconds): z.ZodType<Seconds, string> {
+  return z.string().transform(
+    parsedBy((text): Seconds => {
+      const [, hours = 0, minutes = 0, seconds = 0] = GO_DURATION.exec(text) ?? [undefined, Number.NaN]
+      const all = Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds)
+      if (all >= min && all <= max) return all
+      throw new Fault('policy_invalid', `is ${JSON.stringify(text)}, wanted from ${min}s to ${max}s`)
+    }),
+  )
+}
+
+const labels = z.record(z.string().max(317), z.string().max(63))
+const expression = z.strictObject({
+  key: z.string().min(1).max(317),
+  operator: z.enum(['In', 'NotIn', 'Exists', 'DoesNotExist']),
+  values: z.array(z.string().max(63)).max(LIST_LIMIT).optional(),
+})
+const labelSelector = z.strictObject({
+  matchLabels: labels.optional(),
+  matchExpressions: z.array(expression).max(32).optional(),
+})
+
+const off = (error: string) =>
+  z
+    .boolean()
+    .refine((given) => !given, { error })
+    .optional()
+
+/** What is ours, and what of theirs has no meaning here: it may be there as long as it asks for nothing. */
+const common = {
+  hint: z.string().max(128).optional(),
+  federatesWith: z
+    .array(z.string().transform(parsedBy(parseTrustDomain)))
+    .max(LIST_LIMIT)
+    .optional(),
+  className: z.string().max(253).optional(),
+  admin: off('is true: there is no SPIRE server to administer'),
+  downstream: off('is true: there is no SPIRE server below this one'),
+  deliver: z.strictObject({ x509: z.boolean(), jwt: z.boolean(), wit: z.boolean() }).optional(),
+  instance: z.enum(['process', 'unit', 'identity']).optional(),
+  audiences: z.array(z.string().min(1).max(2048)).max(LIST_LIMIT).optional(),
+  acceptedAt: z
+    .array(z.string().transform(parsedBy(parseServerUrl)))
+    .max(LIST_LIMIT)
+    .optional(),
+}
+
+export const CLUSTER_SPIFFE_ID = z.strictObject({
+  ...common,
+  spiffeIDTemplate: z.string().transform(parsedBy(parseIdTemplate)),
+  namespaceSelector: labelSelector.optional(),
+  podSelector: labelSelector.optional(),
+  workloadSelectorTemplates: z
+    .array(z.string().transform(parsedBy(parseTemplate)))
+    .max(32)
+    .optional(),
+  dnsNameTemplates: z
+    .array(z.string().transform(parsedBy(parseTemplate)))
+    .max(32)
+    .optional(),
+  ttl: goDuration(60, 7 * DAY).optional(),
+  jwtTtl: goDuration(30, DAY).optional(),
+  fallback: z.boolean().optional(),
+  autoPopulateDNSNames: off('is true: the agent sees no Endpoints; wanted dnsNameTemplates'),
+})
+
+export const CLUSTER_STATIC_ENTRY = z.strictObject({
+  ...common,
+  spiffeID: z.string().transform(parsedBy(parseWorkloadId)),
+  parentID: z
+    .undefined({
+      error: 'is there: agents have no SPIFFE ID of their own here; select nodes by k8s:node-name',
+    })
+    .optional(),
+  selectors: z
+    .array(z.string().transform(parsedBy(parseSubject)))
+    .min(1)
+    .max(32),
+  x509SVIDTTL: goDuration(60, 7 * DAY).optional(),
+  jwtSVIDTTL: goDuration(30, DAY).optional(),
+  dnsNames: z
+    .array(z.string().transform(parsedBy(parseDnsName)))
+    .max(32)
+    .optional(),
+  storeSVID: off('is true: SVIDs are stored nowhere'),
+})
+
+export type LabelSelector = z.output<typeof labelSelector>
+export type ClusterSpiffeIdSpec = z.output<typeof CLUSTER_SPIFFE_ID>
+export type ClusterStaticEntrySpec = z.output<typeof CLUSTER_STATIC_ENTRY>
