@@ -82,6 +82,12 @@ export function byOwner(results: readonly Result[]): ReadonlyMap<string, readonl
   return found
 }
 
+/** What follows from another case comes after it. */
+function causesFirst(results: ProbeReport['results']): ProbeReport['results'] {
+  const follows = ({ note }: ProbeReport['results'][number]) => (note?.includes(': see ') ? 1 : 0)
+  return results.toSorted((one, other) => follows(one) - follows(other))
+}
+
 function listText(ids: readonly string[]): string {
   const more = ids.length > SHOWN ? `, and ${ids.length - SHOWN} more` : ''
   return ids.slice(0, SHOWN).join(', ') + more
@@ -99,7 +105,7 @@ The same service goes behind a gateway, which ends TLS, drops DPoP and sends the
   await using trusting = await startProbedService({ rig, flaws: ['takes_bearer'], publicOrigin })
   gateway.service = trusting
   const broken = await runProbe(rig, publicOrigin, trusting.origin)
-  const found = byOwner(broken.results)
+  const found = byOwner(causesFirst(broken.results))
   const isFound = ['platform', 'application'].every((owner) => found.has(owner))
   for (const [owner, ids] of found) teller.say(`    let in, ${owner} has to act: ${listText(ids)}`)
   teller.say()
