@@ -7,6 +7,7 @@
  * the median of the rounds counts. Only starts and the fan-out are times on the wall: trust those of an idle machine.
  */
 import { measureDoor } from './door.ts'
+import { measureEnvoy } from './envoy.ts'
 import { type FigureName, isFigureName, type Measured } from './figures.ts'
 import { measureLeases } from './leases.ts'
 import { measureNeighbour } from './neighbour.ts'
@@ -58,6 +59,10 @@ const PARTS: readonly Part[] = [
   { figures: ['tokens_renewal_peak_ratio'], measure: measureRenewals },
   { figures: ['lease_end_close_ms'], measure: measureLeases },
   { figures: ['verify_ratio', 'verify_known_ratio'], measure: measureVerifier },
+  {
+    figures: ['envoy_check_p50_ms', 'envoy_check_us', 'envoy_process_p50_ms', 'envoy_process_us'],
+    measure: measureEnvoy,
+  },
   { figures: ['replay_memory_mb', 'replay_inserts_per_s'], measure: measureReplays },
   {
     figures: ['sds_ack_ms', 'sds_late_ms', 'sds_rotation_rps', 'sds_rotation_lost', 'sds_return_ms'],
