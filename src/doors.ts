@@ -7,7 +7,7 @@ import type { Core, CoreOptions } from './core.ts'
 import { releaseHandlers, releaseRoutes } from './egress/release-api.ts'
 import { subjectHandlers, subjectRoutes } from './egress/subject-api.ts'
 import { targetRoutes } from './egress/target-facts.ts'
-import { envoyServices } from './envoy.ts'
+import { openEnvoySide } from './envoy.ts'
 import { workloadApi } from './issue/workload-api.ts'
 import { type AdminApiOptions, adminApi } from './operate/admin-api.ts'
 import type { Outgoing, OutgoingLimits } from './outgoing.ts'
@@ -65,7 +65,7 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
   const headerTimeout = config.limits.headerTimeout * MILLIS
   const calls = new UidLimits('calls', 'too_many_calls', config.limits.callsPerUid, config.limits.calls)
   const sending = lazyOutgoing(options, core, { headerTimeout, calls })
-  const { grpc, http } = workloadSides(options, core, sending.load, { headerTimeout, calls })
+  const { drainEnvoy, grpc, http } = workloadSides(options, core, sending.load, { headerTimeout, calls })
   const admin = adminSides(options, core, { headerTimeout, calls })
   const egress = config.egress.socket === 'on' ? (await sending.load()).door : undefined
   const verifier =
@@ -93,6 +93,7 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
     },
     leave: (grace, stay) => {
       if (!stay) closeSockets()
+      drainEnvoy()
       grpc.drain(grace)
       http.drain()
       egress?.drain()
@@ -265,7 +266,7 @@ function workloadSides(
   const releases = async () => (await load()).releases
   const intake = async () => (await load()).intake
   const onCall = (name: string, fault: Fault | undefined) => countCall(metrics, name, fault)
-  const envoy = envoyServices(options, core, releases)
+  const envoy = openEnvoySide(options, core, releases)
   const grpc = openGrpc(
     {
       SpiffeWorkloadAPI: workloadApi({
@@ -284,12 +285,12 @@ function workloadSides(
         ...releaseHandlers(releases),
         ...subjectHandlers(intake),
       },
-      ...envoy,
+      ...envoy.services,
     },
     {
       admit,
       onCall,
-      withoutHeader: new Set(Object.keys(envoy)),
+      withoutHeader: new Set(Object.keys(envoy.services)),
       streamsPerConnection: config.limits.streamsPerConnection,
       calls,
     },
@@ -303,7 +304,7 @@ function workloadSides(
     ...subjectRoutes(intake),
   }
   const http = openHttp({ routes, admit, onCall, securityHeader: true, headerTimeout })
-  return { grpc, http }
+  return { drainEnvoy: envoy.drain, grpc, http }
 }
 
 function adminSides(options: DoorsOptions, core: Core, { headerTimeout, calls }: OutgoingLimits) {

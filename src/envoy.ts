@@ -4,7 +4,7 @@
  */
 import type { Core, CoreOptions } from './core.ts'
 import { signCheckHandlers } from './egress/ext-authz.ts'
-import { extProcHandlers } from './egress/ext-proc.ts'
+import { openExtProc } from './egress/ext-proc.ts'
 import type { LoadReleases } from './egress/release-api.ts'
 import { SDS, type SdsOptions, sdsHandlers } from './issue/sds.ts'
 import type { Handlers } from './serve/grpc.ts'
@@ -12,26 +12,27 @@ import { UidLimits } from './serve/limits.ts'
 
 const MILLIS = 1000
 
-/** The services; who calls is attested like every other caller of the socket. */
-export function envoyServices(
-  options: CoreOptions,
-  core: Core,
-  load: LoadReleases,
-): Readonly<Record<string, Handlers>> {
+/** The services, and the end of their streams. */
+export interface EnvoySide {
+  readonly services: Readonly<Record<string, Handlers>>
+  /** Ends in good order what would else be cut off. */
+  drain(): void
+}
+
+/** Who calls is attested like every other caller of the socket. */
+export function openEnvoySide(options: CoreOptions, core: Core, load: LoadReleases): EnvoySide {
   const { clock, config } = options
   const { book } = core
   const headTimeout = config.limits.headerTimeout * MILLIS
   const answerTimeout = config.egress.responseTimeout * MILLIS
+  const extProc = openExtProc({ book, load, clock, headTimeout, answerTimeout })
   return {
-    [SDS]: sdsHandlers(sdsOptions(options, core)),
-    'envoy.service.auth.v3.Authorization': signCheckHandlers({ book, load }),
-    'envoy.service.ext_proc.v3.ExternalProcessor': extProcHandlers({
-      book,
-      load,
-      clock,
-      headTimeout,
-      answerTimeout,
-    }),
+    services: {
+      [SDS]: sdsHandlers(sdsOptions(options, core)),
+      'envoy.service.auth.v3.Authorization': signCheckHandlers({ book, load }),
+      'envoy.service.ext_proc.v3.ExternalProcessor': extProc.handlers,
+    },
+    drain: extProc.drain,
   }
 }
 

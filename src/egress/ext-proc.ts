@@ -29,24 +29,42 @@ export interface ExtProcOptions {
   readonly answerTimeout: Millis
 }
 
-/** The methods of the service. */
-export function extProcHandlers(options: ExtProcOptions): Handlers {
-  return { Process: { dialog: (caller, dialog) => openTry(options, caller, dialog) } }
+/** The service, and its end. */
+export interface ExtProc {
+  readonly handlers: Handlers
+  /** Ends the streams that only wait to hear an answer: Envoy passes it on without asking, where a reset would be a 500. */
+  drain(): void
+}
+
+/** Serves `envoy.service.ext_proc.v3.ExternalProcessor`. */
+export function openExtProc(options: ExtProcOptions): ExtProc {
+  const waiting = new Set<Dialog>()
+  return {
+    handlers: { Process: { dialog: (caller, dialog) => openTry({ ...options, waiting }, caller, dialog) } },
+    drain: () => {
+      for (const dialog of waiting) dialog.end()
+    },
+  }
 }
 
 const TARGET = 'holdfast-target'
 const SPIFFE_ID = 'holdfast-spiffe-id'
 const CHALLENGES_LIMIT = 4096
 
+interface TryOptions extends ExtProcOptions {
+  readonly waiting: Set<Dialog>
+}
+
 /** One try. States: open -> signed -> over, or open -> over. */
-function openTry(options: ExtProcOptions, caller: Caller, dialog: Dialog): Hear {
-  const { answerTimeout, clock, headTimeout } = options
-  const gone = new AbortController()
+function openTry(options: TryOptions, caller: Caller, dialog: Dialog): Hear {
+  const { answerTimeout, clock, headTimeout, waiting } = options
   let signed: SignedSending | undefined
+  let signing: AbortController | undefined
   let cancel = clock.after(headTimeout, () => dialog.end(new Fault('deadline')))
   dialog.onClose(() => {
     cancel()
-    gone.abort()
+    waiting.delete(dialog)
+    signing?.abort(new Fault('canceled'))
   })
   return async (message) => {
     cancel()
@@ -59,9 +77,12 @@ function openTry(options: ExtProcOptions, caller: Caller, dialog: Dialog): Hear 
     if (!request || signed) return refuse(dialog, unread(message))
     try {
       checkBodyModes(message)
-      const made = await signTry(options, caller, dialog, { head: request, gone: gone.signal })
+      signing = new AbortController()
+      const made = await signTry(options, caller, dialog, { head: request, gone: signing.signal })
+      signing = undefined
       signed = made.signed
       dialog.say({ request_headers: { response: { header_mutation: made.mutation } } })
+      waiting.add(dialog)
       cancel = clock.after(answerTimeout, () => dialog.end())
     } catch (caught) {
       refuse(dialog, Fault.from(caught))

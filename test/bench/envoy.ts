@@ -2,8 +2,11 @@
 import { Client, credentials, Metadata } from '@grpc/grpc-js'
 import { loadSync, type ServiceDefinition } from '@grpc/proto-loader'
 import { startAgent, TARGET_URL } from './agent.ts'
+import { startBareGrpc } from './bare-grpc.ts'
 import type { Measured } from './figures.ts'
+import { openUnary } from './grpc.ts'
 import type { BenchOptions } from './main.ts'
+import { cpuMicros } from './meter.ts'
 import { median, quantile } from './rounds.ts'
 
 const PER_SECOND = 1_000
@@ -37,26 +40,34 @@ const CHECKED = {
 /** The figures of both services. */
 export async function measureEnvoy({ quick }: BenchOptions): Promise<readonly Measured[]> {
   const agent = await startAgent()
+  const bare = await startBareGrpc()
+  const unary = openUnary(bare.socket)
   const client = new Client(`unix:${agent.socket}`, credentials.createInsecure(), {
     'grpc.default_authority': 'localhost',
   })
   try {
-    const found: Measured[] = []
-    const ways = { check: () => check(client), process: () => processTry(client) } as const
-    for (const [name, call] of Object.entries(ways) as [keyof typeof ways, () => Promise<void>][]) {
-      const rounds: Round[] = []
-      for (let round = -WARM_ROUNDS; round < (quick ? 3 : 9); round++) {
-        const one = await runRound(call, () => agent.cpu())
-        if (round >= 0) rounds.push(one)
-      }
-      found.push(
-        { name: `envoy_${name}_p50_ms`, value: median(rounds.map(({ p50 }) => p50)) },
-        { name: `envoy_${name}_us`, value: median(rounds.map(({ cpu }) => cpu)) },
-      )
+    const ways = {
+      bare: async () => void (await unary.call('SpiffeWorkloadAPI/FetchJWTSVID', { audience: ['x'] })),
+      check: () => check(client),
+      process: () => processTry(client),
     }
-    return found
+    const names = Object.keys(ways) as (keyof typeof ways)[]
+    const rounds = Object.fromEntries(names.map((name) => [name, [] as Round[]]))
+    for (let round = -WARM_ROUNDS; round < (quick ? 3 : 9); round++)
+      for (const name of names) {
+        const { pid } = name === 'bare' ? bare : agent
+        const one = await runRound(ways[name], () => cpuMicros(pid))
+        if (round >= 0) rounds[name]?.push(one)
+      }
+    const of = (name: string, what: keyof Round) => median((rounds[name] ?? []).map((one) => one[what]))
+    return (['check', 'process'] as const).flatMap((name): readonly Measured[] => [
+      { name: `envoy_${name}_p50_ms`, value: of(name, 'p50'), floor: of('bare', 'p50') },
+      { name: `envoy_${name}_us`, value: of(name, 'cpu'), floor: of('bare', 'cpu') },
+    ])
   } finally {
     client.close()
+    unary.close()
+    bare.stop()
     await agent.stop()
   }
 }

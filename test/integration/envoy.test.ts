@@ -276,6 +276,16 @@ describe('a stream of ext_proc', () => {
     expect(await stream.end()).toMatchObject({ code: 'PERMISSION_DENIED' })
   })
 
+  it('that waits for an answer ends in good order when the agent does', async () => {
+    await using own = await startAgent({ policy })
+    using caller = new RawClient(own.socket)
+    const stream = openTry(caller)
+    stream.send(head)
+    await stream.message(1)
+    await own.daemon.stop(1_000)
+    expect((await stream.end()).code).toBe('OK')
+  })
+
   it('is bounded in number by uid', async () => {
     const config = (given: Config): Config => ({ ...given, limits: { ...given.limits, callsPerUid: 3 } })
     await using own = await startAgent({ policy, config })

@@ -5,6 +5,7 @@
 import { request } from 'node:http'
 import { decodeJwt } from 'jose'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { startAgent } from '../../support/agent.ts'
 import {
   ENVOY_VERSIONS,
   type EnvoyVersion,
@@ -237,5 +238,58 @@ describe.skipIf(!hasEnvoy)('requests signed once, by ext_authz', () => {
     } finally {
       await rig.agent.setPolicy(rig.policy('headers'))
     }
+  })
+})
+
+describe.skipIf(!hasEnvoy)('an agent that ends and comes back', () => {
+  /** Requests one after the other on four lines; what was not answered 200. */
+  function load(port: number) {
+    const failed: unknown[] = []
+    let [done, isOver] = [0, false]
+    const line = async () => {
+      while (!isOver) {
+        const answer = await send(port).catch((error: Error) => ({ status: 0, body: error.message }))
+        done += 1
+        if (answer.status !== 200) failed.push([answer.status, answer.body])
+      }
+    }
+    const lines = Promise.all(Array.from({ length: 4 }, line))
+    return {
+      answered: (more: number) => {
+        const wanted = done + more
+        return until('answers', () => done >= wanted)
+      },
+      end: () => {
+        isOver = true
+        return lines.then(() => failed)
+      },
+    }
+  }
+
+  it.each([
+    ['in good order', false],
+    ['for another that takes its socket over', true],
+  ])('%s loses no request of an Envoy', async (_how, takeover) => {
+    await using own = await startSigningRig()
+    const { envoy, port } = await open('egress-signing.yaml', own)
+    await using _envoy = envoy
+    const under = load(port)
+    await under.answered(20)
+    if (!takeover) await own.agent.daemon.stop(1_000)
+    await using _next = await startAgent({ dir: own.agent.dir, policy: own.policy('headers'), takeover })
+    await under.answered(40)
+    expect(await under.end()).toEqual([])
+  })
+
+  it('is told as 503 while it is away for good, and nothing leaves unsigned', async () => {
+    await using own = await startSigningRig()
+    const fast = { 'num_retries: 10': 'num_retries: 1' }
+    const { envoy, port } = await open('egress-signing.yaml', own, fast)
+    await using _envoy = envoy
+    expect((await send(port)).status).toBe(200)
+    const before = own.orders.requests.length
+    await own.agent.daemon.stop(0)
+    expect((await send(port)).status).toBe(503)
+    expect(own.orders.requests.length).toBe(before)
   })
 })
