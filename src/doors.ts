@@ -254,7 +254,7 @@ function workloadSides(
   load: () => Promise<Outgoing>,
   { headerTimeout, calls }: OutgoingLimits,
 ) {
-  const { config, audit, authority, clock, metrics, admit } = options
+  const { config, audit, clock, metrics, admit } = options
   const { book, revocations, rotator, signing, svids, vault, jwt, wit } = core
   const proofs = {
     signing,
@@ -271,7 +271,7 @@ function workloadSides(
     {
       SpiffeWorkloadAPI: workloadApi({
         svids,
-        authority,
+        bundles: core.bundles,
         rotator,
         book,
         revocations,

@@ -13,18 +13,18 @@ import type { Revocations } from '../policy/revocations.ts'
 import type { Caller } from '../serve/caller.ts'
 import type { Handlers, Stream } from '../serve/grpc.ts'
 import type { Message } from '../serve/messages.ts'
-import { formatJwtBundle, formatWitBundle } from '../spiffe/bundle.ts'
+import { type Bundle, formatJwtBundle, formatWitBundle } from '../spiffe/bundle.ts'
 import { idOfTrustDomain, parseSpiffeId } from '../spiffe/id.ts'
 import { verifyJwtSvid } from '../spiffe/jwtsvid.ts'
 import type { Audit, AuditFacts } from '../telemetry/audit.ts'
-import type { Authority } from './authority.ts'
 import type { Rotator } from './rotator.ts'
 import { structOf } from './struct.ts'
 import type { Svids } from './svids.ts'
+import { federatedOf, type TrustedBundles } from './trusted-bundles.ts'
 
 export interface WorkloadApiOptions {
   readonly svids: Svids
-  readonly authority: Authority
+  readonly bundles: TrustedBundles
   readonly rotator: Rotator
   readonly book: Live<RuleBook>
   readonly revocations: Revocations
@@ -86,7 +86,8 @@ function follow(options: WorkloadApiOptions, caller: Caller, stream: Stream, sta
 function x509Svids(options: WorkloadApiOptions, workload: Workload): State {
   const entries = deliverable(options, workload, 'x509')
   const svids = entries.map((entry) => options.svids.x509(entry))
-  const bundle = options.authority.bundle.get()
+  const bundle = options.bundles.own.get()
+  const federated = federatedOf(options.bundles, entries)
   const message = () => {
     const roots = Buffer.concat(bundle.x509Authorities)
     record(options, workload, 'deliver.x509', entries)
@@ -98,28 +99,43 @@ function x509Svids(options: WorkloadApiOptions, workload: Workload): State {
         bundle: roots,
         hint: hintOf(entries, index),
       })),
+      federated_bundles: x509BundleMap(federated),
     }
   }
-  return {
-    parts: [...svids, ...entries.map((_, index) => hintOf(entries, index)), ...bundle.x509Authorities],
-    message,
-  }
+  const hints = entries.map((_, index) => hintOf(entries, index))
+  return { parts: [...svids, ...hints, ...bundle.x509Authorities, ...federated], message }
 }
 
 function x509Bundles(options: WorkloadApiOptions, workload: Workload): State {
-  entitled(workload, options.revocations)
-  const { trustDomain, x509Authorities } = options.authority.bundle.get()
-  const message = () => ({ bundles: { [idOfTrustDomain(trustDomain)]: Buffer.concat(x509Authorities) } })
-  return { parts: x509Authorities, message }
+  const own = options.bundles.own.get()
+  const federated = federatedOf(options.bundles, entitled(workload, options.revocations))
+  const message = () => ({ bundles: x509BundleMap([own, ...federated]) })
+  return { parts: [...own.x509Authorities, ...federated], message }
+}
+
+/** Concatenated DER by trust domain; one without a CA verifies nobody and is left out. */
+function x509BundleMap(bundles: readonly Bundle[]): Readonly<Record<string, Buffer>> {
+  const usable = bundles.filter(({ x509Authorities }) => x509Authorities.length > 0)
+  return Object.fromEntries(
+    usable.map(({ trustDomain, x509Authorities }) => [
+      idOfTrustDomain(trustDomain),
+      Buffer.concat(x509Authorities),
+    ]),
+  )
 }
 
 function jwtBundles(options: WorkloadApiOptions, workload: Workload): State {
-  entitled(workload, options.revocations)
-  const bundle = options.authority.bundle.get()
+  const bundle = options.bundles.own.get()
+  const federated = federatedOf(options.bundles, entitled(workload, options.revocations))
   const message = () => ({
-    bundles: { [idOfTrustDomain(bundle.trustDomain)]: Buffer.from(formatJwtBundle(bundle)) },
+    bundles: Object.fromEntries(
+      [bundle, ...federated].map((each) => [
+        idOfTrustDomain(each.trustDomain),
+        Buffer.from(formatJwtBundle(each)),
+      ]),
+    ),
   })
-  return { parts: [...bundle.jwtAuthorities.keys()], message }
+  return { parts: [...bundle.jwtAuthorities.keys(), ...federated], message }
 }
 
 function witSvids(options: WorkloadApiOptions, workload: Workload, request: Message): State {
@@ -145,7 +161,7 @@ function witSvids(options: WorkloadApiOptions, workload: Workload, request: Mess
 function witBundles(options: WorkloadApiOptions, workload: Workload): State {
   requireWit(options)
   entitled(workload, options.revocations)
-  const bundle = options.authority.bundle.get()
+  const bundle = options.bundles.own.get()
   return {
     parts: [...bundle.witAuthorities.keys()],
     message: () => ({ bundles: { [idOfTrustDomain(bundle.trustDomain)]: formatWitBundle(bundle) } }),
@@ -229,7 +245,7 @@ function validateJwt(options: WorkloadApiOptions, caller: Caller, request: Messa
   if (token === '') throw new Fault('invalid_request', 'svid must be specified')
   if (token.length > TOKEN_LENGTH)
     throw new Fault('invalid_request', `svid is over ${TOKEN_LENGTH} characters`)
-  const bundle = options.authority.bundle.get()
+  const bundle = options.bundles.own.get()
   const bundleOf = (name: string) => (name === bundle.trustDomain ? bundle : undefined)
   const facts = { event: 'validate.jwt', pid: caller.pid, uid: caller.uid, audience: [audience] } as const
   try {

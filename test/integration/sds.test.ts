@@ -9,7 +9,7 @@ import { type AgentOptions, startAgent, type TestAgent } from '../support/agent.
 import { makeAuthority } from '../support/certificates.ts'
 import { ManualClock } from '../support/clock.ts'
 import { type Identity, identityPolicy, idOf, TRUST_DOMAIN } from '../support/identities.ts'
-import { RawClient } from '../support/raw-client.ts'
+import { first, RawClient } from '../support/raw-client.ts'
 import { fetchSecrets, openSds, SDS, SECRET_TYPE, secretsIn } from '../support/sds.ts'
 import { until } from '../support/until.ts'
 
@@ -146,6 +146,20 @@ describe('trust', () => {
     }
     await agent.setPolicy(identityPolicy([{ ...identity, sds: '{ validator: trusted_ca }' }]))
     expect(secretsIn(await fetchSecrets(client, ['ROOTCA']))).toEqual([{ name: 'ROOTCA', pool: 1 }])
+  })
+
+  it('is the same in the Workload API', async () => {
+    await using agent = await withIdentities([{ ...WEB, federatesWith: ['a.test'] }], {
+      federated: federated(),
+    })
+    using client = new RawClient(agent.socket)
+    const api = 'SpiffeWorkloadAPI'
+    const svids = await first(client, `${api}/FetchX509SVID`)
+    expect(Object.keys(svids.federated_bundles)).toEqual(['spiffe://a.test'])
+    for (const kind of ['X509', 'JWT']) {
+      const { bundles } = await first(client, `${api}/Fetch${kind}Bundles`)
+      expect(Object.keys(bundles).sort()).toEqual(['spiffe://a.test', OWN])
+    }
   })
 
   it('changes when a federated bundle does, for who has it and nobody else', async () => {
