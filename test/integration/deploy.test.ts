@@ -2,9 +2,21 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { parse } from 'yaml'
+import { policyContext } from '../../src/cli/policy-context.ts'
 import { parseConfig } from '../../src/config.ts'
 import { parsePolicy } from '../../src/policy/load.ts'
-import { CHART, helm, type Manifest, missingForHelm, objectOf, render, VALUES } from '../support/manifests.ts'
+import { ROOT } from '../support/built-agent.ts'
+import {
+  CHART,
+  helm,
+  type Manifest,
+  missingForHelm,
+  objectOf,
+  parseManifests,
+  render,
+  VALUES,
+} from '../support/manifests.ts'
 
 const missing = missingForHelm()
 
@@ -28,6 +40,24 @@ const ALL = {
       allow: [{ to: [{ ipBlock: { cidr: '203.0.113.7/32' } }], ports: [{ port: 443, protocol: 'TCP' }] }],
     },
   },
+}
+
+const EXAMPLES = join(ROOT, 'deploy/examples/kubernetes')
+const PLAIN = join(ROOT, 'deploy/kubernetes')
+
+/** What the agent makes of the policy that the chart puts into its ConfigMap. */
+async function policyOf(values: { readonly trustDomain: string }) {
+  const { data } = objectOf(render(values), 'ConfigMap', 'holdfast-policy')
+  const texts = Object.entries<string>(data).map(([file, text]) => ({ file, text }))
+  const result = await parseConfig(
+    '/c.yaml',
+    `trust_domain: ${values.trustDomain}\nkubernetes: {attestor: kubelet}\n`,
+  )
+  if (!('config' in result)) throw new Error('the configuration')
+  return parsePolicy(
+    texts,
+    policyContext(result.config, () => 0),
+  )
 }
 
 const agentOf = (manifests: readonly Manifest[]) => objectOf(manifests, 'DaemonSet').spec.template.spec
@@ -173,16 +203,14 @@ if (missing) {
       expect(await parseConfig('/etc/holdfast/holdfast.yaml', listening)).toHaveProperty('config')
     })
 
+    it('is with the policy of the examples', async () => {
+      const values = parse(readFileSync(join(EXAMPLES, 'policy.yaml'), 'utf8'))
+      const result = await policyOf({ ...VALUES, ...values, trustDomain: 'example.org' })
+      expect(result).toHaveProperty('book')
+    })
+
     it('is with a policy that gives nobody anything', async () => {
-      const { data } = objectOf(render(), 'ConfigMap', 'holdfast-policy')
-      const texts = Object.entries<string>(data).map(([file, text]) => ({ file, text }))
-      const config = await parseConfig('/c.yaml', 'trust_domain: cluster.test\n')
-      if (!('config' in config)) throw new Error('the configuration')
-      const { policyContext } = await import('../../src/cli/policy-context.ts')
-      const result = await parsePolicy(
-        texts,
-        policyContext(config.config, () => 0),
-      )
+      const result = await policyOf(VALUES)
       expect('book' in result && result.book.entries).toEqual([])
     })
   })
@@ -197,6 +225,28 @@ if (missing) {
     it('is what egress.allow opens', () => {
       const { spec } = objectOf(render(ALL), 'NetworkPolicy')
       expect(spec.egress.at(-1)).toEqual(ALL.networkPolicy.egress.allow[0])
+    })
+  })
+
+  describe('the plain manifests', () => {
+    const read = (name: string) => readFileSync(join(PLAIN, name), 'utf8')
+    const rendered = render(parse(read('values.yaml')))
+
+    it('are those of the chart: deploy/kubernetes/render writes them', () => {
+      const unmanaged = (object: Manifest) =>
+        JSON.parse(JSON.stringify(object).replaceAll(',"app.kubernetes.io/managed-by":"Helm"', ''))
+      const others = rendered.filter(({ kind }) => kind !== 'ConfigMap').map(unmanaged)
+      expect(parseManifests(read('holdfast.yaml'))).toEqual(others)
+    })
+
+    it.each([
+      ['holdfast-config', 'config/holdfast.yaml'],
+      ['holdfast-policy', 'policy/identity.yaml'],
+    ])('make %s of %s', (name, file) => {
+      const { data } = objectOf(rendered, 'ConfigMap', name)
+      expect(Object.values(data)).toEqual([read(file)])
+      const { configMapGenerator } = parse(read('kustomization.yaml'))
+      expect(configMapGenerator.find((each: Manifest) => each.name === name).files).toEqual([file])
     })
   })
 

@@ -1,13 +1,22 @@
 /** What deploy/ installs, at a real API server: it takes every object, and its admission policies keep pods off the sockets. */
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { ROOT } from '../../support/built-agent.ts'
 import type { Api, Json } from '../../support/cluster/api.ts'
 import { makeNamespace } from '../../support/cluster/cluster.ts'
 import { openControlPlane } from '../../support/cluster/control-plane.ts'
 import { type Node, openNode } from '../../support/cluster/node.ts'
 import { missingForCluster } from '../../support/cluster/parts.ts'
 import { makePki } from '../../support/cluster/pki.ts'
-import { missingForHelm, NAMESPACE, objectOf, render, VALUES } from '../../support/manifests.ts'
+import {
+  missingForHelm,
+  NAMESPACE,
+  objectOf,
+  parseManifests,
+  render,
+  VALUES,
+} from '../../support/manifests.ts'
 import { until } from '../../support/until.ts'
 
 const missing = missingForCluster() ?? missingForHelm()
@@ -53,6 +62,9 @@ if (missing) {
     api = (await openControlPlane(node, pki)).api
     await makeNamespace({ api, pki }, NAMESPACE, ['holdfast-agent'])
     for (const name of ['shop', 'kube-system']) await makeNamespace({ api, pki }, name, ['holdfast-agent'])
+    await makeNamespace({ api, pki }, 'restricted', [], {
+      'pod-security.kubernetes.io/enforce': 'restricted',
+    })
     for (const object of render()) await applied(object)
     let last: Json
     await until(
@@ -167,6 +179,23 @@ if (missing) {
         '',
       ])
     })
+  })
+
+  it.each(['app.yaml', 'app-csi.yaml', 'sidecar.yaml'])('takes the example %s, strictly', async (name) => {
+    const text = readFileSync(join(ROOT, 'deploy/examples/kubernetes', name), 'utf8')
+    for (const object of parseManifests(text)) await applied(object)
+  })
+
+  it('lets pods stay restricted with the CSI driver, and not with a hostPath', async () => {
+    const [csi] = parseManifests(readFileSync(join(ROOT, 'deploy/examples/kubernetes/app-csi.yaml'), 'utf8'))
+    const pods = parseManifests(readFileSync(join(ROOT, 'deploy/examples/kubernetes/app.yaml'), 'utf8'))
+    const inRestricted = (pod: Json) => ({
+      metadata: { name: pod.metadata.name, namespace: 'restricted' },
+      spec: { ...pod.spec, serviceAccountName: 'default' },
+    })
+    expect(await verdict(inRestricted(csi))).toEqual([201, ''])
+    const refused = [403, expect.stringContaining('violates PodSecurity "restricted')]
+    expect(await verdict(inRestricted(objectOf(pods, 'Pod')))).toEqual(refused)
   })
 
   describe('a persistent volume', () => {
