@@ -6,6 +6,7 @@ import type { FederatedBundles } from '../../src/issue/trusted-bundles.ts'
 import type { Bundle } from '../../src/spiffe/bundle.ts'
 import type { TrustDomain } from '../../src/spiffe/id.ts'
 import { type AgentOptions, startAgent, type TestAgent } from '../support/agent.ts'
+import { call } from '../support/call.ts'
 import { makeAuthority } from '../support/certificates.ts'
 import { ManualClock } from '../support/clock.ts'
 import { type Identity, identityPolicy, idOf, TRUST_DOMAIN } from '../support/identities.ts'
@@ -262,6 +263,20 @@ describe('a stream', () => {
     expect(await shop.end()).toMatchObject({ code: 'PERMISSION_DENIED', info: { reason: 'no_identity' } })
     await settled(client)
     expect([web.messages.length, web.ending]).toEqual([1, undefined])
+  })
+})
+
+describe('an identity that an operator revokes', () => {
+  it('ends its streams with the reason, and is refused again', async () => {
+    await using agent = await withIdentities([WEB])
+    using client = new RawClient(agent.socket)
+    const stream = openSds(client, ['default'])
+    await stream.message(1)
+    const body = { spiffe_id: idOf('web') }
+    expect((await call(agent.adminSocket, 'POST', '/v1/revoke', { body })).status).toBe(200)
+    expect(await stream.end()).toMatchObject({ code: 'PERMISSION_DENIED', info: { reason: 'revoked' } })
+    using later = new RawClient(agent.socket)
+    expect(await openSds(later, ['default']).end()).toMatchObject({ info: { reason: 'revoked' } })
   })
 })
 
