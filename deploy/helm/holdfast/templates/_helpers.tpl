@@ -37,6 +37,9 @@ policy:
   files: [policy]
 authority:
   nodes: many
+  {{- if .Values.authority.separateRoots }}
+  separate_roots: true
+  {{- end }}
   {{- if .Values.authority.caSecret }}
   ca:
     certificate_file: /etc/holdfast/ca/tls.crt
@@ -58,4 +61,8 @@ kubernetes:
     {{- if $pinned }}
     certificate_file: /etc/holdfast/kubelet/kubelet.crt
     {{- end }}
+  {{- if .Values.customResources.enabled }}
+  resources:
+    source: api_server
+  {{- end }}
 {{- end }}
