@@ -95,9 +95,24 @@ export async function parseConfig(file: string, text: string): Promise<ConfigRes
   const { configSchema } = await import('./settings-schema.ts')
   const shaped = checkShape(configSchema, parsed.yaml)
   if ('problems' in shaped) return shaped
-  const config = fill(SETTINGS as unknown as Branch, shaped.value, dirname(resolve(file))) as Config
+  const config = inPod(
+    fill(SETTINGS as unknown as Branch, shaped.value, dirname(resolve(file))) as Config,
+    shaped.value,
+  )
   const problems = conflictsIn(config, parsed.yaml)
   return problems.length > 0 ? { problems } : { config }
+}
+
+/** A pod of a cluster is seldom alone: there `nodes` is `many` unless the file says otherwise. */
+function inPod(config: Config, given: unknown): Config {
+  const { authority } = given as { readonly authority?: { readonly nodes?: unknown } }
+  if (authority?.nodes !== undefined || !readPod(process.env)) return config
+  return { ...config, authority: { ...config.authority, nodes: 'many' } }
+}
+
+/** Whether tokens that this agent signs are signed by keys that all nodes of the trust domain know. */
+export function sharesKeys({ authority }: Config): boolean {
+  return authority.nodes === 'one' || authority.jwtKeysFile !== undefined
 }
 
 /** All defaults, with what development switches on; `over` is laid over it, section by section. */
@@ -156,8 +171,16 @@ function conflictsIn(config: Config, yaml: YamlFile): readonly Problem[] {
   } else if (listen && !bundleEndpoint.certificateFile && !LOOPBACK.has(listen.host)) {
     refuse(['bundle_endpoint', 'listen'], 'plain HTTP only on loopback: set certificate_file and key_file')
   }
-  if (config.tokens.clientAttestation === 'on' && (config.wit === 'off' || authority.nodes === 'many'))
-    refuse(['tokens', 'client_attestation'], 'wants WIT-SVIDs: set wit: on and authority.nodes: one')
+  if (config.tokens.clientAttestation === 'on' && (config.wit === 'off' || !sharesKeys(config)))
+    refuse(
+      ['tokens', 'client_attestation'],
+      'wants WIT-SVIDs: set wit: on, and authority.nodes: one or jwt_keys_file',
+    )
+  if (authority.nodes === 'many' && certificateFile === undefined && !authority.separateRoots)
+    refuse(
+      ['authority', 'nodes'],
+      'with many, each node would make a root that no other knows: set authority.ca, or separate_roots: true',
+    )
   const { limit, share } = config.verifier.replay
   if (share > limit) refuse(['verifier', 'replay', 'share'], `is over the limit of ${limit} proofs`)
   revocationConflicts(config, refuse)

@@ -4,6 +4,7 @@ import { type Clock, nowSeconds } from './base/clock.ts'
 import { watchClone } from './base/clone.ts'
 import { Live } from './base/live.ts'
 import { watchSuspend } from './base/suspend.ts'
+import { type Config, sharesKeys } from './config.ts'
 import { ClientKeys } from './egress/client-key.ts'
 import type { Authority } from './issue/authority.ts'
 import { Rotator } from './issue/rotator.ts'
@@ -15,7 +16,6 @@ import type { RuleBook } from './policy/book.ts'
 import type { Entry } from './policy/entry.ts'
 import { Revocations } from './policy/revocations.ts'
 import type { Signer } from './proof/signer.ts'
-import type { Config } from './settings.ts'
 import { Admission } from './sign/admission.ts'
 import { Approvals } from './sign/approvals.ts'
 import { Hook, type HookPost } from './sign/hook.ts'
@@ -84,7 +84,7 @@ export function openCore(options: CoreOptions): Core {
   const svids = new Svids({ authority, clock, onIssued })
   const bundles = { own: authority.bundle, federated: options.federated }
   const rotator = new Rotator({ svids, bundles, book, clock })
-  const jwt = config.authority.nodes === 'one'
+  const jwt = sharesKeys(config)
   const wit = jwt && config.wit === 'on'
   const admitting = openAdmission(options, book)
   const heldWit = wit ? svids.heldWit.bind(svids) : undefined

@@ -74,10 +74,19 @@ export const SETTINGS = {
     intermediate: flag(false, 'Sign X.509-SVIDs with an intermediate CA below the root.'),
     ca_ttl: duration(DAY, 10 * MINUTE, 3650 * DAY, 'How long a CA made by the agent lives.'),
     key_ttl: duration(DAY, 10 * MINUTE, 365 * DAY, 'How long a JWT or WIT signing key lives.'),
-    nodes: choice(
-      ['one', 'many'],
-      'one',
-      'Whether other nodes share the trust domain: with many, JWT-SVIDs and WIT-SVIDs need a shared key set.',
+    nodes: {
+      form: { kind: 'choice', of: ['one', 'many'] },
+      value: 'one' as 'one' | 'many',
+      written: 'one; many in a pod',
+      says: 'Whether other nodes share the trust domain: with many, JWT-SVIDs and WIT-SVIDs need a shared key set.',
+    } satisfies Setting<'one' | 'many'> as Setting<'one' | 'many'>,
+    separate_roots: flag(
+      false,
+      'With nodes: many, start with a root made at start all the same: every node then has another, and none verifies the others.',
+    ),
+    jwt_keys_file: optional(
+      'path',
+      'A private JWK Set with the JWT and WIT keys (use: jwt-svid, wit-svid) that all nodes share. The first key of a use signs, all are published; one that is put first has to be known for five minutes before it signs.',
     ),
     ca: {
       certificate_file: optional('path', 'A CA certificate to sign with (PEM) instead of one made at start.'),

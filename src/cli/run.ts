@@ -103,7 +103,7 @@ async function start(
   return daemon
 }
 
-function authorityOf({ config, ca }: Sources): Authority {
+function authorityOf({ config, ca, sharedKeys }: Sources): Authority {
   const { trustDomain } = config
   const { algorithm, intermediate, caTtl, keyTtl } = config.authority
   const { issuer } = config.bundleEndpoint
@@ -118,7 +118,7 @@ function authorityOf({ config, ca }: Sources): Authority {
     issuer,
     wit: config.wit === 'on',
   }
-  return embeddedAuthority(ca ? { ...made, ca } : made)
+  return embeddedAuthority({ ...made, ...(ca ? { ca } : {}), ...(sharedKeys ? { sharedKeys } : {}) })
 }
 
 function reportGaps(gaps: readonly Gap[], config: Config, health: Health): void {

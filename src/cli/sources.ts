@@ -8,6 +8,7 @@ import { type Config, checkReload, devConfig, loadConfig, type PodEnvironment } 
 import { type CaFiles, loadCa, tryCa } from '../issue/ca-files.ts'
 import type { CertificateAuthority } from '../issue/embedded.ts'
 import { loadFederated } from '../issue/federation.ts'
+import { readSharedKeys, type SharedKeySet } from '../issue/shared-keys.ts'
 import type { FederatedBundles } from '../issue/trusted-bundles.ts'
 import type { RuleBook } from '../policy/book.ts'
 import { devPolicy } from '../policy/dev.ts'
@@ -36,6 +37,8 @@ export interface Sources {
   readonly directories: Directories
   readonly book: RuleBook
   readonly ca: Live<CertificateAuthority> | undefined
+  /** JWT and WIT keys that other nodes have too. */
+  readonly sharedKeys: Live<SharedKeySet> | undefined
   /** The custom resources that are part of policy. */
   readonly cluster: ClusterPolicySource | undefined
   readonly federated: Live<FederatedBundles>
@@ -54,8 +57,16 @@ export async function openSources(options: SourceOptions): Promise<Sources> {
   const book = await readBook(files, config, options.clock, cluster)
   const caFiles = caFilesOf(config)
   const ca = caFiles && new Live(readCa(caFiles, config, options.clock))
+  const keys = () => sharedKeysOf(config)
+  const firstKeys = keys()
+  const sharedKeys = firstKeys && new Live(firstKeys)
   const federated = new Live(readFederated(config))
-  const given = [options.configFile, config.federation.directory, ...Object.values(config.authority.ca)]
+  const given = [
+    options.configFile,
+    config.authority.jwtKeysFile,
+    config.federation.directory,
+    ...Object.values(config.authority.ca),
+  ]
   const { certificateFile, keyFile } = config.bundleEndpoint
   const paths = [...files, ...[...given, certificateFile, keyFile].filter((path) => path !== undefined)]
   return {
@@ -63,6 +74,7 @@ export async function openSources(options: SourceOptions): Promise<Sources> {
     directories,
     book,
     ca,
+    sharedKeys,
     cluster,
     federated,
     paths,
@@ -71,9 +83,11 @@ export async function openSources(options: SourceOptions): Promise<Sources> {
       checkReload(config, next)
       const nextBook = await readBook(options.dev ? files : next.policy.files, next, options.clock, cluster)
       const nextCa = caFiles && readCa(caFiles, config, options.clock)
+      const nextKeys = keys()
       const nextFederated = readFederated(config)
       if (isOtherSet(federated.get(), nextFederated)) federated.set(nextFederated)
       if (ca && nextCa && isOther(ca.get(), nextCa)) ca.set(nextCa)
+      if (sharedKeys && nextKeys && isOtherKeys(sharedKeys.get(), nextKeys)) sharedKeys.set(nextKeys)
       log.setLevel(next.log.level)
       warnOfRestart(config, next, log)
       return nextBook
@@ -138,6 +152,17 @@ function readCa(files: CaFiles, { trustDomain }: Config, clock: Clock): Certific
   const ca = loadCa(files)
   tryCa(ca, trustDomain, nowSeconds(clock))
   return ca
+}
+
+function sharedKeysOf({ authority, wit }: Config): SharedKeySet | undefined {
+  const { jwtKeysFile } = authority
+  return jwtKeysFile === undefined ? undefined : readSharedKeys(jwtKeysFile, wit === 'on')
+}
+
+function isOtherKeys(known: SharedKeySet, next: SharedKeySet): boolean {
+  const textOf = ({ jwt, wit }: SharedKeySet) =>
+    JSON.stringify([jwt, wit].map((keys) => keys.map(({ kid, held }) => [kid, held.jkt])))
+  return textOf(known) !== textOf(next)
 }
 
 function isOther(known: CertificateAuthority, next: CertificateAuthority): boolean {

@@ -24,11 +24,13 @@ const TRIAL: Seconds = 60
 
 /** The CA in `files`; throws config_invalid or policy_writable when it cannot sign SVIDs. */
 export function loadCa({ certificateFile, keyFile, chainFile }: CaFiles): CertificateAuthority {
-  const path = [...certificatesIn(certificateFile), ...(chainFile ? certificatesIn(chainFile) : [])]
+  const given = [...certificatesIn(certificateFile), ...(chainFile ? certificatesIn(chainFile) : [])]
+  // Secrets of cert-manager have the root in ca.crt, and may have it in tls.crt too.
+  const path = given.filter(({ der }, index) => !given[index - 1]?.der.equals(der))
   const [own] = path
   const root = path.at(-1)
   if (!own || !root) throw refused(certificateFile, 'there is no certificate in it')
-  if (path.length > PATH_LIMIT) throw refused(certificateFile, `over ${PATH_LIMIT} certificates to the root`)
+  if (given.length > PATH_LIMIT) throw refused(certificateFile, `over ${PATH_LIMIT} certificates to the root`)
   for (const [index, certificate] of path.entries())
     checkLink(certificateFile, certificate, path[index + 1] ?? certificate)
   const held = readKeyFile(keyFile)

@@ -5,13 +5,14 @@ import { Fault } from '../base/fault.ts'
 import { Live } from '../base/live.ts'
 import { generateKey, type HeldKey } from '../keys/signer.ts'
 import type { Alg } from '../proof/signer.ts'
-import type { Bundle, KeyAuthority } from '../spiffe/bundle.ts'
+import type { Bundle } from '../spiffe/bundle.ts'
 import { idOfTrustDomain, type TrustDomain } from '../spiffe/id.ts'
 import { makeJwtSvid } from '../spiffe/jwtsvid.ts'
 import { makeWitSvid } from '../spiffe/witsvid.ts'
 import type { Authority, IssuedToken, IssuedX509, X509Ask } from './authority.ts'
 import { type CertificateSigner, keyIdOf, makeCertificate } from './certificate.ts'
 import { Rotation, type Slot } from './rotation.ts'
+import { type SharedKeySet, SharedKeys, type TokenKey } from './shared-keys.ts'
 
 export interface EmbeddedOptions {
   readonly trustDomain: TrustDomain
@@ -26,6 +27,8 @@ export interface EmbeddedOptions {
   readonly issuer?: string | undefined
   /** A CA of the operator's instead of one made at start; a change of it is published before it signs. */
   readonly ca?: Live<CertificateAuthority>
+  /** JWT and WIT keys that other nodes have too, instead of keys made at start. */
+  readonly sharedKeys?: Live<SharedKeySet>
 }
 
 /** A certificate with the key that signs below it; `chain` leads from it towards the root, root left out. */
@@ -38,11 +41,6 @@ export interface CertificateAuthority {
   /** When the first certificate from it to the root ends. */
   readonly notAfter: Seconds
   readonly signer: CertificateSigner
-}
-
-interface TokenKey extends KeyAuthority {
-  readonly kid: string
-  readonly held: HeldKey
 }
 
 const REFRESH_HINT: Seconds = 60
@@ -58,8 +56,8 @@ export function embeddedAuthority(options: EmbeddedOptions): Authority {
   const now = nowSeconds(clock)
   const rotations: Rotations = {
     ca: caRotation(options, now),
-    jwt: keyRotation(options, now),
-    wit: options.wit ? keyRotation(options, now) : undefined,
+    jwt: tokenKeys(options, 'jwt', now),
+    wit: options.wit ? tokenKeys(options, 'wit', now) : undefined,
   }
   // A restart makes new keys, and consumers keep the document with the higher sequence: changes come at most once a
   // tick, so milliseconds stay ahead of them.
@@ -96,21 +94,28 @@ export function embeddedAuthority(options: EmbeddedOptions): Authority {
   }
 }
 
+/** Keys of this node alone, or those of a shared set. */
+type TokenKeys = Pick<Rotation<TokenKey>, 'signing' | 'published' | 'advance'>
+
 interface Rotations {
   readonly ca: Rotation<CertificateAuthority>
-  readonly jwt: Rotation<TokenKey>
-  readonly wit: Rotation<TokenKey> | undefined
+  readonly jwt: TokenKeys
+  readonly wit: TokenKeys | undefined
 }
 
 /** The key that signs now and the end of what it signs for `ttl`: never after its own. */
-function signingFor<K>(rotation: Rotation<K>, ttl: Seconds, now: Seconds): { key: K; expires: Seconds } {
+function signingFor<K>(
+  rotation: Pick<Rotation<K>, 'signing'>,
+  ttl: Seconds,
+  now: Seconds,
+): { key: K; expires: Seconds } {
   const { key, ends } = rotation.signing
   if (ends <= now) throw new Fault('authority_unavailable', 'the signing key has ended')
   return { key, expires: Math.min(now + ttl, ends) }
 }
 
 function issueToken(
-  rotation: Rotation<TokenKey> | undefined,
+  rotation: TokenKeys | undefined,
   ttl: Seconds,
   now: Seconds,
   make: (times: { now: Seconds; expires: Seconds }, key: TokenKey) => string,
@@ -152,6 +157,11 @@ function caRotation(options: EmbeddedOptions, now: Seconds): Rotation<Certificat
 
 function operatorSlot(key: CertificateAuthority, published: Seconds): Slot<CertificateAuthority> {
   return { key, published, ends: key.notAfter }
+}
+
+function tokenKeys(options: EmbeddedOptions, kind: 'jwt' | 'wit', now: Seconds): TokenKeys {
+  const { sharedKeys } = options
+  return sharedKeys ? new SharedKeys(sharedKeys, kind, LEAD) : keyRotation(options, now)
 }
 
 function keyRotation({ algorithm, keyTtl }: EmbeddedOptions, now: Seconds): Rotation<TokenKey> {
@@ -215,7 +225,7 @@ function certificateSigner(held: HeldKey): CertificateSigner {
 }
 
 function bundleOf(trustDomain: TrustDomain, { ca, jwt, wit }: Rotations, sequence: bigint): Bundle {
-  const keys = (rotation: Rotation<TokenKey> | undefined) =>
+  const keys = (rotation: TokenKeys | undefined) =>
     new Map((rotation?.published ?? []).map(({ key }) => [key.kid, { key: key.key, jwk: key.jwk }]))
   // Successive authorities of an operator often hang below one root.
   const roots = new Map(ca.published.map(({ key }) => [key.root.toString('latin1'), key.root]))

@@ -32,7 +32,7 @@ export function serverConflicts(statements: Statements, context: PolicyContext):
       ...proofProblems(target),
       ...bearerProblems(target, excepted.get(target.name)),
       ...bindingProblems(target),
-      ...exchangeProblems(target, servers, context.nodes),
+      ...exchangeProblems(target, servers, context.sharesKeys ? 'one' : context.nodes),
     ]),
     ...[...platform, ...serverPlatforms].flatMap(({ tls, place }) =>
       peerProblems(tls.peerId, place, `${idOfTrustDomain(context.trustDomain)}/`),

@@ -94,6 +94,8 @@ export interface PolicyContext {
   readonly defaults: { readonly x509Ttl: Seconds; readonly jwtTtl: Seconds }
   /** Whether other nodes load the same policy; `one` when absent. */
   readonly nodes?: 'one' | 'many'
+  /** Whether they have the same JWT and WIT keys. */
+  readonly sharesKeys?: boolean
   /** Whether clients may attest themselves by a WIT-SVID; not looked at when absent. */
   readonly attestation?: boolean | undefined
   /** Whether a decision hook is configured; not known when absent. */

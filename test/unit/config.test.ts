@@ -99,7 +99,9 @@ describe('parseConfig', () => {
     [
       'client attestation without WIT-SVIDs',
       'trust_domain: a.test\ntokens:\n  client_attestation: on',
-      ['3: tokens.client_attestation: wants WIT-SVIDs: set wit: on and authority.nodes: one'],
+      [
+        '3: tokens.client_attestation: wants WIT-SVIDs: set wit: on, and authority.nodes: one or jwt_keys_file',
+      ],
     ],
     [
       'a plain bundle endpoint on every address',
@@ -133,9 +135,19 @@ describe('the table of settings', () => {
     }
   })
 
+  it.each([
+    ['authority: {nodes: many}', 'each node would make a root that no other knows'],
+    ['authority: {nodes: many, separate_roots: true}', ''],
+    ['authority: {nodes: many, ca: {certificate_file: /a, key_file: /b}}', ''],
+  ])('refuses a root of its own on each of many nodes: %s', async (text, why) => {
+    const result = await parseConfig('/c.yaml', `trust_domain: example.org\n${text}\n`)
+    expect('problems' in result ? result.problems.map(({ message }) => message).join() : '').toContain(why)
+    expect('problems' in result).toBe(why !== '')
+  })
+
   it('has defaults that a file may spell out', async () => {
     const lines = settingRows()
-      .filter((row) => !/^(?:none|required|\/|DIR)|NODE_IP|SERVICE_HOST/.test(row.default))
+      .filter((row) => !/^(?:none|required|\/|DIR)|NODE_IP|SERVICE_HOST|in a pod/.test(row.default))
       .map((row) => {
         const parts = row.name.split('.')
         return parts.reduceRight<unknown>(
@@ -168,7 +180,7 @@ describe('addresses and names of a pod', () => {
   it('listens on the address of the pod', async () => {
     vi.stubEnv('KUBERNETES_SERVICE_HOST', '10.96.0.1')
     vi.stubEnv('POD_IP', '10.244.0.7')
-    const result = await parse('ops: {listen: "pod:9465"}\nauthority: {nodes: many}\n')
+    const result = await parse('ops: {listen: "pod:9465"}\nauthority: {nodes: many, separate_roots: true}\n')
     expect('config' in result && result.config.ops.listen).toEqual({ host: '10.244.0.7', port: 9465 })
   })
 
