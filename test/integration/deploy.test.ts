@@ -186,9 +186,13 @@ if (missing) {
       ])
     })
 
-    it('is never more than reading', () => {
-      const verbs = objectOf(render(ALL), 'ClusterRole').rules.flatMap((rule: Manifest) => rule.verbs)
-      expect([...new Set(verbs)].sort()).toEqual(['get', 'list', 'watch'])
+    it('is never more than reading, and saying in a status what was read', () => {
+      const { rules } = objectOf(render(ALL), 'ClusterRole')
+      const isStatus = ({ resources }: Manifest) =>
+        resources.every((name: string) => name.endsWith('/status'))
+      const verbsOf = (given: readonly Manifest[]) => [...new Set(given.flatMap(({ verbs }) => verbs))].sort()
+      expect(verbsOf(rules.filter(isStatus))).toEqual(['patch'])
+      expect(verbsOf(rules.filter((rule: Manifest) => !isStatus(rule)))).toEqual(['get', 'list', 'watch'])
     })
   })
 

@@ -22,7 +22,9 @@ describe('what a configuration says of policy', () => {
   })
 
   it('holds the lives of SVIDs and how many nodes there are', async () => {
-    expect(await contextOf('svid: { jwt_ttl: 1m }\nauthority: { nodes: many, separate_roots: true }\n')).toMatchObject({
+    expect(
+      await contextOf('svid: { jwt_ttl: 1m }\nauthority: { nodes: many, separate_roots: true }\n'),
+    ).toMatchObject({
       trustDomain: 'example.org',
       defaults: { jwtTtl: 60, x509Ttl: 3600 },
       nodes: 'many',
