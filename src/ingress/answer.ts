@@ -18,6 +18,8 @@ export interface Answer {
   }
   readonly binding: { readonly kind: string; readonly jkt?: string; readonly x5t?: string }
   readonly hop?: string
+  /** What the body has to hash to (RFC 9530), where the request's signature covers that: the service compares. */
+  readonly content_digest?: string
   readonly claims: Claims
   /** When the token ends; absent: there is none. */
   readonly expires?: Seconds
@@ -58,7 +60,7 @@ export function answerOf(
       scopes,
     },
     binding: { kind, ...present({ jkt, x5t }) },
-    ...present({ hop }),
+    ...present({ hop, content_digest: binding.contentDigest }),
     claims: publicClaims(token?.claims ?? {}),
     ...(token ? { expires: token.expires } : {}),
     ...present(more),

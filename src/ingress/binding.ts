@@ -15,6 +15,7 @@ import { verifyWitSvid } from '../spiffe/witsvid.ts'
 import type { AccessToken } from './access-token.ts'
 import { type Checking, isJwtSvid, type VerifyOptions } from './checking.ts'
 import { type Confirmation, confirmationOf, x5tOf } from './confirmation.ts'
+import { only, type RawHeaders, valuesOf } from './inbound.ts'
 
 export interface Binding {
   readonly kind: Credential
@@ -24,6 +25,8 @@ export interface Binding {
   readonly spiffeId: SpiffeId | undefined
   /** What has to be used up. */
   readonly proof: UsedProof | undefined
+  /** `Content-Digest` as the signature covers it: what the body has to hash to. */
+  readonly contentDigest?: string | undefined
 }
 
 export interface UsedProof {
@@ -157,7 +160,16 @@ function bySignature(options: VerifyOptions, checking: Checking): Binding {
   const jkt = thumbprint(jwk)
   const made = Number(received.parameters.get('created')?.value)
   const proof = { jkt, jti: textOf(received, 'nonce'), made, nonce: undefined }
-  return takes(checking, { ...NOTHING, kind: 'http-signature', jkt, spiffeId, proof })
+  const contentDigest = only(headers, 'content-digest')
+  if (contentDigest === undefined && hasBody(headers))
+    throw new Fault('proof_coverage', 'a body came without the Content-Digest that signs it')
+  return takes(checking, { ...NOTHING, kind: 'http-signature', jkt, spiffeId, proof, contentDigest })
+}
+
+/** As far as HTTP/1.1 says so; what HTTP/2 brings besides, the service compares. */
+function hasBody(headers: RawHeaders): boolean {
+  const lengths = valuesOf(headers, 'content-length')
+  return valuesOf(headers, 'transfer-encoding').length > 0 || lengths.some((length) => length !== '0')
 }
 
 function textOf({ parameters }: ReceivedSignature, name: string): string {

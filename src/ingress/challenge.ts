@@ -24,6 +24,13 @@ const CREDENTIAL: ReadonlySet<Reason> = new Set([
   'spiffe_id_invalid',
   'bundle_missing',
 ])
+/** Of these, what says nothing of an access token: with a WIT they are answered as WIMSE has it. */
+const WORKLOAD: ReadonlySet<Reason> = new Set([
+  'svid_invalid',
+  'svid_expired',
+  'spiffe_id_invalid',
+  'bundle_missing',
+])
 const RETRY_SECONDS = 1
 
 /** The answer to the caller; without a route nothing is known of what it could send instead. */
@@ -31,10 +38,9 @@ export function challengeOf(
   fault: Fault,
   route: Route | undefined,
   nonces: Pick<ServerNonces, 'current'>,
+  isWimse = false,
 ): Challenge {
-  const { http: status, oauth: error } = CREDENTIAL.has(fault.reason)
-    ? { http: 401, oauth: 'invalid_token' }
-    : STATUS[fault.reason]
+  const { status, error } = classOf(fault, isWimse || takesWimseOnly(route))
   const headers: Record<string, string> = { 'cache-control': 'no-store' }
   // RFC 6750 s.3.1: who showed nothing is told of no error.
   if (status === 401)
@@ -44,6 +50,26 @@ export function challengeOf(
   if (status === 429 || status === 503)
     headers['retry-after'] = String(Math.ceil(fault.retryAfterSeconds ?? RETRY_SECONDS))
   return { status, headers }
+}
+
+function classOf({ reason }: Fault, isWimse: boolean): { readonly status: number; readonly error: string } {
+  const { http, oauth } = CREDENTIAL.has(reason) ? { http: 401, oauth: 'invalid_token' } : STATUS[reason]
+  const isOfWit = WORKLOAD.has(reason) || reason === 'token_missing' || oauth === 'invalid_dpop_proof'
+  // draft-ietf-wimse-workload-creds, -wpt and -http-signature, "Error Conditions": 400, since no scheme of
+  // Authorization would help.
+  if (isWimse && http === 401 && isOfWit) return { status: 400, error: 'invalid_request' }
+  return { status: http, error: oauth }
+}
+
+/** A route that takes no token at all, and proofs of WITs alone. */
+function takesWimseOnly(route: Route | undefined): boolean {
+  const { binding = [], servers = [] } = route?.identity ?? {}
+  const isProof = (one: string) => one === 'wpt' || one === 'http-signature'
+  return (
+    servers.length === 0 &&
+    binding.some(isProof) &&
+    !binding.some((one) => one === 'dpop' || one === 'bearer' || one === 'jwt_svid')
+  )
 }
 
 /** RFC 9449 s.7.1; bearer tokens and those bound to a certificate are of the other scheme (RFC 8705 s.3). */

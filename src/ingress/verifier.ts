@@ -60,7 +60,7 @@ export class Verifier {
       const fault = Fault.from(caught)
       this.#recordRefused(asker, question, { fault, route, found })
       if (fault.reason === 'verifier_foreign') throw fault
-      return { fault, challenge: challengeOf(fault, route, this.#options.nonces) }
+      return { fault, challenge: challengeOf(fault, route, this.#options.nonces, found.isWimse) }
     } finally {
       await audit.settle()
     }
@@ -127,11 +127,12 @@ export class Verifier {
   #recordRefused(asker: Asker, question: Question, { fault, route, found }: Refused): void {
     const { metrics } = this.#options
     const { reason, owner } = fault
-    const { hop = DIRECT } = found
+    const { isWimse: _, ...facts } = found
+    const { hop = DIRECT } = facts
     metrics.count('holdfast_verified_total', { reason })
     if (route && this.#carriers.hasLost(route.name, hop, fault, question.headers))
       metrics.count('holdfast_binding_lost_total', { hop: wordOf(hop) })
-    this.#append(asker, question, { allowed: false, reason, owner, route: route?.name, ...found })
+    this.#append(asker, question, { allowed: false, reason, owner, route: route?.name, ...facts })
   }
 
   #append(asker: Asker, question: Question, facts: Omit<AuditFacts, 'event'>): void {

@@ -30,6 +30,8 @@ export interface Findings {
   hop?: string | undefined
   caller?: string | undefined
   jkt?: string | undefined
+  /** Whether the request shows a WIT. */
+  isWimse?: boolean
 }
 
 /** Throws every reason of incoming requests; the caller outside hears only its OAuth class. */
@@ -41,6 +43,7 @@ export async function verifyRequest(
   const checking = begin(options, inbound)
   found.hop = checking.channel.hop?.name
   const { credentials, identity, ath, now } = checking
+  found.isWimse = credentials.wit !== undefined
   const check = ath === undefined ? undefined : { identity, ath, now, skew: options.skew }
   const token =
     check && credentials.token !== undefined && !isJwtSvid(checking)

@@ -1,5 +1,6 @@
 /** The verifier in the shapes that servers take: node, Express, Fastify, fetch. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { withSignedBody } from './body.ts'
 import type { Ask, Outcome, VerifiedRequest } from './outcome.ts'
 import { type PeerFacts, receivedByFetch, receivedByNode } from './received.ts'
 import { stripFetch, stripNode } from './strip.ts'
@@ -99,7 +100,9 @@ export function fetchHandler(
       const { status, headers } = outcome.challenge
       return new Response(null, { status, headers })
     }
-    const response = await handler(stripFetch(request), outcome.verified)
+    const signed = await withSignedBody(stripFetch(request), outcome.verified)
+    if (!signed) return new Response(null, { status: 400, headers: { 'cache-control': 'no-store' } })
+    const response = await handler(signed, outcome.verified)
     return withHeaders(response, outcome.headers)
   }
 }

@@ -82,12 +82,12 @@ async function askOnce(
   return { fault, outcome: { verified: undefined, challenge } }
 }
 
-function questionOf({ method, path, headers, peer }: Received): object {
+function questionOf({ method, path, query, headers, peer }: Received): object {
   const [certificate, ...intermediates] = peer.chain.map((der) => der.toString('base64'))
   const pairs = headers.flatMap((name, at) => (at % 2 === 0 ? [[name, headers[at + 1] ?? '']] : []))
   return {
     method,
-    path,
+    path: path + query,
     headers: pairs,
     peer: {
       ...(certificate === undefined ? {} : { certificate, intermediates }),

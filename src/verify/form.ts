@@ -4,11 +4,19 @@ import { meant } from '../base/nearest.ts'
 
 export type Members = Readonly<Record<string, unknown>>
 
+/** What policy files may say of routes and grants, and this process cannot do. */
+const AGENT_ONLY: ReadonlySet<string> = new Set(['when', 'introspect', 'handOut', 'mode'])
+
 /** Throws policy_invalid. */
 export function membersOf(value: unknown, at: string, keys: readonly string[]): Members {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     throw invalid(at, 'is not an object')
   const unknown = Object.keys(value).find((key) => !keys.includes(key))
+  if (unknown !== undefined && AGENT_ONLY.has(unknown))
+    throw invalid(
+      at,
+      `has ${unknown}, which the agent alone carries out: ask it, by createVerifier({ socket })`,
+    )
   if (unknown !== undefined)
     throw invalid(at, `has the unknown member ${JSON.stringify(unknown)}${meant(unknown, keys)}`)
   return value as Members

@@ -30,6 +30,7 @@ export type {
   FetchHandler,
   VerifiedMessage,
 } from './adapters.ts'
+export { isBodyOf, type SignedBody } from './body.ts'
 export type { RequestVerifier } from './create.ts'
 export type {
   AgentVerifierOptions,

@@ -14,7 +14,7 @@ import type { AskedPeer } from '../ingress/question.ts'
 import type { ReplayStore } from '../ingress/replay.ts'
 import { MemoryReplayStore } from '../ingress/replay-memory.ts'
 import { StatusLists } from '../ingress/status-lists.ts'
-import { verifyRequest } from '../ingress/verify.ts'
+import { type Findings, verifyRequest } from '../ingress/verify.ts'
 import type { Route } from '../policy/route.ts'
 import { buildRoutes, lengthOf, publicPathOf, type Routes } from '../policy/routes.ts'
 import { DpopChecker } from '../proof/dpop-check.ts'
@@ -183,18 +183,19 @@ function askWith(checks: VerifyOptions, onRefused: CommonOptions['onRefused']): 
   return async (receive) => {
     let method = ''
     let route: Route | undefined
+    const found: Findings = {}
     try {
       const received = receive()
       method = received.method
       route = routeFor(checks.routes(), received.path)
       const peer = peerOf(checks, received.peer)
-      const verified = await verifyRequest(checks, { ...received, peer, route })
+      const verified = await verifyRequest(checks, { ...received, peer, route }, found)
       const nonce = route.identity?.nonce === 'required' ? checks.nonces.current() : undefined
       return verifiedOf(answerOf(verified, { nonce }))
     } catch (caught) {
       const fault = Fault.from(caught)
       tell(onRefused, fault, { method, ...(route ? { route: route.name } : {}) })
-      return { verified: undefined, challenge: challengeOf(fault, route, checks.nonces) }
+      return { verified: undefined, challenge: challengeOf(fault, route, checks.nonces, found.isWimse) }
     }
   }
 }

@@ -72,7 +72,7 @@ export interface RouteOptions {
   /** Audiences of tokens; one of them has to be in `aud`. */
   readonly audience?: readonly string[]
   /** What requests may be bound by; `dpop` alone when absent. */
-  readonly binding?: readonly ('dpop' | 'mtls' | 'wpt' | 'jwt_svid' | 'bearer')[]
+  readonly binding?: readonly ('dpop' | 'mtls' | 'wpt' | 'http-signature' | 'jwt_svid' | 'bearer')[]
   /** The longest life of a token; one hour when absent. */
   readonly maxTtl?: number
   /** How many actors a token may name; none when absent. */

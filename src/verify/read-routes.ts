@@ -27,7 +27,7 @@ import { choiceOf, countOf, invalid, listOf, type Members, membersOf, parsed, te
 
 const HOUR = 3600
 const DAY = 86_400
-const BINDINGS: readonly Credential[] = ['dpop', 'mtls', 'wpt', 'jwt_svid', 'bearer']
+const BINDINGS: readonly Credential[] = ['dpop', 'mtls', 'wpt', 'http-signature', 'jwt_svid', 'bearer']
 const SERVER = ['name', 'issuer', 'jwksUri', 'statusLists', 'ca'] as const
 const GRANT = ['name', 'callers', 'methods', 'paths', 'scopes'] as const
 const HOP = ['name', 'spiffeId', 'addresses', 'certificate'] as const

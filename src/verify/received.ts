@@ -10,6 +10,8 @@ export interface Received {
   readonly method: string
   /** As it arrived, without query. */
   readonly path: string
+  /** Empty, or `?` and what follows it: signatures cover it. */
+  readonly query: string
   readonly headers: RawHeaders
   readonly peer: AskedPeer
 }
@@ -43,7 +45,7 @@ export function receivedByNode(
 ): Received {
   return {
     method,
-    path: pathOf(target),
+    ...splitTarget(target),
     headers: withoutPseudo(rawHeaders),
     peer: { chain: chainOf(socket), address: socket.remoteAddress },
   }
@@ -52,9 +54,11 @@ export function receivedByNode(
 /** The host and the scheme of the URL do not count: the public origins of the route do. */
 export function receivedByFetch({ method, url, headers }: Request, facts: PeerFacts): Received {
   const { chain = [], address, rawHeaders } = facts
+  const { pathname: path, search: query } = new URL(url)
   return {
     method,
-    path: new URL(url).pathname,
+    path,
+    query,
     headers: rawHeaders ? withoutPseudo(rawHeaders) : [...headers].flatMap(linesOf),
     peer: { chain: chain.map((der) => Buffer.from(der)), address },
   }
@@ -65,11 +69,11 @@ function linesOf([name, value]: readonly [string, string]): readonly string[] {
 }
 
 /** Origin form only: an absolute target would name a second host (RFC 9112 s.3.2). */
-function pathOf(target: string): string {
+function splitTarget(target: string): Pick<Received, 'path' | 'query'> {
   if (!target.startsWith('/') || target.length > TARGET_LIMIT)
     throw new Fault('invalid_request', 'the request target is not a path, or too long')
   const end = target.indexOf('?')
-  return end < 0 ? target : target.slice(0, end)
+  return end < 0 ? { path: target, query: '' } : { path: target.slice(0, end), query: target.slice(end) }
 }
 
 /** HTTP/2 has its method and path among its headers. */

@@ -20,6 +20,18 @@ describe('a challenge', () => {
     expect(said('proof_method', 'dpop', 'bearer')).toBe(`DPoP error="invalid_dpop_proof", ${ALGS}, Bearer`)
   })
 
+  it('of a WIT and its proofs is 400 without a scheme, and 401 where the token is what is wrong', () => {
+    const of = (reason: Reason, isWimse: boolean, ...binding: readonly string[]) => {
+      const { headers, status } = challengeOf(new Fault(reason), routeWith(...binding), nonces, isWimse)
+      return [status, 'www-authenticate' in headers]
+    }
+    for (const reason of ['proof_forged', 'proof_missing', 'svid_expired', 'bundle_missing'] as const)
+      expect(of(reason, true, 'dpop', 'wpt')).toEqual([400, false])
+    expect(of('token_missing', false, 'wpt', 'mtls')).toEqual([400, false])
+    expect(of('token_expired', true, 'dpop', 'wpt')).toEqual([401, true])
+    expect(of('proof_forged', false, 'dpop', 'wpt')).toEqual([401, true])
+  })
+
   it('tells whoever showed nothing of no error (RFC 6750 s.3.1)', () => {
     expect(said('token_missing', 'dpop')).toBe(`DPoP ${ALGS}`)
   })

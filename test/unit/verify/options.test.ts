@@ -58,9 +58,13 @@ describe('options', () => {
     [
       'a condition, which wants the agent',
       { grants: [{ ...GRANT, when: 'true' }] },
-      /grants\[0\]: has the unknown member "when"/,
+      /grants\[0\]: has when, which the agent alone carries out/,
     ],
-    ['introspection, which wants the agent', { introspect: true }, /unknown member "introspect"/],
+    [
+      'introspection, which wants the agent',
+      { introspect: true },
+      /has introspect, which the agent alone carries out/,
+    ],
     [
       'no grants',
       { grants: undefined },
@@ -101,7 +105,7 @@ describe('options', () => {
     ['bearer tokens without an exception', { binding: ['bearer'] }, /binding bearer wants an exception/],
     [
       'a binding that is not carried out',
-      { binding: ['http-signature'] },
+      { binding: ['token-exchange'] },
       /binding\[0\]: is none of dpop, mtls/,
     ],
     [
