@@ -33,7 +33,7 @@ function localOptions(route: string): VerifierOptions {
   const [, issuer = ''] = /issuer: '([^']+)'/.exec(rig.policy['identity.yaml'] ?? '') ?? []
   return {
     name: route,
-    servers: [{ name: 'login', issuer, ca: rig.ca.pem }],
+    servers: [{ name: 'login', issuer, statusLists: [issuer], ca: rig.ca.pem }],
     audience: [AUDIENCE],
     origins: ['https://api.example.org'],
     received: '/v1',
