@@ -4,7 +4,7 @@ import { type Clock, nowSeconds } from './base/clock.ts'
 import { watchClone } from './base/clone.ts'
 import { Live } from './base/live.ts'
 import { watchSuspend } from './base/suspend.ts'
-import { type Config, sharesKeys } from './config.ts'
+import { type Config, readEnvironment, sharesKeys } from './config.ts'
 import { ClientKeys } from './egress/client-key.ts'
 import type { Authority } from './issue/authority.ts'
 import { Rotator } from './issue/rotator.ts'
@@ -12,6 +12,7 @@ import { Svids } from './issue/svids.ts'
 import type { FederatedBundles, TrustedBundles } from './issue/trusted-bundles.ts'
 import { Vault } from './keys/vault.ts'
 import type { RevokeAsk, RevokeOptions } from './operate/revoke.ts'
+import { openPods } from './pods.ts'
 import type { RuleBook } from './policy/book.ts'
 import type { Entry } from './policy/entry.ts'
 import { Revocations } from './policy/revocations.ts'
@@ -76,7 +77,8 @@ export function openCore(options: CoreOptions): Core {
   const { config, authority, audit, health, metrics, clock } = options
   const revocations = new Revocations(options.revocationsFile, clock)
   const book = new Live(options.book)
-  const attestation = new Attestation({ clock, book, health, requirePidfd: config.kernel.requirePidfd })
+  const pods = openPods({ config, pod: readEnvironment().pod, clock, health })
+  const attestation = new Attestation({ clock, book, health, requirePidfd: config.kernel.requirePidfd, pods })
   const vault = new Vault({ clock, rotation: config.keys.rotation })
   const ending = new AbortController()
   const clientKeys = new ClientKeys({ vault, signal: ending.signal })

@@ -16,9 +16,9 @@ export const ACCOUNT_DIRECTORY = '/var/run/secrets/kubernetes.io/serviceaccount'
 
 export const KUBERNETES_SETTINGS = {
   attestor: choice(
-    ['off', 'kubelet', 'pods_api'],
+    ['off', 'kubelet'],
     'off',
-    'Where the facts of a calling pod come from: the kubelet over HTTPS, or its Pods API socket (alpha); with off, callers in containers have no selectors.',
+    'Where the facts of a calling pod come from: the kubelet over HTTPS; with off, callers in containers have no selectors.',
   ),
   kubelet: {
     url: optional('url', 'The kubelet.', 'https://NODE_IP:10250'),
@@ -83,7 +83,6 @@ export const KUBERNETES_SETTINGS = {
       'Whether the status of each object says if it was accepted, where the API server allows that.',
     ),
   },
-  pods_api_socket: optional('path', 'The socket of the Pods API.', '/var/lib/kubelet/pods-api/pods-api.sock'),
   poll: duration(1, 1, MINUTE, 'How often the kubelet is asked while a pod holds an identity.'),
   max_facts_age: duration(
     5,

@@ -6,6 +6,7 @@ import { entryOf } from '../policy/book.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import { makeSelector, type Selector } from '../spiffe/selector.ts'
+import type { Container } from './containers.ts'
 import type { Hasher, ProgramHash } from './hash.ts'
 import type { HashFailure } from './hash-worker.ts'
 import { type Holder, type Instances, makeController } from './instances.ts'
@@ -40,6 +41,10 @@ export interface AttestedParts {
   readonly holder: Holder
   readonly selectors: readonly Selector[]
   readonly note: string | undefined
+  /** The container of the caller; its selectors come with it. */
+  readonly container: Container | undefined
+  /** Why there are no selectors, for calls that want an identity all the same. */
+  readonly refusal: Fault | undefined
   readonly kernel: Kernel
   readonly book: Live<RuleBook>
   readonly hasher: Hasher
@@ -77,7 +82,8 @@ export class Attested implements AttestedWorkload {
 
   constructor(parts: AttestedParts) {
     this.#parts = parts
-    this.#selectors = new Set(parts.selectors)
+    this.#selectors = this.#combined()
+    if (parts.container?.ready) this.#ready = this.#whenKnown(parts.container.ready)
     const { pid, uid, gid, groups } = parts.peer
     this.peer = { pid, uid, gid, groups, process: parts.holder.instance, check: () => this.#check() }
     parts.holder.callers.add(this.#end)
@@ -92,7 +98,9 @@ export class Attested implements AttestedWorkload {
   }
 
   get notes(): readonly string[] {
-    const { note } = this.#parts
+    const { container } = this.#parts
+    const fault = container?.fault
+    const note = fault ? `the pod of the caller gives no selectors: ${fault.message}` : this.#parts.note
     const hash =
       typeof this.#hash === 'object' && 'failure' in this.#hash ? [FAILURES[this.#hash.failure]] : []
     const misfits = this.#parts.book.get().misfits(this.#selectors)
@@ -160,6 +168,14 @@ export class Attested implements AttestedWorkload {
     for (const watcher of [...this.#watchers]) watcher(entries)
   }
 
+  /** The kubelet says something new of the container. */
+  applyFacts(container: Container): void {
+    if (container !== this.#parts.container) return
+    this.#selectors = this.#combined()
+    this.#book = undefined
+    if (!this.signal.aborted) this.applyBook()
+  }
+
   matches(filter: LeaseFilter): boolean {
     const { pid, process } = this.peer
     return (
@@ -191,6 +207,8 @@ export class Attested implements AttestedWorkload {
       instances.end(holder, fault)
       throw fault
     }
+    const refusal = this.#parts.container?.fault ?? this.#parts.refusal
+    if (refusal) throw refusal
     try {
       checkProgram(peer.pid, peer.program, kernel)
     } catch (error) {
@@ -212,6 +230,14 @@ export class Attested implements AttestedWorkload {
     const { holder, instances, kernel, peer } = this.#parts
     if (entry.instance === 'process') return holder
     if (entry.instance === 'identity') return instances.openIdentity()
+    if (entry.instance !== 'unit') {
+      const { container } = this.#parts
+      if (container) return instances.openContainer(container, entry.instance)
+      throw new Fault(
+        'attestation_failed',
+        `entry ${entry.name} wants a ${entry.instance} and the caller is in none`,
+      )
+    }
     // Where the process is now: a unit that it has left may have begun a new run since.
     const unit = unitOf(kernel.readProcess(peer.pid)?.cgroups ?? [])
     if (!unit || unit.name !== unitOf(peer.cgroups)?.name)
@@ -220,6 +246,20 @@ export class Attested implements AttestedWorkload {
         `entry ${entry.name} wants a systemd unit and the caller is in none`,
       )
     return instances.openUnit(unit)
+  }
+
+  /** Those of the kernel, and those of the pod once it is known; none of a pod that is not. */
+  #combined(): ReadonlySet<Selector> {
+    const { container, selectors } = this.#parts
+    if (!container) return new Set(selectors)
+    return container.fault ? new Set() : new Set([...selectors, ...container.selectors])
+  }
+
+  async #whenKnown(ready: Promise<void>): Promise<void> {
+    await ready
+    this.#ready = undefined
+    // A program is hashed once there is a selector to go with it.
+    await this.ready
   }
 
   /** Begins to hash the program when `book` asks for it and the peer has other selectors to go with it. */

@@ -9,10 +9,12 @@ import type { Health } from '../telemetry/health.ts'
 import { Accounts } from './accounts.ts'
 import { Attested, type AttestedWorkload, type LeaseFilter } from './attested.ts'
 import { containerOf } from './cgroup.ts'
+import type { Container, Containers } from './containers.ts'
 import { Hasher, type HasherOptions } from './hash.ts'
 import { type InstanceLimits, Instances, processKey } from './instances.ts'
 import { type Kernel, systemKernel } from './kernel.ts'
 import { type OpenPeer, openPeer, openProcess } from './peer.ts'
+import { PodCgroups } from './pod-cgroup.ts'
 import { systemdSelectors, unitOf } from './systemd.ts'
 import { idSelectors, type OverflowIds, pathSelectors, readOverflowIds } from './unix.ts'
 
@@ -39,10 +41,35 @@ export interface AttestationOptions {
   readonly limits?: Partial<InstanceLimits>
   readonly hashing?: Pick<HasherOptions, 'deadline' | 'maxBytes'>
   readonly kernel?: Kernel
+  /** Knows callers in pods; without it callers in containers have no selectors. */
+  readonly pods?: PodsOptions | undefined
+}
+
+export interface PodsOptions {
+  readonly containers: Containers
+  /** The parent of kubepods, or `auto`. */
+  readonly cgroupRoot: string
+  /** Of the agent's own pod. */
+  readonly podUid: string | undefined
+}
+
+/** What the caller is known by at accept. */
+interface Selection {
+  readonly selectors: readonly Selector[]
+  readonly note: string | undefined
+  readonly container?: Container
+  readonly refusal?: Fault
 }
 
 const NO_PATH =
   'unix:path is missing: the program cannot be read, or its name leads elsewhere in the mount namespace of the agent'
+
+const NO_ATTESTOR = 'the caller is in a container, and no container attestor is configured'
+const OF_NO_POD: Selection = {
+  selectors: [],
+  note: 'the caller is in a container of no pod of this node',
+  refusal: new Fault('container_refused', 'the caller is in a container of no pod of this node'),
+}
 
 /** Attests callers and keeps their leases. */
 export class Attestation {
@@ -55,6 +82,7 @@ export class Attestation {
   readonly #instances: Instances
   readonly #overflow: OverflowIds = readOverflowIds()
   readonly #ownContainer: string | undefined
+  readonly #pods: { readonly containers: Containers; readonly cgroups: PodCgroups } | undefined
   readonly #attested = new Set<Attested>()
   readonly #unwatch: () => void
   #isStopped = false
@@ -66,8 +94,15 @@ export class Attestation {
     this.#requirePidfd = options.requirePidfd ?? false
     this.#accounts = new Accounts(options.clock)
     this.#hasher = new Hasher({ ...options.hashing, clock: options.clock, kernel: this.#kernel })
-    this.#instances = new Instances(options.clock, this.#kernel, options.limits)
-    this.#ownContainer = containerOf(this.#kernel.readProcess(process.pid)?.cgroups ?? [])
+    const { pods } = options
+    this.#instances = new Instances(options.clock, this.#kernel, options.limits, pods?.containers)
+    const own = this.#kernel.readProcess(process.pid)?.cgroups ?? []
+    this.#ownContainer = containerOf(own)
+    if (pods) {
+      const { containers, cgroupRoot: root, podUid } = pods
+      this.#pods = { containers, cgroups: new PodCgroups({ own, root, podUid }) }
+      containers.watch((container, ended) => this.#applyFacts(container, ended))
+    }
     this.#unwatch = options.book.watch((book) => this.#applyBook(book))
   }
 
@@ -124,6 +159,7 @@ export class Attestation {
     this.#unwatch()
     for (const workload of [...this.#attested]) workload.end(fault)
     this.#instances.stop(fault)
+    this.#pods?.containers.stop()
     this.#hasher.stop()
   }
 
@@ -134,20 +170,38 @@ export class Attestation {
       hasher: this.#hasher,
       instances: this.#instances,
     }
-    const holder = parts.instances.openProcess(peer)
+    const selection = { container: undefined, refusal: undefined, ...this.#select(peer) }
+    const holder = parts.instances.openProcess(peer, selection.container)
     try {
-      return new Attested({ ...parts, ...this.#select(peer), peer, holder, forget })
+      return new Attested({ ...parts, ...selection, peer, holder, forget })
     } catch (error) {
       parts.instances.release(holder)
       throw error
     }
   }
 
-  #select(peer: OpenPeer): { readonly selectors: readonly Selector[]; readonly note: string | undefined } {
+  #select(peer: OpenPeer): Selection {
+    return (this.#pods && this.#selectPod(peer, this.#pods.cgroups)) ?? this.#selectHost(peer)
+  }
+
+  /** What a caller in a pod is known by; undefined when it is in none. */
+  #selectPod(peer: OpenPeer, cgroups: PodCgroups): Selection | undefined {
+    const place = cgroups.place(peer.cgroups)
+    if (place.kind === 'own' || place.kind === 'outside') return undefined
+    if (place.kind === 'container') {
+      const container = this.#pods?.containers.find(place)
+      const selectors = idSelectors(peer, this.#accounts, this.#overflow, 'numbers')
+      return container && { selectors, note: undefined, container }
+    }
+    const refusal = new Fault('container_refused', `the caller has no pod: ${place.why}`)
+    return { selectors: [], note: refusal.message, refusal }
+  }
+
+  #selectHost(peer: OpenPeer): Selection {
     const container = containerOf(peer.cgroups)
     // In a container uids and paths are the container's own; without an attestor that knows it, they say nothing.
     if (peer.namespacePids.length !== 1 || (container !== undefined && container !== this.#ownContainer))
-      return { selectors: [], note: 'the caller is in a container, and no container attestor is configured' }
+      return this.#pods ? OF_NO_POD : { selectors: [], note: NO_ATTESTOR }
     const ids = idSelectors(peer, this.#accounts, this.#overflow)
     if (ids.length === 0)
       return { selectors: [], note: `uid ${peer.uid} is the overflow uid: the caller may be anyone` }
@@ -159,6 +213,16 @@ export class Attestation {
   #applyBook(book: RuleBook): void {
     this.#instances.applyBook(book)
     for (const workload of [...this.#attested]) workload.applyBook()
+  }
+
+  /** A container that is over ends what hangs on it; one that has changed gives its callers other entries. */
+  #applyFacts(container: Container, ended: Fault | undefined): void {
+    if (ended) {
+      this.#instances.endContainer(container, ended)
+      return
+    }
+    this.#instances.applyFacts(container, this.#book.get())
+    for (const workload of [...this.#attested]) workload.applyFacts(container)
   }
 
   #reportMissingPidfd(): void {

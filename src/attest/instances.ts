@@ -1,5 +1,5 @@
 /**
- * Instances: what keys hang on. A process, its systemd unit, or the identity on this node; each lives while something
+ * Instances: what keys hang on. A process, its systemd unit, container or pod, or the identity on this node; each lives while something
  * uses it and ends for good with what it stands for, connections or not. One timer asks the kernel for all of them.
  */
 import { setMaxListeners } from 'node:events'
@@ -9,6 +9,7 @@ import type { RuleBook } from '../policy/book.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { Selector } from '../spiffe/selector.ts'
 import type { LeaseFilter } from './attested.ts'
+import type { Container, Containers } from './containers.ts'
 import type { Kernel } from './kernel.ts'
 import type { OpenPeer } from './peer.ts'
 import { openUnit, type Unit, type UnitRun } from './systemd.ts'
@@ -33,6 +34,8 @@ export interface Holder {
   /** A process has a pidfd and a uid, a unit its run, the identity neither. */
   readonly process?: { readonly pidfd: number; readonly uid: number; readonly peer: OpenPeer }
   readonly run?: UnitRun
+  /** What a process, a container or a pod ends with. */
+  readonly container?: Container | undefined
 }
 
 export interface InstanceLimits {
@@ -58,6 +61,7 @@ export class Instances {
   readonly #clock: Clock
   readonly #kernel: Kernel
   readonly #limits: InstanceLimits
+  readonly #containers: Containers | undefined
   readonly #holders = new Map<string, Holder>()
   readonly #processesOf = new Map<number, number>()
   readonly #byPid = new Map<number, Holder>()
@@ -65,7 +69,13 @@ export class Instances {
   #isArmed = false
   #cancel = () => {}
 
-  constructor(clock: Clock, kernel: Kernel, limits: Partial<InstanceLimits> = {}) {
+  constructor(
+    clock: Clock,
+    kernel: Kernel,
+    limits: Partial<InstanceLimits> = {},
+    containers?: Containers | undefined,
+  ) {
+    this.#containers = containers
     this.#clock = clock
     this.#kernel = kernel
     this.#limits = { ...DEFAULT_LIMITS, ...limits }
@@ -82,11 +92,12 @@ export class Instances {
   }
 
   /** The peer's process. Owns `peer.pidfd` from here on; throws overloaded or too_many_connections at its limits. */
-  openProcess(peer: OpenPeer): Holder {
+  openProcess(peer: OpenPeer, container?: Container | undefined): Holder {
     const key = processKey(peer)
     const known = this.#holders.get(key)
     // While the known pidfd lives, its pid is nobody else's.
-    if (known?.process && this.#kernel.isPidfdAlive(known.process.pidfd)) {
+    const isKnown = known?.process && this.#kernel.isPidfdAlive(known.process.pidfd)
+    if (isKnown && known.container === container) {
       this.#kernel.closeFd(peer.pidfd)
       return known
     }
@@ -99,7 +110,10 @@ export class Instances {
     }
     this.#processes += 1
     this.#processesOf.set(peer.uid, (this.#processesOf.get(peer.uid) ?? 0) + 1)
-    const holder = this.#hold(key, { process: { pidfd: peer.pidfd, uid: peer.uid, peer } })
+    const holder = this.#hold(key, {
+      process: { pidfd: peer.pidfd, uid: peer.uid, peer },
+      container,
+    })
     this.#byPid.set(peer.pid, holder)
     return holder
   }
@@ -111,6 +125,33 @@ export class Instances {
       throw new Fault('attestation_failed', `the cgroup of ${unit.name} cannot be seen`)
     const key = `unit:${unit.name}:${run.invocation}`
     return this.#holders.get(key) ?? this.#hold(key, { run })
+  }
+
+  /** The container, or the pod around it; throws attestation_failed while the kubelet has not named it. */
+  openContainer(container: Container, kind: 'container' | 'pod'): Holder {
+    const key = kind === 'pod' ? container.podKey : container.key
+    if (key === undefined || container.fault) throw container.fault ?? new Fault('attestation_failed')
+    const name = kind === 'pod' ? key : `${key}@${container.podKey}`
+    return this.#holders.get(name) ?? this.#hold(name, { container })
+  }
+
+  /** The facts of `container` have changed: leases whose entry they do not give any more end. */
+  applyFacts(container: Container, book: RuleBook): void {
+    const fault = new Fault('lease_ended', 'the facts of the pod have changed')
+    for (const holder of [...this.#holders.values()]) {
+      if (holder.container !== container) continue
+      for (const lease of holder.leases.values()) {
+        const rest = [...lease.selectors].filter((selector) => !selector.startsWith('k8s:'))
+        lease.selectors = new Set([...rest, ...container.selectors])
+      }
+      this.#endLeases(holder, (lease) => !isGiven(book, lease), fault)
+    }
+  }
+
+  /** The container is over: so is everything that hangs on it, and on its pod when `container` was what held that. */
+  endContainer(container: Container, fault: Fault): void {
+    for (const holder of [...this.#holders.values()])
+      if (holder.container === container) this.end(holder, fault)
   }
 
   /** The identity on this node: ends with the agent. */
@@ -141,6 +182,7 @@ export class Instances {
     const { key } = holder.instance
     if (this.#holders.get(key) !== holder) return
     this.#holders.delete(key)
+    if (holder.container) this.#containers?.release(holder.container)
     if (holder.process) this.#forgetProcess(holder.process)
     if (holder.process && this.#byPid.get(holder.process.peer.pid) === holder)
       this.#byPid.delete(holder.process.peer.pid)
@@ -186,7 +228,7 @@ export class Instances {
     this.#isArmed = false
   }
 
-  #hold(key: string, rest: Pick<Holder, 'process' | 'run'>): Holder {
+  #hold(key: string, rest: Pick<Holder, 'process' | 'run' | 'container'>): Holder {
     const controller = makeController()
     const instance = { key, signal: controller.signal }
     const holder = {
@@ -197,6 +239,7 @@ export class Instances {
       ...rest,
     }
     this.#holders.set(key, holder)
+    if (holder.container) this.#containers?.retain(holder.container)
     this.#arm()
     return holder
   }

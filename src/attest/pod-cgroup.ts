@@ -7,7 +7,8 @@ import type { Cgroup } from './cgroup.ts'
 
 /** `own`: the container of the agent itself. `outside`: no place of a pod. */
 export type PodPlace =
-  | { readonly kind: 'own' | 'outside' }
+  | { readonly kind: 'own' }
+  | { readonly kind: 'outside' }
   | { readonly kind: 'refused'; readonly why: string }
   | {
       readonly kind: 'container'
@@ -26,7 +27,7 @@ export interface PodCgroupsOptions {
   readonly podUid?: string | undefined
 }
 
-type Line = { readonly kind: 'outside' } | Exclude<PodPlace, { readonly kind: 'own' | 'outside' }>
+type Line = Exclude<PodPlace, { readonly kind: 'own' }>
 
 const UUID = '[0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}'
 const UID = `(${UUID}|[0-9a-f]{32})`

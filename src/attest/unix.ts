@@ -29,10 +29,17 @@ function readNumber(path: string): number {
 }
 
 /** Who the peer is by its ids; nobody at all when its uid is the overflow uid, behind which may be anyone. */
-export function idSelectors(peer: OpenPeer, accounts: Accounts, overflow: OverflowIds): readonly Selector[] {
+export function idSelectors(
+  peer: OpenPeer,
+  accounts: Accounts,
+  overflow: OverflowIds,
+  what: 'all' | 'numbers' = 'all',
+): readonly Selector[] {
   if (peer.uid === overflow.uid) return []
+  // The names of a container's users are its own, whatever those numbers are called on the node.
+  const hasNames = what === 'all'
   const selectors = [makeSelector('unix:uid', peer.uid)]
-  const user = accounts.userName(peer.uid)
+  const user = hasNames ? accounts.userName(peer.uid) : undefined
   if (user !== undefined) selectors.push(makeSelector('unix:user', user))
   const groups = peer.groups.slice(0, GROUPS_LIMIT)
   for (const [kind, gids] of [
@@ -42,7 +49,7 @@ export function idSelectors(peer: OpenPeer, accounts: Accounts, overflow: Overfl
     for (const gid of gids) {
       if (gid === overflow.gid) continue
       selectors.push(makeSelector(`unix:${kind}gid`, gid))
-      const group = accounts.groupName(gid)
+      const group = hasNames ? accounts.groupName(gid) : undefined
       if (group !== undefined) selectors.push(makeSelector(`unix:${kind}group`, group))
     }
   }

@@ -4,7 +4,7 @@ import type { Selector } from '../spiffe/selector.ts'
 
 /** What a key's life is tied to on this node; `signal` aborts when it has ended. */
 export interface Instance {
-  /** `process:PID:START`, `unit:NAME:INVOCATION` or `identity`; unique on this node while it lives. */
+  /** `process:PID:START`, `unit:NAME:INVOCATION`, `container:ID@pod:UID`, `pod:UID` or `identity`; unique on this node while it lives. */
   readonly key: string
   readonly signal: AbortSignal
 }

@@ -9,8 +9,8 @@ export interface Place {
   readonly line: number
 }
 
-/** What a key's life is tied to: the calling process, its systemd unit, or the identity on this node. */
-export type InstanceKind = 'process' | 'unit' | 'identity'
+/** What a key's life is tied to: the calling process, its systemd unit, container or pod, or the identity on this node. */
+export type InstanceKind = 'process' | 'unit' | 'container' | 'pod' | 'identity'
 
 /** One registration entry of an identity policy file. */
 export interface Entry {

@@ -145,5 +145,14 @@ function lookUp<T extends Resting>(
       if (filed.entry.selectors.every((wanted) => selectors.has(wanted))) found.push(filed)
     }
   }
-  return found.sort((a, b) => a.order - b.order)
+  // In a container a uid is whoever the image says: it counts beside what the container attestor knows, never alone.
+  const counting = [...selectors].some(isOfPod) ? found.filter(({ entry }) => restsOnPod(entry)) : found
+  return counting.sort((a, b) => a.order - b.order)
+}
+
+const isOfPod = (selector: Selector) => selector.startsWith('k8s:')
+
+/** Conditions of templates are about pods. */
+function restsOnPod(entry: Resting): boolean {
+  return 'conditions' in entry || entry.selectors.some(isOfPod)
 }

@@ -51,7 +51,7 @@ const common = {
   admin: off('is true: there is no SPIRE server to administer'),
   downstream: off('is true: there is no SPIRE server below this one'),
   deliver: z.strictObject({ x509: z.boolean(), jwt: z.boolean(), wit: z.boolean() }).optional(),
-  instance: z.enum(['process', 'unit', 'identity']).optional(),
+  instance: z.enum(['process', 'unit', 'container', 'pod', 'identity']).optional(),
   audiences: z.array(z.string().min(1).max(2048)).max(LIST_LIMIT).optional(),
   acceptedAt: z
     .array(z.string().transform(parsedBy(parseServerUrl)))

@@ -81,7 +81,7 @@ const entryMembers = z.strictObject({
       'Whether it counts only for callers that nothing else fits, for spiffe_id_template. Default: false.',
     ),
   instance: z
-    .enum(['process', 'unit', 'identity'])
+    .enum(['process', 'unit', 'container', 'pod', 'identity'])
     .optional()
     .describe('What its keys live as long as. Default: process.'),
   probe: z

@@ -1,6 +1,7 @@
 /** Rule books of entries alone, for what only asks who is whom. */
 import type { RuleBook } from '../../src/policy/book.ts'
 import type { Entry } from '../../src/policy/entry.ts'
+import { indexEntries } from '../../src/policy/index-entries.ts'
 import type { SpiffeId } from '../../src/spiffe/id.ts'
 import type { Selector } from '../../src/spiffe/selector.ts'
 
@@ -32,8 +33,7 @@ export function bookOfEntries(...entries: readonly Entry[]): RuleBook {
     entries,
     identities: () => entries,
     misfits: () => [],
-    entriesFor: (selectors) =>
-      entries.filter((each) => each.selectors.every((selector) => selectors.has(selector))),
+    entriesFor: indexEntries(entries).find,
     usesSelector: (kind) =>
       entries.some((each) => each.selectors.some((selector) => selector.startsWith(`${kind}:`))),
   }

@@ -116,7 +116,7 @@ describe('README.md', () => {
     const made = [
       ...found(/\b(?:fine|warning|failure|skipped)\(\s*'([a-z0-9_]+)'/g, isCheck),
       ...kinds.flatMap((kind) => grades.map((grade) => `${kind}_${grade}`)),
-      ...found(/\bcode: (?:.*\? )?'([a-z_]+)'/g, (name) => /^(?:attest|telemetry|daemon)/.test(name)),
+      ...found(/\bcode: (?:.*\? )?'([a-z_]+)'/g, (name) => /^(?:attest|telemetry|daemon|pods)/.test(name)),
       ...found(/degrade\(\{\s*code: [^}]*?: '([a-z_]+)'/g),
       ...found(/^\s*readonly name: ((?:'[a-z_]+'(?: \| )?)+)$/gm, (name) => name === 'cli/harden.ts').flatMap(
         (union) => union.split(' | ').map((word) => `hardening_${word.replaceAll("'", '')}`),

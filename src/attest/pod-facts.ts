@@ -1,0 +1,103 @@
+/** What a list of pods says of one container: that it is running in its pod, and the selectors that follow; or why not. */
+import { Fault } from '../base/fault.ts'
+import { makeSelector, type Selector } from '../spiffe/selector.ts'
+import type { Pod, PodContainer, PodList } from './pod-list.ts'
+
+/** Where the cgroups of a caller say that it is. */
+export interface ContainerPlace {
+  readonly podUid: string | undefined
+  readonly containerId: string
+}
+
+export interface PodRules {
+  /** Labels that become selectors; `*` is all. */
+  readonly labels: readonly string[]
+  readonly terminating: 'serve' | 'end'
+  readonly ephemeral: boolean
+  readonly static: 'narrow' | 'full'
+}
+
+export interface PodFacts {
+  readonly podUid: string
+  readonly selectors: readonly Selector[]
+}
+
+/** `mayCome`: a newer list may say otherwise, as of a container whose status is not written yet. */
+export type PodAnswer =
+  | { readonly facts: PodFacts }
+  | { readonly fault: Fault; readonly mayCome: boolean; readonly isSilent?: true }
+
+/** The facts of the container at `place`. */
+export function podFacts(list: PodList, place: ContainerPlace, rules: PodRules): PodAnswer {
+  const claims = list.byContainer.get(place.containerId) ?? []
+  if (claims.length > 1) return refuse(`${claims.length} pods claim its container`)
+  const pod = place.podUid === undefined ? claims[0] : list.byUid.get(place.podUid)
+  if (!pod) {
+    const what = place.podUid === undefined ? 'of its container' : `with the UID ${place.podUid}`
+    return { fault: new Fault('pod_unknown', `the kubelet knows no pod ${what}`), mayCome: true }
+  }
+  const container = pod.containers.find(({ id }) => id === place.containerId)
+  if (!container || claims[0] !== pod) return withoutContainer(pod)
+  if (container.state !== 'running')
+    return refuse(
+      `the container ${container.name} of ${nameOf(pod)} is ${container.state}`,
+      container.state === 'waiting',
+    )
+  if (container.kind === 'ephemeral' && !rules.ephemeral)
+    return refuse(`${container.name} is an ephemeral container, put into ${nameOf(pod)} by kubectl debug`)
+  if (pod.isTerminating && rules.terminating === 'end') return refuse(`${nameOf(pod)} is being deleted`)
+  return { facts: { podUid: pod.uid, selectors: selectorsOf(pod, container, rules) } }
+}
+
+function withoutContainer(pod: Pod): PodAnswer {
+  const what = `${nameOf(pod)} has no container of that ID: it is the pause container, or its status is not written yet`
+  const isSilent = pod.containers.length === 0 ? { isSilent: true as const } : {}
+  return { fault: new Fault('container_refused', what), mayCome: true, ...isSilent }
+}
+
+function refuse(what: string, mayCome = false): PodAnswer {
+  return { fault: new Fault('container_refused', what), mayCome }
+}
+
+const nameOf = ({ namespace, name }: Pod) => `the pod ${namespace}/${name}`
+
+/** SPIRE's names and values. */
+function selectorsOf(pod: Pod, container: PodContainer, rules: PodRules): readonly Selector[] {
+  const k8s = (kind: string, value: string | number) => makeSelector(`k8s:${kind}`, value)
+  const apps = pod.containers.filter(({ kind }) => kind === 'app')
+  const inits = pod.containers.filter(({ kind }) => kind === 'init')
+  const found = [
+    k8s('pod-uid', pod.uid),
+    k8s('pod-name', pod.name),
+    ...(pod.nodeName === undefined ? [] : [k8s('node-name', pod.nodeName)]),
+    k8s('container-name', container.name),
+    ...imagesOf([container]).map((image) => k8s('container-image', image)),
+    ...imagesOf(apps).map((image) => k8s('pod-image', image)),
+    k8s('pod-image-count', apps.length),
+    ...imagesOf(inits).map((image) => k8s('pod-init-image', image)),
+    k8s('pod-init-image-count', inits.length),
+  ]
+  if (!pod.isStatic || rules.static === 'full') found.push(...claimed(pod, rules))
+  return [...new Set(found)]
+}
+
+/** What the API server vouches for, and a manifest on the node only claims. */
+function claimed(pod: Pod, { labels }: PodRules): readonly Selector[] {
+  const k8s = (kind: string, value: string) => makeSelector(`k8s:${kind}`, value)
+  const all = labels.includes('*')
+  return [
+    k8s('ns', pod.namespace),
+    ...(pod.serviceAccount === undefined ? [] : [k8s('sa', pod.serviceAccount)]),
+    ...Object.entries(pod.labels)
+      .filter(([key]) => all || labels.includes(key))
+      .map(([key, value]) => k8s('pod-label', `${key}:${value}`)),
+    ...pod.owners.flatMap(({ kind, name, uid }) => [
+      k8s('pod-owner', `${kind}:${name}`),
+      k8s('pod-owner-uid', `${kind}:${uid}`),
+    ]),
+  ]
+}
+
+function imagesOf(containers: readonly PodContainer[]): readonly string[] {
+  return containers.flatMap(({ image, imageId }) => [image, imageId]).filter((name) => name !== '')
+}

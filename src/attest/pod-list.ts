@@ -1,0 +1,143 @@
+/** The pods of a node as its kubelet lists them (core/v1 PodList), as far as an identity may rest on them. */
+import { Fault } from '../base/fault.ts'
+
+export interface PodContainer {
+  readonly name: string
+  /** 64 hex digits; absent while it waits for its first start. */
+  readonly id: string | undefined
+  readonly kind: 'app' | 'init' | 'ephemeral'
+  readonly state: 'running' | 'waiting' | 'terminated'
+  readonly image: string
+  readonly imageId: string
+}
+
+export interface PodOwner {
+  readonly kind: string
+  readonly name: string
+  readonly uid: string
+}
+
+export interface Pod {
+  readonly uid: string
+  readonly name: string
+  readonly namespace: string
+  readonly serviceAccount: string | undefined
+  readonly nodeName: string | undefined
+  readonly labels: Readonly<Record<string, string>>
+  readonly owners: readonly PodOwner[]
+  /** From a manifest on the node rather than from the API server. */
+  readonly isStatic: boolean
+  readonly isTerminating: boolean
+  readonly containers: readonly PodContainer[]
+}
+
+/** One list, whole. */
+export interface PodList {
+  readonly byUid: ReadonlyMap<string, Pod>
+  /** Two pods that claim one container are both here. */
+  readonly byContainer: ReadonlyMap<string, readonly Pod[]>
+}
+
+const PODS_LIMIT = 10_000
+
+/** The list in `value`; throws pod_facts_unavailable when any part of it is not what it should be. */
+export function parsePods(value: unknown): PodList {
+  const { kind, items } = (value ?? {}) as { readonly kind?: unknown; readonly items?: unknown }
+  if (kind !== 'PodList') throw odd('is no PodList')
+  // Go writes an empty list as null.
+  const list = items === null || items === undefined ? [] : items
+  if (!Array.isArray(list) || list.length > PODS_LIMIT) throw odd('has no list of pods that can be read')
+  return indexPods(list.map(podOf))
+}
+
+export function indexPods(pods: readonly Pod[]): PodList {
+  const byContainer = new Map<string, Pod[]>()
+  for (const pod of pods) {
+    for (const { id } of pod.containers) {
+      if (id === undefined) continue
+      const there = byContainer.get(id)
+      if (there) there.push(pod)
+      else byContainer.set(id, [pod])
+    }
+  }
+  return { byUid: new Map(pods.map((pod) => [pod.uid, pod])), byContainer }
+}
+
+function odd(what: string): Fault {
+  return new Fault('pod_facts_unavailable', `the answer of the kubelet ${what}`)
+}
+
+type Json = Readonly<Record<string, unknown>>
+
+function objectOf(value: unknown): Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {}
+}
+
+function listOf(value: unknown): readonly Json[] {
+  return Array.isArray(value) ? value.map(objectOf) : []
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' && value !== '' ? value : undefined
+}
+
+function need(value: unknown, what: string): string {
+  const text = textOf(value)
+  if (text === undefined) throw odd(`has a pod without ${what}`)
+  return text
+}
+
+function podOf(item: unknown): Pod {
+  const { metadata, spec, status } = objectOf(item)
+  const meta = objectOf(metadata)
+  const { serviceAccountName, nodeName } = objectOf(spec)
+  const source = textOf(objectOf(meta['annotations'])['kubernetes.io/config.source'])
+  return {
+    uid: need(meta['uid'], 'a uid'),
+    name: need(meta['name'], 'a name'),
+    namespace: need(meta['namespace'], 'a namespace'),
+    serviceAccount: textOf(serviceAccountName),
+    nodeName: textOf(nodeName),
+    labels: Object.fromEntries(
+      Object.entries(objectOf(meta['labels'])).flatMap(([key, value]) =>
+        typeof value === 'string' ? [[key, value] as const] : [],
+      ),
+    ),
+    owners: listOf(meta['ownerReferences']).flatMap(ownerOf),
+    isStatic: source !== undefined && source !== 'api',
+    isTerminating: textOf(meta['deletionTimestamp']) !== undefined,
+    containers: containersOf(objectOf(status)),
+  }
+}
+
+function ownerOf(owner: Json): readonly PodOwner[] {
+  const [kind, name, uid] = [textOf(owner['kind']), textOf(owner['name']), textOf(owner['uid'])]
+  return kind !== undefined && name !== undefined && uid !== undefined ? [{ kind, name, uid }] : []
+}
+
+function containersOf(status: Json): readonly PodContainer[] {
+  const of = (key: string, kind: PodContainer['kind']) =>
+    listOf(status[key]).map((each) => containerOf(each, kind))
+  return [
+    ...of('containerStatuses', 'app'),
+    ...of('initContainerStatuses', 'init'),
+    ...of('ephemeralContainerStatuses', 'ephemeral'),
+  ]
+}
+
+/** `containerd://ID`; what came before it (`lastState`) is not read. */
+const CONTAINER_ID = /^[a-z0-9.-]+:\/\/([0-9a-f]{64})$/
+
+function containerOf(status: Json, kind: PodContainer['kind']): PodContainer {
+  const state = objectOf(status['state'])
+  const isRunning = typeof state['running'] === 'object' && state['running'] !== null
+  const hasEnded = typeof state['terminated'] === 'object' && state['terminated'] !== null
+  return {
+    name: need(status['name'], 'a name of a container'),
+    id: CONTAINER_ID.exec(textOf(status['containerID']) ?? '')?.[1],
+    kind,
+    state: isRunning && !hasEnded ? 'running' : hasEnded ? 'terminated' : 'waiting',
+    image: textOf(status['image']) ?? '',
+    imageId: textOf(status['imageID']) ?? '',
+  }
+}

@@ -1,0 +1,115 @@
+/** The attestor of pods, put together from the configuration and from what the agent's own pod is told of itself. */
+import { readFileSync, statSync } from 'node:fs'
+import { Containers } from './attest/containers.ts'
+import type { PodsOptions } from './attest/identify.ts'
+import { Kubelet } from './attest/kubelet.ts'
+import type { Clock } from './base/clock.ts'
+import { Fault } from './base/fault.ts'
+import { ClusterHttps, type Verification } from './cluster/https.ts'
+import type { PodEnvironment } from './config.ts'
+import type { Config } from './settings.ts'
+import { ACCOUNT_DIRECTORY } from './settings-kubernetes.ts'
+import type { Health } from './telemetry/health.ts'
+
+export interface PodsSetUp {
+  readonly config: Config
+  readonly pod: PodEnvironment | undefined
+  readonly clock: Clock
+  readonly health: Health
+}
+
+const MILLIS = 1000
+const MIB = 1024 * 1024
+const READ_ONLY_PORT = 10_255
+/** The inode of the first pid namespace (PROC_PID_INIT_INO in the kernel). */
+const HOST_PID_NAMESPACE = 0xefff_fffc
+
+/** The attestor; undefined where it is off. Throws config_invalid, peer_foreign. */
+export function openPods({ config, pod, clock, health }: PodsSetUp): PodsOptions | undefined {
+  const { kubernetes } = config
+  if (kubernetes.attestor === 'off') return undefined
+  checkPidNamespace(pod)
+  const { kubelet } = kubernetes
+  const verification = verificationOf(config)
+  reportWeak(config, health)
+  const https = new ClusterHttps({
+    name: 'the kubelet',
+    url: urlOf(config, pod),
+    verification,
+    ...(verification.kind === 'plain'
+      ? {}
+      : { tokenFile: kubelet.tokenFile ?? `${ACCOUNT_DIRECTORY}/token` }),
+    timeout: kubelet.timeout * MILLIS,
+    clock,
+  })
+  const source = new Kubelet({
+    https,
+    clock,
+    health,
+    every: kubernetes.poll * MILLIS,
+    maxBytes: kubelet.maxMib * MIB,
+  })
+  const containers = new Containers({
+    kubelet: source,
+    clock,
+    rules: {
+      labels: kubernetes.podLabels,
+      terminating: kubernetes.terminatingPods,
+      ephemeral: kubernetes.ephemeralContainers,
+      static: kubernetes.staticPods,
+    },
+    maxAge: kubernetes.maxFactsAge * MILLIS,
+    outageAge: kubernetes.outageAge * MILLIS,
+  })
+  return { containers, cgroupRoot: kubernetes.cgroupRoot, podUid: pod?.podUid }
+}
+
+/** In a pid namespace of its own the agent sees every other pod as pid 0. A node may itself be a container (kind). */
+function checkPidNamespace(pod: PodEnvironment | undefined): void {
+  if (!pod || statSync('/proc/self/ns/pid').ino === HOST_PID_NAMESPACE) return
+  // With shareProcessNamespace the pause container is the first process.
+  if (process.pid !== 1 && readFileSync('/proc/1/comm', 'utf8') !== 'pause\n') return
+  throw new Fault('peer_foreign', 'the agent has a pid namespace of its own and cannot see who calls it', {
+    action: 'Set hostPID: true in the pod of the agent.',
+  })
+}
+
+function verificationOf({ kubernetes }: Config): Verification {
+  const { verification, legacyAccess, caFile, certificateFile } = kubernetes.kubelet
+  if (legacyAccess === 'read_only_port') return { kind: 'plain' }
+  if (verification === 'skip') return { kind: 'skip' }
+  const file = verification === 'pinned' ? certificateFile : (caFile ?? `${ACCOUNT_DIRECTORY}/ca.crt`)
+  if (file === undefined) throw new Fault('config_invalid', 'kubernetes.kubelet.certificate_file is missing')
+  return { kind: verification, file }
+}
+
+function urlOf({ kubernetes }: Config, pod: PodEnvironment | undefined): string {
+  const { url, legacyAccess } = kubernetes.kubelet
+  const ip = pod?.nodeIp
+  const host = ip?.includes(':') ? `[${ip}]` : ip
+  const found = url ?? (host && `https://${host}:10250`)
+  if (found === undefined)
+    throw new Fault('config_invalid', 'where the kubelet is cannot be known: NODE_IP is not set', {
+      action: 'Set NODE_IP from status.hostIP in the pod of the agent, or kubernetes.kubelet.url.',
+    })
+  return legacyAccess === 'read_only_port' ? `http://${new URL(found).hostname}:${READ_ONLY_PORT}` : found
+}
+
+function reportWeak({ kubernetes }: Config, health: Health): void {
+  const { verification, legacyAccess } = kubernetes.kubelet
+  if (verification === 'skip' && legacyAccess !== 'read_only_port')
+    health.degrade({
+      code: 'kubelet_unverified',
+      message: 'the kubelet is not verified: whoever answers on its address decides who every pod is',
+      action: 'Set kubernetes.kubelet.verification to cluster-ca or pinned.',
+    })
+  if (legacyAccess !== 'off')
+    health.degrade({
+      code: 'kubelet_legacy',
+      message:
+        legacyAccess === 'nodes_proxy'
+          ? 'the token of the agent may run commands in every pod of the node (nodes/proxy)'
+          : 'facts of pods come from the read-only port, where nobody is verified',
+      action: 'On Kubernetes 1.33 or newer grant nodes/pods and set kubernetes.kubelet.legacy_access: off.',
+    })
+}

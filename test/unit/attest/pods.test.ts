@@ -1,0 +1,391 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { Containers } from '../../../src/attest/containers.ts'
+import { Attestation, type AttestedWorkload } from '../../../src/attest/identify.ts'
+import { Kubelet } from '../../../src/attest/kubelet.ts'
+import type { PodRules } from '../../../src/attest/pod-facts.ts'
+import { systemClock } from '../../../src/base/clock.ts'
+import { Fault } from '../../../src/base/fault.ts'
+import { Live } from '../../../src/base/live.ts'
+import { ClusterHttps } from '../../../src/cluster/https.ts'
+import { Health } from '../../../src/telemetry/health.ts'
+import { bookOfEntries, entry } from '../../support/book.ts'
+import { ManualClock } from '../../support/clock.ts'
+import { type FakeKubelet, type FakePod, startFakeKubelet } from '../../support/fake-kubelet.ts'
+import { FakeKernel, type FakeProcess } from '../../support/kernel.ts'
+import { until } from '../../support/until.ts'
+
+const UID = '0f9a1c2e-1111-4222-8333-444455556666'
+const STATIC = '0123456789abcdef0123456789abcdef'
+const [CID, NEXT, SIDE, PAUSE] = ['ab'.repeat(32), 'cd'.repeat(32), 'ef'.repeat(32), '99'.repeat(32)]
+const CART: FakePod = {
+  name: 'cart-1',
+  uid: UID,
+  serviceAccount: 'cart',
+  labels: { app: 'cart', tier: 'front' },
+  owners: [{ kind: 'ReplicaSet', name: 'cart', uid: 'r-1' }],
+  containers: [
+    { name: 'app', id: CID },
+    { name: 'side', id: SIDE },
+  ],
+}
+const SA = entry('cart', ['k8s:ns:shop', 'k8s:sa:cart'])
+const BY_CONTAINER = entry('app', ['k8s:ns:shop', 'k8s:container-name:app'], { instance: 'container' })
+const BY_POD = entry('pod', ['k8s:ns:shop', 'k8s:pod-name:cart-1'], { instance: 'pod' })
+const BY_UID = entry('uid', ['unix:uid:1000'])
+const RULES: PodRules = { labels: ['*'], terminating: 'serve', ephemeral: false, static: 'narrow' }
+
+let kubelet: FakeKubelet
+let dir: string
+let clock: ManualClock
+let kernel: FakeKernel
+let health: Health
+let book: Live<ReturnType<typeof bookOfEntries>>
+let attestation: Attestation
+let answers: number
+beforeEach(async () => {
+  kubelet = await startFakeKubelet()
+  kubelet.pods = [CART]
+  dir = mkdtempSync(join(tmpdir(), 'holdfast-pods-'))
+  writeFileSync(join(dir, 'ca.crt'), kubelet.ca.pem)
+  writeFileSync(join(dir, 'token'), 'good')
+  clock = new ManualClock()
+  kernel = new FakeKernel()
+  health = new Health()
+  book = new Live(bookOfEntries(SA, BY_CONTAINER, BY_POD, BY_UID))
+  open()
+})
+afterEach(async () => {
+  attestation.stop()
+  await kubelet.stop()
+  rmSync(dir, { recursive: true })
+})
+
+function open(rules: Partial<PodRules> = {}): void {
+  const https = new ClusterHttps({
+    name: 'the kubelet',
+    url: kubelet.url,
+    verification: { kind: 'cluster-ca', file: join(dir, 'ca.crt') },
+    tokenFile: join(dir, 'token'),
+    timeout: 5_000,
+    clock: systemClock,
+  })
+  const source = new Kubelet({ https, clock, health, every: 1_000, maxBytes: 1_000_000 })
+  answers = 0
+  const containers = new Containers({
+    kubelet: source,
+    clock,
+    rules: { ...RULES, ...rules },
+    maxAge: 5_000,
+    outageAge: 3_600_000,
+  })
+  const pods = { containers, cgroupRoot: 'auto', podUid: undefined }
+  source.watch(() => {
+    answers += 1
+  })
+  attestation = new Attestation({ clock, book, health, kernel, pods })
+}
+
+const at = (id = CID, uid = UID) => ({
+  cgroup: `0::/kubepods/besteffort/pod${uid}/${id}`,
+  namespacePids: [42, 1],
+})
+const names = (workload: AttestedWorkload) => workload.entries().map((each) => each.name)
+const attest = (process: FakeProcess) => attestation.attest(kernel.connect(process))
+
+async function known(process: FakeProcess): Promise<AttestedWorkload> {
+  const workload = attest(process)
+  await workload.ready
+  return workload
+}
+
+/** Lets time pass until the question is answered: a caller waits for a status that may still come. */
+async function settled(process: FakeProcess): Promise<AttestedWorkload> {
+  const workload = attest(process)
+  let isReady = false
+  void workload.ready?.then(() => {
+    isReady = true
+  })
+  await until('the answer', () => {
+    clock.advance(250)
+    return isReady
+  })
+  return workload
+}
+
+/** The next list of the kubelet is there. */
+async function polled(): Promise<void> {
+  const before = answers
+  clock.advance(1_000)
+  await until('an answer', () => answers > before)
+}
+
+function refusal(workload: AttestedWorkload): string {
+  try {
+    workload.peer.check()
+  } catch (caught) {
+    return caught instanceof Fault ? `${caught.reason}: ${caught.message}` : String(caught)
+  }
+  return 'none'
+}
+
+describe('a caller in a pod', () => {
+  it('has the selectors of its pod and container, and entries that rest on them', async () => {
+    const workload = await known(kernel.start(42, at()))
+    expect(workload.selectors).toEqual(
+      expect.arrayContaining([
+        'unix:uid:1000',
+        'k8s:ns:shop',
+        'k8s:sa:cart',
+        'k8s:pod-name:cart-1',
+        `k8s:pod-uid:${UID}`,
+        'k8s:pod-label:app:cart',
+        'k8s:pod-owner:ReplicaSet:cart',
+        'k8s:pod-owner-uid:ReplicaSet:r-1',
+        'k8s:container-name:app',
+        'k8s:container-image:docker.io/library/busybox:1',
+        `k8s:container-image:docker.io/library/busybox@sha256:${'1'.repeat(64)}`,
+        'k8s:node-name:node-1',
+        'k8s:pod-image-count:2',
+        'k8s:pod-init-image-count:0',
+      ]),
+    )
+    expect(names(workload)).toEqual(['cart', 'app', 'pod'])
+    expect(workload.notes).toEqual([])
+    expect(refusal(workload)).toBe('none')
+  })
+
+  it('is told apart from the container beside it', async () => {
+    expect(names(await known(kernel.start(42, at(SIDE))))).toEqual(['cart', 'pod'])
+  })
+
+  it('has only the labels that are wanted', async () => {
+    attestation.stop()
+    open({ labels: ['tier'] })
+    const { selectors } = await known(kernel.start(42, at()))
+    expect(selectors.filter((each) => each.startsWith('k8s:pod-label'))).toEqual(['k8s:pod-label:tier:front'])
+  })
+
+  it('is known although its status is written late', async () => {
+    kubelet.pods = [{ ...CART, containers: [{ name: 'app' }] }]
+    const process = kernel.start(42, at())
+    const workload = attest(process)
+    const { ready } = workload
+    await until('a question', () => kubelet.asked.length === 1)
+    expect(names(workload)).toEqual([])
+    expect(refusal(workload)).not.toBe('none')
+    kubelet.pods = [CART]
+    let isReady = false
+    void ready?.then(() => {
+      isReady = true
+    })
+    await until('the answer', () => {
+      clock.advance(250)
+      return isReady
+    })
+    expect(names(workload)).toEqual(['cart', 'app', 'pod'])
+  })
+
+  it('shares one question with all who come at the same time', async () => {
+    kubelet.pods = Array.from({ length: 20 }, (_, index) => {
+      const uid = `${UID.slice(0, -2)}${10 + index}`
+      return { ...CART, name: `cart-${index}`, uid, containers: [{ name: 'app', id: idOf(index) }] }
+    })
+    const workloads = kubelet.pods.map((pod, index) =>
+      attest(kernel.start(100 + index, at(idOf(index), pod.uid))),
+    )
+    await Promise.all(workloads.map(({ ready }) => ready))
+    expect(workloads.map((each) => names(each).includes('cart'))).toEqual(workloads.map(() => true))
+    expect(kubelet.asked.length).toBeLessThanOrEqual(2)
+  })
+
+  it.each([
+    ['unknown', [], 'pod_unknown'],
+    ['the pause container', [{ ...CART, containers: [{ name: 'app', id: NEXT }] }], 'container_refused'],
+    [
+      'an ended container',
+      [{ ...CART, containers: [{ name: 'app', id: CID, state: 'terminated' }] }],
+      'container_refused',
+    ],
+    [
+      'the run before',
+      [{ ...CART, containers: [{ name: 'app', id: NEXT, lastId: CID }] }],
+      'container_refused',
+    ],
+    [
+      'an ephemeral container',
+      [{ ...CART, containers: [], ephemeral: [{ name: 'debug', id: CID }] }],
+      'container_refused',
+    ],
+    [
+      'claimed by two pods',
+      [CART, { ...CART, name: 'other', uid: `${UID.slice(0, -1)}7` }],
+      'container_refused',
+    ],
+    [
+      'a container of another pod',
+      [
+        { ...CART, containers: [] },
+        { ...CART, name: 'other', uid: `${UID.slice(0, -1)}7` },
+      ],
+      'container_refused',
+    ],
+  ] as const)('has nothing when it is %s', async (_what, pods, reason) => {
+    kubelet.pods = pods
+    const workload = await settled(kernel.start(42, at()))
+    expect(workload.selectors).toEqual([])
+    expect(names(workload)).toEqual([])
+    expect(refusal(workload)).toMatch(new RegExp(`^${reason}: `))
+    expect(workload.notes.length).toBe(1)
+  })
+
+  it('may be an ephemeral one where the configuration lets it', async () => {
+    attestation.stop()
+    open({ ephemeral: true })
+    kubelet.pods = [{ ...CART, containers: [], ephemeral: [{ name: 'debug', id: CID }] }]
+    expect(names(await known(kernel.start(42, at())))).toContain('cart')
+  })
+
+  it('has nothing that only a manifest on the node claims', async () => {
+    kubelet.pods = [{ ...CART, uid: STATIC, isStatic: true }]
+    const { selectors } = await known(kernel.start(42, at(CID, STATIC)))
+    expect(selectors.filter((each) => /^k8s:(?:ns|sa|pod-label|pod-owner)/.test(each))).toEqual([])
+    expect(selectors).toContain('k8s:pod-name:cart-1')
+  })
+
+  it.each([
+    ['in a container of no pod', { cgroup: `0::/system.slice/docker-${PAUSE}.scope` }],
+    ['below a cgroup that was deleted', { cgroup: `0::/kubepods/pod${UID}/${CID} (deleted)` }],
+    ['in a pid namespace of no pod', { namespacePids: [42, 1] }],
+  ])('is refused %s', (_what, facts) => {
+    const workload = attest(kernel.start(42, facts))
+    expect(refusal(workload)).toMatch(/^container_refused: /)
+    expect(names(workload)).toEqual([])
+  })
+
+  it('leaves callers on the node what they were', () => {
+    expect(names(attest(kernel.start(42)))).toEqual(['uid'])
+  })
+
+  it.each([401, 403, 500, 'truncated', 'not_json', 'redirect'] as const)(
+    'hears that the kubelet cannot be asked: %s',
+    async (trouble) => {
+      kubelet.trouble = trouble
+      const workload = await known(kernel.start(42, at()))
+      expect(refusal(workload)).toMatch(/^pod_facts_unavailable: /)
+      expect(health.degraded.map(({ code }) => code)).toEqual(['kubelet_unavailable'])
+      kubelet.trouble = 'none'
+      await polled()
+      expect(names(workload)).toEqual(['cart', 'app', 'pod'])
+      expect([refusal(workload), health.degraded]).toEqual(['none', []])
+    },
+  )
+})
+
+const idOf = (index: number) => index.toString(16).padStart(64, '0')
+
+describe('the life of a pod', () => {
+  const ended = (workload: AttestedWorkload, ...signals: readonly AbortSignal[]) =>
+    [workload.signal, ...signals].map(({ aborted }) => aborted)
+
+  it.each([
+    ['its pod is gone', []],
+    ['its pod has another UID', [{ ...CART, uid: `${UID.slice(0, -1)}7` }]],
+    ['it was restarted', [{ ...CART, containers: [{ name: 'app', id: NEXT, lastId: CID }] }]],
+    ['it has ended', [{ ...CART, containers: [{ name: 'app', id: CID, state: 'terminated' as const }] }]],
+  ])('ends streams and keys with the next list when %s', async (_what, pods) => {
+    const workload = await known(kernel.start(42, at()))
+    const keys = [SA, BY_CONTAINER, BY_POD].map((each) => workload.instanceOf(each).signal)
+    await polled()
+    expect(ended(workload, ...keys)).toEqual([false, false, false, false])
+    kubelet.pods = pods
+    await polled()
+    expect(ended(workload, ...keys).slice(0, 3)).toEqual([true, true, true])
+    expect((workload.signal.reason as Fault).reason).toBe('lease_ended')
+  })
+
+  it('ends keys that outlive their connection', async () => {
+    const workload = await known(kernel.start(42, at()))
+    const { signal } = workload.instanceOf(SA)
+    workload.close()
+    kubelet.pods = []
+    await polled()
+    expect(signal.aborted).toBe(true)
+    expect(attestation.counts).toEqual({ connections: 0, instances: 0 })
+  })
+
+  it('gives a restarted container another key, and its pod the same', async () => {
+    const first = await known(kernel.start(42, at()))
+    const before = [BY_CONTAINER, BY_POD].map((each) => first.instanceOf(each).key)
+    kubelet.pods = [{ ...CART, containers: [{ name: 'app', id: NEXT, lastId: CID }] }]
+    const second = await known(kernel.start(43, at(NEXT)))
+    const after = [BY_CONTAINER, BY_POD].map((each) => second.instanceOf(each).key)
+    expect(after[0]).not.toBe(before[0])
+    expect(after[1]).toBe(before[1])
+  })
+
+  it('ends what a changed label gave, and keeps the rest', async () => {
+    book.set(bookOfEntries(SA, entry('web', ['k8s:ns:shop', 'k8s:pod-label:app:cart'])))
+    const workload = await known(kernel.start(42, at()))
+    const [cart, web] = workload.entries().map((each) => workload.instanceOf(each).signal)
+    kubelet.pods = [{ ...CART, labels: { app: 'other' } }]
+    await polled()
+    expect([workload.signal.aborted, cart?.aborted, web?.aborted]).toEqual([false, false, true])
+    expect(names(workload)).toEqual(['cart'])
+  })
+
+  it.each([
+    ['serve', false],
+    ['end', true],
+  ] as const)('while it is being deleted is what the configuration says: %s', async (terminating, isOver) => {
+    attestation.stop()
+    open({ terminating })
+    const workload = await known(kernel.start(42, at()))
+    kubelet.pods = [{ ...CART, deleted: true }]
+    await polled()
+    expect(workload.signal.aborted).toBe(isOver)
+  })
+
+  it.each([500, 401, 'truncated', 'not_json'] as const)(
+    'goes on while the kubelet fails with %s',
+    async (trouble) => {
+      const process = kernel.start(42, at())
+      const workload = await known(process)
+      kubelet.trouble = trouble
+      kubelet.pods = []
+      await polled()
+      await polled()
+      expect(workload.signal.aborted).toBe(false)
+      expect(names(await known(process))).toEqual(['cart', 'app', 'pod'])
+      expect(refusal(await known(kernel.start(50, at(NEXT))))).toMatch(/^pod_facts_unavailable: /)
+    },
+  )
+
+  it('goes on while a kubelet that has just started knows no states', async () => {
+    const workload = await known(kernel.start(42, at()))
+    kubelet.pods = [{ ...CART, containers: [] }]
+    await polled()
+    expect(workload.signal.aborted).toBe(false)
+  })
+
+  it('ends when the kubelet has not answered for an hour', async () => {
+    const workload = await known(kernel.start(42, at()))
+    kubelet.trouble = 500
+    await polled()
+    clock.advance(3_600_000)
+    await polled()
+    expect((workload.signal.reason as Fault | undefined)?.reason).toBe('pod_facts_unavailable')
+  })
+
+  it('asks nobody when nothing hangs on it', async () => {
+    const process = kernel.start(42, at())
+    const workload = await known(process)
+    workload.close()
+    const before = kubelet.asked.length
+    clock.advance(60_000)
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(kubelet.asked.length).toBe(before)
+  })
+})
