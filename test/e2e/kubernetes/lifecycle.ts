@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest'
 import { containerOf, deletePod, getPod, untilGone } from '../../support/cluster/pods.ts'
 import { until } from '../../support/until.ts'
-import { ask, CLIENT, callerCommand, linesOf, type Stage, startCaller } from './stage.ts'
+import { ask, CLIENT, callerCommand, lastOf, linesOf, type Stage, startCaller } from './stage.ts'
 
 const IDENTITY = 'http://localhost/v1/identity'
 const ITEMS = 'http://orders/v1/items'
@@ -17,7 +17,7 @@ export function lifecycleSuite(stage: () => Stage): void {
       startCaller(stage(), 'watches', watch),
     ])
     const [asks, holds, watches] = pods
-    const last = (pod: unknown) => linesOf(cluster, pod).at(-1) ?? ''
+    const last = (pod: unknown) => lastOf(cluster, pod)
     await until(
       'three callers',
       () => /^200 /.test(last(asks)) && last(holds) === '200 open' && last(watches),

@@ -136,6 +136,8 @@ export function linesOf({ node }: Cluster, pod: Json): readonly string[] {
   }
 }
 
+export const lastOf = (cluster: Cluster, pod: Json) => linesOf(cluster, pod).at(-1) ?? ''
+
 export interface CallerAnswer {
   readonly status: number
   readonly body: Json

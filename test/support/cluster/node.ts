@@ -2,23 +2,15 @@
  * A node of its own on this machine: a network and a mount namespace in which the programs of a cluster run, with a
  * /run, a /var/log and a /var/lib that nobody else sees. Its processes have the pids of the machine, as on a real node.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { until } from '../until.ts'
 import { closeGroups, openGroups, pidsIn } from './groups.ts'
+import { connectNetwork, type Network } from './network.ts'
 import { PATH } from './parts.ts'
-
-/** Addresses of a node, none of which this machine uses besides. */
-export interface Network {
-  /** This machine, as the node sees it. */
-  readonly outside: string
-  readonly node: string
-  /** Of pods, in CIDR form. */
-  readonly pods: string
-}
+import { endAll, endChild, run, shimsOf } from './processes.ts'
 
 export interface Node extends AsyncDisposable {
   readonly dir: string
@@ -111,71 +103,4 @@ export async function openNode(): Promise<Node> {
     },
   }
   return node
-}
-
-/** A cable between this machine and the namespace; it goes when the namespace does. */
-function connectNetwork(pid: number): Network {
-  const third = 1 + (pid % 250)
-  const network = { outside: `10.213.${third}.1`, node: `10.213.${third}.2`, pods: `10.214.${third}.0/24` }
-  const here = `hf${pid}`
-  run('ip', 'link', 'add', here, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', String(pid))
-  run('ip', 'addr', 'add', `${network.outside}/30`, 'dev', here)
-  run('ip', 'link', 'set', here, 'up')
-  const enter = ['--target', String(pid), '--net', '--', 'ip']
-  run('nsenter', ...enter, 'addr', 'add', `${network.node}/30`, 'dev', 'eth0')
-  run('nsenter', ...enter, 'link', 'set', 'eth0', 'up')
-  run('nsenter', ...enter, 'route', 'add', 'default', 'via', network.outside)
-  run('ip', 'route', 'add', network.pods, 'via', network.node)
-  return network
-}
-
-/** Runs a program to its end; throws what it wrote when it fails. */
-function run(program: string, ...args: readonly string[]): string {
-  const { status, stdout, stderr } = spawnSync(program, args, { env: { PATH }, encoding: 'utf8' })
-  if (status !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${status}:\n${stdout}${stderr}`)
-  return stdout
-}
-
-async function endChild(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
-  const ended = once(child, 'exit')
-  child.kill('SIGTERM')
-  const force = setTimeout(() => child.kill('SIGKILL'), 5_000)
-  await ended
-  clearTimeout(force)
-}
-
-/** The processes that watch containers; they outlive containerd. */
-function shimsOf(dir: string): readonly number[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => {
-      const command = commandOf(pid)
-      return command.includes('containerd-shim') && command.includes(dir)
-    })
-    .map(Number)
-}
-
-function commandOf(pid: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1')
-  } catch {
-    return ''
-  }
-}
-
-async function endAll(pids: () => readonly number[]): Promise<void> {
-  await until('the processes of the node to end', () => {
-    const left = pids()
-    for (const pid of left) kill(pid)
-    return left.length === 0
-  })
-}
-
-function kill(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL')
-  } catch {
-    // It ended by itself.
-  }
 }
