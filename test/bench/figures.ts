@@ -90,6 +90,16 @@ export const FIGURES = {
   ),
   envoy_process_us: atMost('us', 250, 'agent CPU of the whole try, the head of its answer included'),
   replay_memory_mb: atMost('mb', 200, 'memory of 1,000,000 proofs that are remembered'),
+  pods_first_svid_p95_ms: atMost(
+    'ms',
+    1_000,
+    'from the start of a process in a new pod to its first X.509-SVID, 20 pods at once, on a real kubelet',
+  ),
+  pods_upgrade_refused: atMost(
+    'count',
+    0,
+    'Workload API calls of 10 pods that fail while a new agent takes the place of the old one',
+  ),
   replay_inserts_per_s: atLeast(300_000, 'proofs remembered a second of CPU, up to 1,000,000', 'per_s'),
   sds_ack_ms: atMost('ms', 15, 'p50 from a push of a secret to the word of a real Envoy that it has it'),
   sds_late_ms: atMost(

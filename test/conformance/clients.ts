@@ -24,7 +24,7 @@ export interface ForeignClient {
   readonly has: { readonly wit: boolean; readonly hints: boolean }
 }
 
-const HERE = new URL('.', import.meta.url).pathname
+const HERE = join(ROOT, 'test/conformance')
 
 export const CLIENTS: readonly ForeignClient[] = [
   {

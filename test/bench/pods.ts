@@ -1,0 +1,87 @@
+/** Pods of a real kubelet: how soon a new one has its identity, and what an upgrade of the agent costs them. */
+
+import {
+  CLIENT,
+  callerCommand,
+  lastOf,
+  linesOf,
+  missing,
+  openStage,
+  type Stage,
+  startAgent,
+  startCaller,
+} from '../e2e/kubernetes/stage.ts'
+import { SYSTEM } from '../support/cluster/agent-pod.ts'
+import type { Json } from '../support/cluster/api.ts'
+import { deletePod, podOf, untilGone } from '../support/cluster/pods.ts'
+import { until } from '../support/until.ts'
+import type { Measured } from './figures.ts'
+import type { BenchOptions } from './main.ts'
+
+const AT_ONCE = 20
+const CALLERS = 10
+const IDENTITY = 'http://localhost/v1/identity'
+/** A client that follows the Workload API, and when it began and had its first SVID, in seconds since boot. */
+const FIRST = `read began rest </proc/uptime
+${CLIENT} watch >/tmp/lines &
+until grep -q '"x509":' /tmp/lines; do usleep 2000; done
+read ended rest </proc/uptime
+echo "$began $ended" >/out/lines
+exec sleep 2147483647`
+
+/** Both figures; skipped where a cluster cannot run. */
+export async function measurePods({ quick }: BenchOptions): Promise<readonly Measured[]> {
+  if (missing) return [skipped('pods_first_svid_p95_ms'), skipped('pods_upgrade_refused')]
+  await using stage = await openStage()
+  await startAgent(stage, 'agent-1')
+  const times: number[] = []
+  for (let round = 0; round < (quick ? 1 : 3); round++) times.push(...(await firstTimes(stage, round)))
+  const calls = await upgrade(stage)
+  const refused = calls.filter((line) => !line.startsWith('200')).length
+  return [
+    { name: 'pods_first_svid_p95_ms', value: quantile(times, 0.95), note: `p50 ${quantile(times, 0.5)} ms` },
+    { name: 'pods_upgrade_refused', value: refused, note: `${calls.length} calls` },
+  ]
+}
+
+const skipped = (name: Measured['name']): Measured => ({ name, value: undefined, note: `needs ${missing}` })
+
+async function firstTimes(stage: Stage, round: number): Promise<readonly number[]> {
+  const names = Array.from({ length: AT_ONCE }, (_none, index) => `first-${round}-${index}`)
+  const pods = await Promise.all(names.map((name) => startCaller(stage, name, ['/bin/sh', '-c', FIRST])))
+  await until('all SVIDs', () => pods.every((pod) => lastOf(stage.cluster, pod) !== ''), 60_000)
+  const times = pods.map((pod) => {
+    const [began, ended] = lastOf(stage.cluster, pod).split(' ').map(Number)
+    return Math.round(((ended ?? 0) - (began ?? 0)) * 1000)
+  })
+  await endAll(stage, pods)
+  return times
+}
+
+async function endAll({ cluster }: Stage, pods: readonly Json[]): Promise<void> {
+  await Promise.all(pods.map((pod) => deletePod(cluster, pod, true)))
+  const isUsed = (pod: Json) => cluster.containers.ctr('containers', 'list').includes(pod.metadata.name)
+  await until('the containers to end', () => !pods.some(isUsed), 60_000)
+}
+
+/** Every call of callers that go on while the agent is replaced. */
+async function upgrade(stage: Stage): Promise<readonly string[]> {
+  const { cluster } = stage
+  const names = Array.from({ length: CALLERS }, (_none, index) => `upgrade-${index}`)
+  const command = callerCommand('workload', IDENTITY, 20)
+  const pods = await Promise.all(names.map((name) => startCaller(stage, name, command)))
+  await until('callers that are served', () => pods.every((pod) => lastOf(cluster, pod).startsWith('200')))
+  await startAgent(stage, 'agent-2')
+  const old = podOf(SYSTEM, 'agent-1')
+  await deletePod(cluster, old)
+  await untilGone(cluster, old)
+  const counts = pods.map((pod) => linesOf(cluster, pod).length)
+  const isOver = () => pods.every((pod, index) => linesOf(cluster, pod).length > (counts[index] ?? 0) + 50)
+  await until('calls after it', isOver, 60_000)
+  return pods.flatMap((pod) => linesOf(cluster, pod))
+}
+
+function quantile(values: readonly number[], part: number): number {
+  const sorted = [...values].sort((one, other) => one - other)
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? 0
+}
