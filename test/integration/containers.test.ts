@@ -7,6 +7,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { parseTrustDomain } from '../../src/spiffe/id.ts'
 import { startAgent, type TestAgent } from '../support/agent.ts'
 import { HIERARCHIES } from '../support/cluster/groups.ts'
 import {
@@ -60,6 +61,7 @@ ${['victim', 'attacker', 'other']
       policy: { 'identity.yaml': identity },
       config: (config) => ({
         ...config,
+        trustDomain: parseTrustDomain('cluster.test'),
         kubernetes: {
           ...config.kubernetes,
           attestor: 'kubelet',
@@ -93,11 +95,14 @@ ${['victim', 'attacker', 'other']
 
   /** Runs a shell in the container, moved to `group` of its own cgroup in the hierarchies that are listed, and asks. */
   async function askFrom(container: LoneContainer, group: string, hierarchies: readonly number[]) {
-    const move = hierarchies
-      .map((index) => `mkdir -p /cgroup/${index}/${group} && echo 0 >/cgroup/${index}/${group}/cgroup.procs`)
-      .join(' && ')
+    // A new cpuset takes nobody before it has what its parent has.
+    const move = hierarchies.map((index) => {
+      const [own, place] = [`/cgroup/${index}`, `/cgroup/${index}/${group}`]
+      const inherit = `if [ -e ${own}/cpuset.cpus ]; then echo 1 >${own}/cgroup.clone_children; fi`
+      return `${inherit} && mkdir -p ${place} && echo 0 >${place}/cgroup.procs`
+    })
     const call = 'exec /bin/node /app/caller.mjs /run/holdfast/workload.sock GET http://localhost/v1/identity'
-    const { out, err } = await container.exec(['/bin/sh', '-c', `${move} && ${call}`])
+    const { out, err } = await container.exec(['/bin/sh', '-c', [...move, call].join(' && ')])
     const [, status, body = ''] = /^(\d+) (.*)\n$/s.exec(out) ?? []
     if (status === undefined) throw new Error(`${out}${err}`)
     const answer = JSON.parse(body)
@@ -134,7 +139,7 @@ ${['victim', 'attacker', 'other']
 
     it('has none outside of where the kubelet puts pods', async () => {
       const { container } = start('other', { below: 'elsewhere' })
-      expect(await outcomeOf(container)).toBe('no_identity')
+      expect(await outcomeOf(container)).toBe('container_refused')
     })
   })
 

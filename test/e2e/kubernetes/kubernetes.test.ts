@@ -1,8 +1,13 @@
 /** Holdfast on a real node of Kubernetes: real etcd, API server, kubelet, containerd and runc, agent and callers in pods. */
 import { afterAll, beforeAll, describe, it } from 'vitest'
+import { identitySuite } from './identity.ts'
+import { lifecycleSuite } from './lifecycle.ts'
 import { nodeSuite } from './node.ts'
+import { outageSuite } from './outage.ts'
+import { pidNamespaceSuite } from './pid-namespace.ts'
 import { rightsSuite } from './rights.ts'
-import { missing, openStage, type Stage } from './stage.ts'
+import { missing, openStage, type Stage, startAgent } from './stage.ts'
+import { upgradeSuite } from './upgrade.ts'
 
 if (missing) {
   console.warn(`SKIPPED: Kubernetes needs ${missing}`)
@@ -16,4 +21,12 @@ if (missing) {
 
   describe('a node', () => nodeSuite(() => stage.cluster))
   describe('the rights of the agent', () => rightsSuite(() => stage))
+  describe('an agent in a pod', () => {
+    beforeAll(async () => void (await startAgent(stage, 'agent-1')), 60_000)
+    describe('knows a caller:', () => identitySuite(() => stage))
+    describe('follows a caller:', () => lifecycleSuite(() => stage))
+    describe('without an API server', () => outageSuite(() => stage))
+    describe('without the pids of its node', () => pidNamespaceSuite(() => stage))
+    describe('and its successor', () => upgradeSuite(() => stage))
+  })
 }

@@ -18,10 +18,9 @@ export function lifecycleSuite(stage: () => Stage): void {
     ])
     const [asks, holds, watches] = pods
     const last = (pod: unknown) => lastOf(cluster, pod)
-    await until(
-      'three callers',
-      () => /^200 /.test(last(asks)) && last(holds) === '200 open' && last(watches),
-    )
+    await until('an answer', () => /^200 /.test(last(asks)))
+    await until('an open answer', () => last(holds) === '200 open')
+    await until('an open stream', () => linesOf(cluster, watches).some((line) => line.includes('"x509"')))
     // A runtime that hangs keeps the processes alive.
     cluster.containers.hang(true)
     try {
@@ -64,7 +63,7 @@ export function lifecycleSuite(stage: () => Stage): void {
   it('gives nothing to a debugger that was put into a pod', async () => {
     const { cluster } = stage()
     const pod = await startCaller(stage(), 'debugged')
-    const [app] = pod.spec.containers
+    const [{ resources: _none, ...app }] = pod.spec.containers
     const debugger_ = {
       ...app,
       name: 'debugger',

@@ -29,5 +29,5 @@ export function outageSuite(stage: () => Stage): void {
     }
     await until('the new container to be served', () => isServed(renewed), 20_000)
     expect(linesOf(cluster, known).filter((line) => !line.startsWith('200'))).toEqual([])
-  })
+  }, 150_000)
 }

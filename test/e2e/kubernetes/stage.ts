@@ -45,6 +45,7 @@ const ENTRIES = `  - name: cart
     spiffe_id: ${CART}
     selectors: ['k8s:ns:shop', 'k8s:sa:cart']
     deliver: { x509: true, jwt: true, wit: true }
+    instance: container
 `
 
 /** Opens it all; the agent is not started yet. */
@@ -103,7 +104,10 @@ export function callerPod(
     { name: 'sockets', mountPath: '/run/holdfast', readOnly: true },
     { name: 'out', mountPath: '/out' },
   ]
-  const env = [{ name: 'OUT', value: '/out/lines' }]
+  const env = [
+    { name: 'OUT', value: '/out/lines' },
+    { name: 'SPIFFE_ENDPOINT_SOCKET', value: 'unix:///run/holdfast/workload.sock' },
+  ]
   return podOf(SHOP, name, {
     account,
     spec: {

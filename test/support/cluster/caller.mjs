@@ -1,4 +1,4 @@
-// An application in a pod: plain HTTP over a unix socket, nothing of ours. Usage: node caller.mjs SOCKET METHOD URL
+// An application in a pod: plain HTTP over a unix socket, a connection for each request, nothing of ours. Usage: node caller.mjs SOCKET METHOD URL
 // [EVERY_MS | open]. It writes one line `STATUS BODY` an answer, or `0 ERROR`, to the file $OUT or to its output. With
 // EVERY_MS it goes on until it is ended; with `open` it writes `STATUS open` when an answer begins, and `0 ended` at its end.
 import { appendFileSync } from 'node:fs'
@@ -30,7 +30,7 @@ function take(answer) {
 }
 
 function ask() {
-  const outgoing = request({ socketPath, method, path: pathname + search, headers }, take)
+  const outgoing = request({ socketPath, method, path: pathname + search, headers, agent: false }, take)
   if (how !== 'open') outgoing.setTimeout(10_000, () => outgoing.destroy(new Error('no answer')))
   outgoing.on('error', (error) => tell(`0 ${error.message}`))
   outgoing.end()

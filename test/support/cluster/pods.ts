@@ -11,6 +11,7 @@ export const WAITING = {
   image: IMAGE,
   imagePullPolicy: 'Never',
   command: ['/bin/busybox', 'sleep', '2147483647'],
+  resources: { requests: { cpu: '100m' } },
 }
 
 export interface PodOptions {
