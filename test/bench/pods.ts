@@ -21,9 +21,9 @@ import type { BenchOptions } from './main.ts'
 const AT_ONCE = 20
 const CALLERS = 10
 const IDENTITY = 'http://localhost/v1/identity'
-/** A client that follows the Workload API, and when it began and had its first SVID, in seconds since boot. */
+/** A client that follows the Workload API, and when it began and had its first SVID, in seconds since boot; it ends with its input. */
 const FIRST = `read began rest </proc/uptime
-${CLIENT} watch >/tmp/lines &
+sleep 2147483647 | ${CLIENT} watch >/tmp/lines &
 until grep -q '"x509":' /tmp/lines; do usleep 2000; done
 read ended rest </proc/uptime
 echo "$began $ended" >/out/lines

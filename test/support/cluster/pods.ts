@@ -11,7 +11,7 @@ export const WAITING = {
   image: IMAGE,
   imagePullPolicy: 'Never',
   command: ['/bin/busybox', 'sleep', '2147483647'],
-  resources: { requests: { cpu: '100m' } },
+  resources: { requests: { cpu: '20m' } },
 }
 
 export interface PodOptions {
