@@ -38,6 +38,7 @@ authority: { nodes: one }
 egress: { socket: on }
 wit: on
 audit: { sink: stdout }
+ops: { listen: 'pod:9465' }
 kubernetes: { attestor: kubelet }
 `
 

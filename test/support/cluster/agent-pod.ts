@@ -86,6 +86,7 @@ const SPEC = {
         field('POD_NAMESPACE', 'metadata.namespace'),
         field('POD_UID', 'metadata.uid'),
       ],
+      readinessProbe: { httpGet: { path: '/readyz', port: 9465 }, periodSeconds: 1 },
       // A busy machine gives nearly nothing to a pod that asks for nothing.
       resources: { requests: { cpu: '250m', memory: '128Mi' } },
       securityContext: {
