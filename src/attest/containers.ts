@@ -5,6 +5,7 @@
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Selector } from '../spiffe/selector.ts'
+import { explainPod, type PodExplained } from './explain-pod.ts'
 import type { Kubelet, Listed } from './kubelet.ts'
 import { type ContainerPlace, type PodAnswer, type PodRules, podFacts } from './pod-facts.ts'
 
@@ -99,6 +100,13 @@ export class Containers {
     known.users -= 1
     if (known.users > 0) return
     this.#forget(known)
+  }
+
+  /** Each container of a pod, as the kubelet has it now; throws pod_unknown, pod_facts_unavailable. */
+  async explain(namespace: string, name: string): Promise<PodExplained> {
+    const { clock, kubelet, rules } = this.#options
+    const { list } = await kubelet.since(clock.monotonic())
+    return explainPod(list, { namespace, name }, rules)
   }
 
   stop(): void {

@@ -10,6 +10,7 @@ import { Accounts } from './accounts.ts'
 import { Attested, type AttestedWorkload, type LeaseFilter } from './attested.ts'
 import { containerOf } from './cgroup.ts'
 import type { Container, Containers } from './containers.ts'
+import type { PodExplained } from './explain-pod.ts'
 import { Hasher, type HasherOptions } from './hash.ts'
 import { type InstanceLimits, Instances, processKey } from './instances.ts'
 import { type Kernel, systemKernel } from './kernel.ts'
@@ -140,6 +141,14 @@ export class Attestation {
     } finally {
       workload.close()
     }
+  }
+
+  /** What the containers of a pod of this node would be known by; throws pod_unknown, pod_facts_unavailable, not_found. */
+  async explainPod(namespace: string, name: string): Promise<PodExplained> {
+    if (this.#pods) return this.#pods.containers.explain(namespace, name)
+    throw new Fault('not_found', 'no attestor of pods is configured', {
+      action: 'Set kubernetes.attestor: kubelet.',
+    })
   }
 
   /** Ends the matching leases at once: streams through their workloads, keys through their instances. */

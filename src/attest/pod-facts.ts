@@ -34,7 +34,11 @@ export function podFacts(list: PodList, place: ContainerPlace, rules: PodRules):
   const pod = place.podUid === undefined ? claims[0] : list.byUid.get(place.podUid)
   if (!pod) {
     const what = place.podUid === undefined ? 'of its container' : `with the UID ${place.podUid}`
-    return { fault: new Fault('pod_unknown', `the kubelet knows no pod ${what}`), mayCome: true }
+    // A pod is listed before its first container starts; only states come late.
+    return {
+      fault: new Fault('pod_unknown', `the kubelet knows no pod ${what}`),
+      mayCome: place.podUid === undefined,
+    }
   }
   const container = pod.containers.find(({ id }) => id === place.containerId)
   if (!container || claims[0] !== pod) return withoutContainer(pod)

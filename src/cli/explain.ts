@@ -1,4 +1,4 @@
-/** `holdfast explain METHOD URL`: why a request would be allowed or not, and the smallest change that would allow it. */
+/** `holdfast explain METHOD URL`, and `explain pod` beside it: why a request would be allowed or not, and the smallest change that would allow it. */
 import { printable } from '../base/fault.ts'
 import type { Explanation } from '../policy/explain.ts'
 import { askAsOperator, askAsWorkload, type Shown, type Where } from './agent.ts'
@@ -17,6 +17,7 @@ export async function explain(
   options: ExplainOptions,
   io: Io,
 ): Promise<ExitCode> {
+  if (method === 'pod') return (await import('./explain-pod.ts')).explainPod(url, options, io)
   const { pid } = options
   const call = { method: 'POST', path: '/v1/explain' } as const
   const found =

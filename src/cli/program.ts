@@ -110,7 +110,9 @@ function addWorkloadCommands(program: Command, io: Io, done: Done): void {
       ),
     )
   asWorkload(program.command('explain <method> <url>'))
-    .description('why a request would be allowed or not, and the smallest change')
+    .description(
+      'why a request would be allowed or not, and the smallest change; explain pod NAMESPACE/NAME: who its containers are',
+    )
     .option('--pid <pid>', 'for another process (asks the admin socket)', wholeNumber)
     .action(
       ending(done, async (method, url, options) =>

@@ -9,6 +9,7 @@ import type { Audit, AuditFacts } from '../telemetry/audit.ts'
 import type { Log, LogLevel } from '../telemetry/log.ts'
 import { type ApproveOptions, approveOne, listApprovals } from './approve.ts'
 import { type RegistrationOptions, registrationAt } from './client-registration.ts'
+import { explainPod } from './explain-pod.ts'
 import { parseRevoke, type RevokeOptions, revoke } from './revoke.ts'
 import type { AgentStatus } from './status.ts'
 
@@ -37,6 +38,7 @@ export function adminApi(options: AdminApiOptions): Routes {
     'GET /v1/approvals': () => listApprovals(options),
     'POST /v1/approve': (request) => approveOne(options, request),
     'POST /v1/explain': ({ body }) => explainPid(options, body),
+    'POST /v1/explain-pod': ({ body }) => explainPod(options, body),
     'POST /v1/client-registration': ({ body }) => registerClient(options, body),
     'POST /v1/revoke': audited(options, 'revoke', ({ body }) => revokeOne(options, body)),
     'POST /v1/lift': audited(options, 'lift', ({ body }) => liftOne(options, body)),
