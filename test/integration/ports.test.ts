@@ -37,7 +37,7 @@ describe('the ops port', () => {
     expect((await get(opsPort, '/readyz')).status).toBe(200)
     const metrics = await (await get(opsPort, '/metrics')).text()
     expect(metrics).toMatch(/^holdfast_proofs_total\{kind="dpop"\} 1$/m)
-    expect(metrics).toMatch(/^holdfast_refusals_total\{reason="target_unknown"\} 1$/m)
+    expect(metrics).toMatch(/^holdfast_refusals_total\{reason="target_unknown",owner="platform"\} 1$/m)
     expect(metrics).toMatch(/^holdfast_requests_total\{method="dpop",reason="ok"\} 1$/m)
     expect(metrics).toMatch(/^holdfast_requests_total\{method="ListKeys",reason="ok"\} 1$/m)
     expect(metrics).toMatch(/^holdfast_series_dropped_total 0$/m)

@@ -38,7 +38,7 @@ const open = (over: Partial<Parameters<NonNullable<VerifyRigOptions['config']>>[
 
 const portOf = ({ agent }: VerifyRig) => agent.daemon.verifierPort ?? 0
 const refusals = async ({ agent }: VerifyRig) =>
-  [...(await agent.metrics.render()).matchAll(/^holdfast_connections_total\{reason="(\w+)"\} \d+$/gm)].map(
+  [...(await agent.metrics.render()).matchAll(/^holdfast_connections_total\{reason="(\w+)"(?:,owner="\w+")?\} \d+$/gm)].map(
     ([, reason]) => reason,
   )
 

@@ -30,6 +30,7 @@ function open(rotation = 3_600) {
 const bookWith = (client: KeyClient) =>
   ({
     entries: [],
+    identities: () => [],
     targets: new Map(),
     servers: new Map([['as', { ...SERVER, client }]]),
   }) as unknown as RuleBook
