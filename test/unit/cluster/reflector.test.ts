@@ -20,10 +20,11 @@ let book: RuleBook
 let faults: string[]
 let refused: readonly string[]
 
+const LIST_TIMEOUT = 30_000
 /** Real time, but what is waited for after a failure passes at once. */
 const hurried: Clock = {
   ...systemClock,
-  after: (delay, then) => systemClock.after(delay <= 5_000 ? Math.min(delay, 10) : delay, then),
+  after: (delay, then) => systemClock.after(delay < LIST_TIMEOUT ? Math.min(delay, 10) : delay, then),
 }
 
 function open(clock: Clock = hurried): ClusterPolicySource {
