@@ -79,6 +79,7 @@ export async function openIncoming(
     ...checks,
     clock,
     routes: () => book.get().routes,
+    observes: () => book.get().observe,
     tokens: sources.tokens,
     proofs: new DpopChecker(),
     bundleOf,

@@ -5,6 +5,7 @@ import { Fault } from '../base/fault.ts'
 import type { Server } from '../policy/grant.ts'
 import type { RouteIdentity } from '../policy/route.ts'
 import { isJwsAlg, type Jws, type JwsAlg, parseJws, verifyJws } from '../spiffe/jws.ts'
+import type { Unmet } from './checking.ts'
 
 /** Keys that servers sign tokens with. */
 export interface TokenKeys {
@@ -52,6 +53,8 @@ export interface TokenCheck {
   readonly ath: string
   readonly now: Seconds
   readonly skew: Seconds
+  /** Hears token_too_long, which is policy's word and no fault of the token. */
+  readonly unmet: Unmet
 }
 
 const TYPES: ReadonlySet<unknown> = new Set(['at+jwt', 'application/at+jwt', 'jwt', undefined])
@@ -123,7 +126,7 @@ async function introspected(sources: TokenSources, token: string, check: TokenCh
   throw new Fault('token_inactive')
 }
 
-function checkClaims(claims: Claims, { identity, now, skew }: TokenCheck): Seconds {
+function checkClaims(claims: Claims, { identity, now, skew, unmet }: TokenCheck): Seconds {
   const { exp, iat, nbf, aud } = claims
   if (!isDate(exp)) throw malformed('it has no usable exp')
   if (exp <= now - skew)
@@ -138,7 +141,7 @@ function checkClaims(claims: Claims, { identity, now, skew }: TokenCheck): Secon
   }
   const life = exp - (isDate(iat) ? iat : now)
   if (life > identity.maxTtl)
-    throw new Fault('token_too_long', `the token lives ${Math.ceil(life)} s, over ${identity.maxTtl} s`)
+    unmet(new Fault('token_too_long', `the token lives ${Math.ceil(life)} s, over ${identity.maxTtl} s`))
   const audiences: readonly unknown[] = Array.isArray(aud) ? aud : [aud]
   if (!audiences.some((one) => typeof one === 'string' && identity.audience.includes(one)))
     throw new Fault('token_audience')

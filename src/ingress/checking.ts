@@ -1,5 +1,6 @@
 /** A request on its way through the checks, and what the checks need. */
 import type { Clock, Seconds } from '../base/clock.ts'
+import type { Fault } from '../base/fault.ts'
 import type { RouteIdentity, RoutePlatform } from '../policy/route.ts'
 import type { Routes } from '../policy/routes.ts'
 import type { DpopChecker } from '../proof/dpop-check.ts'
@@ -23,7 +24,12 @@ export interface VerifyOptions {
   readonly bearers: Bearers
   readonly window: Seconds
   readonly skew: Seconds
+  /** Whether policy is in `mode: observe` now; absent: it refuses. */
+  readonly observes?: () => boolean
 }
+
+/** Refuses a request that policy does not expect; in `mode: observe` that is noted, and the request goes on. */
+export type Unmet = (fault: Fault) => void
 
 /** What was revoked, by whichever way that was heard of. */
 export interface Denials {
@@ -53,6 +59,7 @@ export interface Checking {
   readonly urls: readonly string[]
   readonly path: string
   readonly ath: string | undefined
+  readonly unmet: Unmet
   readonly now: Seconds
 }
 

@@ -3,6 +3,7 @@ import { Fault } from '../base/fault.ts'
 import { isInRanges } from '../policy/address.ts'
 import type { Hop, RoutePlatform } from '../policy/route.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
+import type { Unmet } from './checking.ts'
 import { forwardedCertificate } from './forwarded-certificate.ts'
 import type { ChannelPeer, RawHeaders } from './inbound.ts'
 
@@ -16,17 +17,21 @@ export interface Channel {
   readonly spiffeId: SpiffeId | undefined
 }
 
-/** Throws hop_unexpected when the route states hops and the peer is none of them. */
-export function channelOf(platform: RoutePlatform, peer: ChannelPeer, headers: RawHeaders): Channel {
+/** `unmet` hears hop_unexpected when the route states hops and the peer is none of them: then no certificate counts. */
+export function channelOf(
+  platform: RoutePlatform,
+  peer: ChannelPeer,
+  headers: RawHeaders,
+  unmet: Unmet,
+): Channel {
   const { hops } = platform
   if (hops.length === 0) return { hop: undefined, certificate: peer.certificate, spiffeId: peer.spiffeId }
   const hop = hops.find((one) => isHop(one, peer))
   if (!hop) {
     const who = peer.spiffeId ?? peer.address ?? 'a peer that nothing is known of'
-    throw new Fault(
-      'hop_unexpected',
-      `the request came from ${who}, wanted ${hops.map(({ name }) => name).join(', ')}`,
-    )
+    const wanted = hops.map(({ name }) => name).join(', ')
+    unmet(new Fault('hop_unexpected', `the request came from ${who}, wanted ${wanted}`))
+    return { hop, certificate: undefined, spiffeId: undefined }
   }
   const certificate = hop.certificate === 'none' ? undefined : forwardedCertificate(headers, hop.certificate)
   return { hop, certificate, spiffeId: undefined }

@@ -54,7 +54,7 @@ export class Verifier {
       route = this.#routeFor(asker, question)
       const verified = await this.#verify(question, route, found)
       const answer = await this.#answer(asker, question, route, verified)
-      this.#recordAllowed(asker, question, verified)
+      this.#recordAllowed(asker, question, verified, found)
       return { answer }
     } catch (caught) {
       const fault = Fault.from(caught)
@@ -110,12 +110,13 @@ export class Verifier {
     return subjects.add(owner, new Secret(token)).handle
   }
 
-  #recordAllowed(asker: Asker, question: Question, verified: Verified): void {
+  #recordAllowed(asker: Asker, question: Question, verified: Verified, { observed }: Findings): void {
     const { route, binding, caller, hop, rule } = verified
     if (binding.proof) this.#carriers.carried(route, hop ?? DIRECT)
     this.#options.metrics.count('holdfast_verified_total', { reason: 'ok' })
     this.#append(asker, question, {
       allowed: true,
+      ...(observed ? { observed } : {}),
       route,
       hop,
       caller: caller.names[0],
@@ -127,7 +128,7 @@ export class Verifier {
   #recordRefused(asker: Asker, question: Question, { fault, route, found }: Refused): void {
     const { metrics } = this.#options
     const { reason, owner } = fault
-    const { isWimse: _, ...facts } = found
+    const { isWimse: _, observed: __, ...facts } = found
     const { hop = DIRECT } = facts
     metrics.count('holdfast_verified_total', { reason })
     if (route && this.#carriers.hasLost(route.name, hop, fault, question.headers))

@@ -4,12 +4,14 @@
  */
 import { nowSeconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
+import type { Reason } from '../base/reasons.ts'
+import { NEVER_GRANTED } from '../policy/methods.ts'
 import { publicPathOf } from '../policy/routes.ts'
 import { hashOf } from '../proof/jwt.ts'
 import { canonicalUrl } from '../proof/target.ts'
 import { type AccessToken, checkAccessToken } from './access-token.ts'
 import { type Binding, bindingOf } from './binding.ts'
-import { type Checking, type DenialFacts, isJwtSvid, type VerifyOptions } from './checking.ts'
+import { type Checking, type DenialFacts, isJwtSvid, type Unmet, type VerifyOptions } from './checking.ts'
 import { type Caller, callerOf, checkExpected, clientNameOf } from './expected.ts'
 import { channelOf } from './hop.ts'
 import { credentialsIn, type Inbound } from './inbound.ts'
@@ -21,8 +23,8 @@ export interface Verified {
   readonly binding: Binding
   readonly token: AccessToken | undefined
   readonly hop: string | undefined
-  /** The grant that expects it, as `file:line`. */
-  readonly rule: string
+  /** The grant that expects it, as `file:line`; undefined where none does and that is only observed. */
+  readonly rule: string | undefined
 }
 
 /** What was found so far, also of a request that is refused in the end: for the record, not for a decision. */
@@ -32,6 +34,8 @@ export interface Findings {
   jkt?: string | undefined
   /** Whether the request shows a WIT. */
   isWimse?: boolean
+  /** In `mode: observe`: the first expectation that it does not meet. */
+  observed?: Reason
 }
 
 /** Throws every reason of incoming requests; the caller outside hears only its OAuth class. */
@@ -40,11 +44,11 @@ export async function verifyRequest(
   inbound: Inbound,
   found: Findings = {},
 ): Promise<Verified> {
-  const checking = begin(options, inbound)
+  const checking = begin(options, inbound, unmetBy(options, inbound, found))
   found.hop = checking.channel.hop?.name
-  const { credentials, identity, ath, now } = checking
+  const { credentials, identity, ath, now, unmet } = checking
   found.isWimse = credentials.wit !== undefined
-  const check = ath === undefined ? undefined : { identity, ath, now, skew: options.skew }
+  const check = ath === undefined ? undefined : { identity, ath, now, unmet, skew: options.skew }
   const token =
     check && credentials.token !== undefined && !isJwtSvid(checking)
       ? await checkAccessToken(options.tokens, credentials.token, check)
@@ -56,11 +60,32 @@ export async function verifyRequest(
   found.caller = caller.names[0]
   options.denials.check(denialFacts(caller, token, binding))
   await useUp(options, checking, caller, binding)
-  const rule = checkExpected(checking, caller, token)
+  const rule = ruleFor(checking, caller, token)
   return { route: inbound.route.name, caller, binding, token, hop: checking.channel.hop?.name, rule }
 }
 
-function begin(options: VerifyOptions, inbound: Inbound): Checking {
+/** Methods that no grant can allow are refused whatever the mode is. */
+function unmetBy({ observes }: VerifyOptions, { method }: Inbound, found: Findings): Unmet {
+  return (fault) => {
+    if (NEVER_GRANTED.has(method) || observes?.() !== true) throw fault
+    found.observed ??= fault.reason
+  }
+}
+
+const EXPECTATIONS: ReadonlySet<Reason> = new Set(['caller_unexpected', 'policy_denied', 'scope_missing'])
+
+function ruleFor(checking: Checking, caller: Caller, token: AccessToken | undefined): string | undefined {
+  try {
+    return checkExpected(checking, caller, token)
+  } catch (caught) {
+    const fault = Fault.from(caught)
+    if (!EXPECTATIONS.has(fault.reason)) throw fault
+    checking.unmet(fault)
+    return undefined
+  }
+}
+
+function begin(options: VerifyOptions, inbound: Inbound, unmet: Unmet): Checking {
   const { identity, platform, name } = inbound.route
   if (!identity || !platform) {
     const layer = identity ? 'platform' : 'identity'
@@ -69,7 +94,7 @@ function begin(options: VerifyOptions, inbound: Inbound): Checking {
     })
   }
   const credentials = credentialsIn(inbound.headers)
-  const channel = channelOf(platform, inbound.peer, inbound.headers)
+  const channel = channelOf(platform, inbound.peer, inbound.headers, unmet)
   const path = publicPathOf(inbound.route, canonicalUrl(`https://host${inbound.path}`).path)
   if (path === undefined) throw new Fault('route_unknown', `the path is none that ${name} receives`)
   return {
@@ -81,6 +106,7 @@ function begin(options: VerifyOptions, inbound: Inbound): Checking {
     path,
     urls: platform.origins.map((origin) => origin + path),
     ath: credentials.token === undefined ? undefined : hashOf(credentials.token),
+    unmet,
     now: nowSeconds(options.clock),
   }
 }

@@ -1,0 +1,68 @@
+/** `mode: observe` at the verifier: what policy does not expect passes and is on record, what is not proven stays refused. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/base/clock.ts'
+import { VERIFY_CASES, type VerifyCase } from '../support/verify-cases.ts'
+import { openVerifyRig, type VerifyRig } from '../support/verify-rig.ts'
+import { casesFor, expectAnswer, statusAt } from '../support/verify-table.ts'
+import { WAYS, type Way } from '../support/verify-ways.ts'
+
+const EXPECTATIONS = [
+  'caller_unexpected',
+  'policy_denied',
+  'scope_missing',
+  'hop_unexpected',
+  'token_too_long',
+]
+const isExpectation = ({ reason }: VerifyCase) => EXPECTATIONS.includes(reason)
+const HOUR = 3_600
+
+const unexpectedFor = (way: Way) => casesFor(way).filter(([, each]) => isExpectation(each))
+const unprovenFor = (way: Way) => casesFor(way).filter(([, each]) => !isExpectation(each))
+
+async function expectObserved(rig: VerifyRig, way: Way, each: VerifyCase): Promise<void> {
+  const [request] = each.requests(rig)
+  if (!request) throw new Error('a case without a request')
+  expect((await way.ask(rig.socket, request)).isAllowed).toBe(true)
+  expect(rig.verdicts().at(-1)).toMatchObject({ allowed: true, observed: each.reason })
+  // The proof is used up all the same.
+  expect((await way.ask(rig.socket, request)).isAllowed).toBe(false)
+  expect(rig.verdicts().at(-1)).toMatchObject({ allowed: false, reason: 'proof_replayed' })
+  expect(rig.verdicts().at(-1)).not.toHaveProperty('observed')
+}
+
+describe('the verifier where policy only observes', () => {
+  let rig: VerifyRig
+
+  beforeAll(async () => {
+    const until = `${new Date(systemClock.now() + HOUR * 1_000).toISOString().slice(0, 19)}Z`
+    rig = await openVerifyRig({
+      security: () => `layer: security\nobserve: { approver: ann, until: '${until}' }\n`,
+    })
+  })
+  afterAll(async () => rig?.[Symbol.asyncDispose]())
+
+  it('has a case of each expectation', () => {
+    const reasons = new Set(VERIFY_CASES.filter(isExpectation).map(({ reason }) => reason))
+    expect([...reasons].sort()).toEqual([...EXPECTATIONS].sort())
+  })
+
+  describe.each(WAYS.map((way) => [way.name, way] as const))('by %s', (_name, way) => {
+    it.each(unexpectedFor(way))('lets through %s', (_case, each) => expectObserved(rig, way, each))
+
+    it.each(unprovenFor(way))('answers as ever %s', (_case, each) => expectAnswer(rig, way, each))
+
+    it('refuses a method that no grant can allow', async () => {
+      const heard = await way.ask(rig.socket, rig.request({ method: 'TRACE' }))
+      expect([heard.isAllowed, heard.status]).toEqual([false, statusAt(way, 403)])
+      expect(rig.verdicts().at(-1)).toMatchObject({ allowed: false, reason: 'policy_denied' })
+    })
+  })
+
+  describe('after its end date', () => {
+    beforeAll(() => rig.pass(HOUR))
+
+    it.each(unexpectedFor(WAYS[0] as Way))('refuses %s', (_case, each) =>
+      expectAnswer(rig, WAYS[0] as Way, each),
+    )
+  })
+})
