@@ -2,12 +2,16 @@
 import type { IncomingMessage } from 'node:http'
 
 /** The names that proxies in front of an application set for it. */
-const isClaim = (name: string) => name.toLowerCase().startsWith('x-holdfast-')
+const PREFIX = 'x-holdfast-'
+const isClaim = (name: string) => name.slice(0, PREFIX.length).toLowerCase() === PREFIX
 
 /** From all views of the headers. */
 export function stripNode(request: IncomingMessage): void {
-  // Node makes these of the raw headers when they are first read.
-  const { headers, headersDistinct, rawHeaders } = request
+  const { headers, rawHeaders } = request
+  const isClaimed = rawHeaders.some(isClaim) || Object.keys(headers).some(isClaim)
+  if (!isClaimed) return
+  // Node makes this one of the raw headers when it is first read, for nothing where nothing is to be removed.
+  const { headersDistinct } = request
   for (const view of [headers, headersDistinct ?? {}])
     for (const name of Object.keys(view)) if (isClaim(name)) delete view[name]
   for (let at = rawHeaders.length - 2; at >= 0; at -= 2)

@@ -81,6 +81,12 @@ export const FIGURES = {
     'CPU of verifying a DPoP request, ES256 token and proof, of two raw crypto.verify',
   ),
   verify_known_ratio: atMost('ratio', 1.6, 'the same with a token that was verified before, of one'),
+  middleware_ratio: atMost(
+    'ratio',
+    1.6,
+    'CPU of a request through `holdfast/verify` in process, of two raw crypto.verify',
+  ),
+  middleware_known_ratio: atMost('ratio', 1.6, 'the same with a token that was verified before, of one'),
   envoy_check_p50_ms: atMost('ms', 0.6, 'p50 of a Check that signs, at 1,000 requests a second'),
   envoy_check_us: atMost('us', 250, 'agent CPU of the same'),
   envoy_process_p50_ms: atMost(

@@ -59,7 +59,10 @@ const PARTS: readonly Part[] = [
   { figures: ['tokens_1000x3_requests'], measure: measureWorkloads },
   { figures: ['tokens_renewal_peak_ratio'], measure: measureRenewals },
   { figures: ['lease_end_close_ms'], measure: measureLeases },
-  { figures: ['verify_ratio', 'verify_known_ratio'], measure: measureVerifier },
+  {
+    figures: ['verify_ratio', 'verify_known_ratio', 'middleware_ratio', 'middleware_known_ratio'],
+    measure: measureVerifier,
+  },
   {
     figures: ['envoy_check_p50_ms', 'envoy_check_us', 'envoy_process_p50_ms', 'envoy_process_us'],
     measure: measureEnvoy,
