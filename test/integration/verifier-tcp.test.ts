@@ -38,9 +38,11 @@ const open = (over: Partial<Parameters<NonNullable<VerifyRigOptions['config']>>[
 
 const portOf = ({ agent }: VerifyRig) => agent.daemon.verifierPort ?? 0
 const refusals = async ({ agent }: VerifyRig) =>
-  [...(await agent.metrics.render()).matchAll(/^holdfast_connections_total\{reason="(\w+)"(?:,owner="\w+")?\} \d+$/gm)].map(
-    ([, reason]) => reason,
-  )
+  [
+    ...(await agent.metrics.render()).matchAll(
+      /^holdfast_connections_total\{reason="(\w+)"(?:,owner="\w+")?\} \d+$/gm,
+    ),
+  ].map(([, reason]) => reason)
 
 /** What a stranger's CA says of a SPIFFE ID. */
 function forged(id: string): Shown {

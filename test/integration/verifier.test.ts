@@ -66,7 +66,9 @@ describe('a hop that stops carrying proofs', () => {
     expect(await ask({ route: 'gated', certificate: rig.gateway })).toBe('ok')
     expect(await ask({ route: 'gated', certificate: rig.gateway, without: ['DPoP'] })).toBe('proof_missing')
     expect(await lost()).toEqual(['front_gate', '1'])
-    expect(await rig.agent.metrics.render()).toContain('holdfast_verified_total{reason="proof_missing",owner="platform"} 1')
+    expect(await rig.agent.metrics.render()).toContain(
+      'holdfast_verified_total{reason="proof_missing",owner="platform"} 1',
+    )
   })
 })
 
