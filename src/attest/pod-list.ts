@@ -1,5 +1,6 @@
 /** The pods of a node as its kubelet lists them (core/v1 PodList), as far as an identity may rest on them. */
 import { Fault } from '../base/fault.ts'
+import { type Members, membersOf } from '../base/members.ts'
 
 export interface PodContainer {
   readonly name: string
@@ -67,14 +68,8 @@ function odd(what: string): Fault {
   return new Fault('pod_facts_unavailable', `the answer of the kubelet ${what}`)
 }
 
-type Json = Readonly<Record<string, unknown>>
-
-function objectOf(value: unknown): Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {}
-}
-
-function listOf(value: unknown): readonly Json[] {
-  return Array.isArray(value) ? value.map(objectOf) : []
+function listOf(value: unknown): readonly Members[] {
+  return Array.isArray(value) ? value.map(membersOf) : []
 }
 
 function textOf(value: unknown): string | undefined {
@@ -88,10 +83,10 @@ function need(value: unknown, what: string): string {
 }
 
 function podOf(item: unknown): Pod {
-  const { metadata, spec, status } = objectOf(item)
-  const meta = objectOf(metadata)
-  const { serviceAccountName, nodeName } = objectOf(spec)
-  const source = textOf(objectOf(meta['annotations'])['kubernetes.io/config.source'])
+  const { metadata, spec, status } = membersOf(item)
+  const meta = membersOf(metadata)
+  const { serviceAccountName, nodeName } = membersOf(spec)
+  const source = textOf(membersOf(meta['annotations'])['kubernetes.io/config.source'])
   return {
     uid: need(meta['uid'], 'a uid'),
     name: need(meta['name'], 'a name'),
@@ -99,23 +94,23 @@ function podOf(item: unknown): Pod {
     serviceAccount: textOf(serviceAccountName),
     nodeName: textOf(nodeName),
     labels: Object.fromEntries(
-      Object.entries(objectOf(meta['labels'])).flatMap(([key, value]) =>
+      Object.entries(membersOf(meta['labels'])).flatMap(([key, value]) =>
         typeof value === 'string' ? [[key, value] as const] : [],
       ),
     ),
     owners: listOf(meta['ownerReferences']).flatMap(ownerOf),
     isStatic: source !== undefined && source !== 'api',
     isTerminating: textOf(meta['deletionTimestamp']) !== undefined,
-    containers: containersOf(objectOf(status)),
+    containers: containersOf(membersOf(status)),
   }
 }
 
-function ownerOf(owner: Json): readonly PodOwner[] {
+function ownerOf(owner: Members): readonly PodOwner[] {
   const [kind, name, uid] = [textOf(owner['kind']), textOf(owner['name']), textOf(owner['uid'])]
   return kind !== undefined && name !== undefined && uid !== undefined ? [{ kind, name, uid }] : []
 }
 
-function containersOf(status: Json): readonly PodContainer[] {
+function containersOf(status: Members): readonly PodContainer[] {
   const of = (key: string, kind: PodContainer['kind']) =>
     listOf(status[key]).map((each) => containerOf(each, kind))
   return [
@@ -128,8 +123,8 @@ function containersOf(status: Json): readonly PodContainer[] {
 /** `containerd://ID`; what came before it (`lastState`) is not read. */
 const CONTAINER_ID = /^[a-z0-9.-]+:\/\/([0-9a-f]{64})$/
 
-function containerOf(status: Json, kind: PodContainer['kind']): PodContainer {
-  const state = objectOf(status['state'])
+function containerOf(status: Members, kind: PodContainer['kind']): PodContainer {
+  const state = membersOf(status['state'])
   const isRunning = typeof state['running'] === 'object' && state['running'] !== null
   const hasEnded = typeof state['terminated'] === 'object' && state['terminated'] !== null
   return {

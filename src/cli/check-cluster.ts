@@ -1,6 +1,7 @@
 /** The API server as `holdfast check --kubernetes` asks it: from inside a pod, or through `kubectl proxy` from outside. */
 import { systemClock } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
+import { type Members, membersOf } from '../base/members.ts'
 import { ClusterHttps, type Verification } from '../cluster/https.ts'
 import { ACCOUNT_DIRECTORY } from '../settings-kubernetes.ts'
 import type { Io } from './io.ts'
@@ -12,9 +13,6 @@ export interface ClusterWhere {
   readonly namespace?: string
   readonly account?: string
 }
-
-/** The members of an object of the API; what is not there reads as undefined. */
-export type Members = Readonly<Record<string, unknown>>
 
 export interface ClusterApi {
   /** Whether the caller is the agent's own service account: then it asks about itself. */
@@ -88,10 +86,6 @@ async function answerOf(
   } catch (caught) {
     return Fault.from(caught, 'cluster_unavailable')
   }
-}
-
-export function membersOf(value: unknown): Members {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Members) : {}
 }
 
 /** The items of a list, or of any member that is one. */

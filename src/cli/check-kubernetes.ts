@@ -1,11 +1,10 @@
 /** `holdfast check --kubernetes`: a cluster before and after an install, as its API server shows it. */
 import { Fault } from '../base/fault.ts'
+import { type Members, membersOf } from '../base/members.ts'
 import {
   type ClusterApi,
   type ClusterWhere,
   itemsOf,
-  type Members,
-  membersOf,
   metadataOf,
   openCluster,
   textOf,

@@ -1,6 +1,7 @@
 /** What the agent's service account may do: what it needs, and what would make the agent a way into every pod. */
 import { Fault } from '../base/fault.ts'
-import { type ClusterApi, membersOf } from './check-cluster.ts'
+import { membersOf } from '../base/members.ts'
+import type { ClusterApi } from './check-cluster.ts'
 import { type Finding, failure, fine, skipped, warning } from './check-finding.ts'
 
 interface Right {

@@ -2,6 +2,7 @@
 import { timingSafeEqual, X509Certificate } from 'node:crypto'
 import { connect as connectPlain, type Socket } from 'node:net'
 import { connect, type TLSSocket } from 'node:tls'
+import { certificateBlocks } from '../base/pem.ts'
 
 /**
  * `cluster-ca`: the chain and the name or address, by the roots in `file`. `pinned`: the certificate is one of those in
@@ -57,12 +58,10 @@ function connected(socket: Socket): Promise<Socket> {
   })
 }
 
-const PEM = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g
-
 function isPinned(socket: TLSSocket, trusted: string): boolean {
   const seen = socket.getPeerX509Certificate()?.raw
   if (!seen) return false
-  return (trusted.match(PEM) ?? []).some((pem) => {
+  return certificateBlocks(trusted).some((pem) => {
     const { raw } = new X509Certificate(pem)
     return raw.length === seen.length && timingSafeEqual(raw, seen)
   })

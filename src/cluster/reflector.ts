@@ -5,6 +5,7 @@
 import { backoff } from '../base/backoff.ts'
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
+import { membersOf } from '../base/members.ts'
 import type { ClusterHttps } from './https.ts'
 
 export interface ReflectorOptions<T> {
@@ -184,8 +185,4 @@ export class Reflector<T> {
 function nameOf(object: unknown): string {
   const { namespace = '', name } = membersOf(membersOf(object)['metadata'])
   return `${String(namespace)}/${String(name)}`
-}
-
-function membersOf(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {}
 }

@@ -5,8 +5,10 @@
  */
 import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
+import type { Members } from '../base/members.ts'
 import type { RuleBook } from '../policy/book.ts'
 import type { Caller } from '../serve/caller.ts'
+import { memberOf, rawLines, valueOptions } from '../serve/envoy-message.ts'
 import { faultAnswer } from '../serve/fault-answer.ts'
 import type { Handlers } from '../serve/grpc.ts'
 import type { Message } from '../serve/messages.ts'
@@ -46,7 +48,7 @@ async function check(
     const removed = spent(sent.fields, new Set(Object.keys(headers)), isTransaction)
     return {
       status: { code: 0 },
-      ok_response: { headers: optionsOf(headers), headers_to_remove: removed },
+      ok_response: { headers: valueOptions(headers), headers_to_remove: removed },
     }
   } catch (caught) {
     return denied(Fault.from(caught))
@@ -58,12 +60,9 @@ function denied(fault: Fault): Message {
   const { 'Content-Length': _, ...kept } = headers
   return {
     status: { code: STATUS[fault.reason].grpc },
-    denied_response: { status: { code: status }, headers: optionsOf(kept), body },
+    denied_response: { status: { code: status }, headers: valueOptions(kept), body },
   }
 }
-
-type Members = Readonly<Record<string, unknown>>
-const memberOf = (message: unknown, name: string): Members => ((message as Members)[name] ?? {}) as Members
 
 function requestIn(http: Members): EnvoyRequest {
   const lines = linesIn(http)
@@ -81,21 +80,8 @@ function requestIn(http: Members): EnvoyRequest {
 
 /** The raw ones where Envoy sends them; pseudo-headers are no headers. */
 function linesIn(http: Members): RawHeaders {
-  const { headers: raw } = memberOf(http, 'header_map') as { readonly headers?: readonly Members[] }
-  const lines = raw
-    ? raw.map(({ key, value, raw_value: bytes }) => [String(key ?? ''), textOf(bytes ?? value)])
-    : Object.entries(memberOf(http, 'headers')).map(([name, value]) => [name, String(value)])
+  const lines =
+    rawLines(http['header_map']) ??
+    Object.entries(memberOf(http, 'headers')).map(([name, value]) => [name, String(value)])
   return lines.filter(([name]) => !name?.startsWith(':')).flat()
-}
-
-function textOf(value: unknown): string {
-  return Buffer.isBuffer(value) ? value.toString('latin1') : typeof value === 'string' ? value : ''
-}
-
-/** In `value`: Envoy sends a `raw_value` of this filter out empty. */
-function optionsOf(headers: Readonly<Record<string, string | number>>): readonly Message[] {
-  return Object.entries(headers).map(([key, value]) => ({
-    header: { key: key.toLowerCase(), value: String(value) },
-    append_action: 'OVERWRITE_IF_EXISTS_OR_ADD',
-  }))
 }

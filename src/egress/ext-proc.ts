@@ -9,6 +9,7 @@ import type { Live } from '../base/live.ts'
 import type { RuleBook } from '../policy/book.ts'
 import type { Caller } from '../serve/caller.ts'
 import type { Dialog, Hear } from '../serve/dialog.ts'
+import { memberOf, rawLines, rawValueOptions } from '../serve/envoy-message.ts'
 import { faultAnswer } from '../serve/fault-answer.ts'
 import type { Handlers } from '../serve/grpc.ts'
 import type { Message } from '../serve/messages.ts'
@@ -105,7 +106,7 @@ async function signTry(options: ExtProcOptions, caller: Caller, dialog: Dialog, 
   return {
     signed,
     mutation: {
-      set_headers: optionsOf(signed.headers),
+      set_headers: rawValueOptions(signed.headers),
       remove_headers: spent(request.fields, added, signed.isTransaction),
     },
   }
@@ -154,21 +155,13 @@ function refuse(dialog: Dialog, fault: Fault): void {
   dialog.say({
     immediate_response: {
       status: { code: status },
-      headers: { set_headers: optionsOf(kept) },
+      headers: { set_headers: rawValueOptions(kept) },
       body: Buffer.from(body),
       grpc_status: { status: STATUS[fault.reason].grpc },
       details: `holdfast_${fault.reason}`,
     },
   })
   dialog.end()
-}
-
-/** In `raw_value`: Envoy does not read a `value` of this filter. */
-function optionsOf(headers: Readonly<Record<string, string | number>>): readonly Message[] {
-  return Object.entries(headers).map(([key, value]) => ({
-    header: { key: key.toLowerCase(), raw_value: Buffer.from(String(value), 'latin1') },
-    append_action: 'OVERWRITE_IF_EXISTS_OR_ADD',
-  }))
 }
 
 function requestIn(head: unknown): EnvoyRequest {
@@ -185,14 +178,9 @@ function requestIn(head: unknown): EnvoyRequest {
 }
 
 function linesOf(head: unknown): RawHeaders {
-  const { headers: map } = head as { readonly headers?: { readonly headers?: readonly Message[] } }
-  const lines = map?.headers ?? []
+  const lines = rawLines(memberOf(head, 'headers')) ?? []
   checkLines(lines.length)
-  return lines.flatMap(({ key, raw_value: bytes, value }) => [String(key ?? ''), textOf(bytes ?? value)])
-}
-
-function textOf(value: unknown): string {
-  return Buffer.isBuffer(value) ? value.toString('latin1') : typeof value === 'string' ? value : ''
+  return lines.flat()
 }
 
 function withoutPseudo(lines: RawHeaders): RawHeaders {

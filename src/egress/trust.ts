@@ -16,6 +16,7 @@ import {
 } from 'node:tls'
 import { type Clock, nowSeconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
+import { certificateBlocks, pemOf } from '../base/pem.ts'
 import { readTrusted } from '../base/trusted.ts'
 import type { TlsTrust } from '../policy/grant.ts'
 import type { Bundle, BundleOf } from '../spiffe/bundle.ts'
@@ -44,7 +45,6 @@ interface KnownFile {
 const SYSTEM: TrustBase = { minVersion: 'TLSv1.2' }
 const FILE_LIMIT = 4 * 1024 * 1024
 const CHAIN_LIMIT = 8
-const PEM_FORM = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g
 
 /** TLS options of outgoing connections. */
 export class Trust {
@@ -105,7 +105,10 @@ export class Trust {
       throw new Fault('upstream_tls', `there is no bundle for the trust domain of ${peerId}`)
     const known = this.#bundles.get(bundle)
     if (known) return known
-    const base = { ...SYSTEM, ca: bundle.x509Authorities.map(pemOf) }
+    const base = {
+      ...SYSTEM,
+      ca: bundle.x509Authorities.map((der) => pemOf('CERTIFICATE', der).toString('latin1')),
+    }
     this.#bundles.set(bundle, base)
     return base
   }
@@ -156,7 +159,7 @@ function chainOf(leaf: PeerCertificate): readonly Buffer[] {
 }
 
 function readRoots(file: string): string[] {
-  const pems = readTrusted(file, { maxBytes: FILE_LIMIT }).toString('latin1').match(PEM_FORM) ?? []
+  const pems = certificateBlocks(readTrusted(file, { maxBytes: FILE_LIMIT }).toString('latin1'))
   try {
     for (const pem of pems) new X509Certificate(pem)
   } catch (error) {
@@ -169,9 +172,4 @@ function readRoots(file: string): string[] {
 function signatureOf(file: string): string {
   const stats = statSync(file, { throwIfNoEntry: false, bigint: true })
   return stats ? `${stats.dev}:${stats.ino}:${stats.size}:${stats.mtimeNs}:${stats.ctimeNs}` : 'none'
-}
-
-function pemOf(der: Buffer): string {
-  const lines = der.toString('base64').match(/.{1,64}/g) ?? []
-  return `-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n-----END CERTIFICATE-----\n`
 }

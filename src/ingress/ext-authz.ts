@@ -6,7 +6,9 @@
 import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { Fault } from '../base/fault.ts'
+import type { Members } from '../base/members.ts'
 import type { Caller } from '../serve/caller.ts'
+import { memberOf, rawLines, valueOptions } from '../serve/envoy-message.ts'
 import type { Handlers } from '../serve/grpc.ts'
 import type { Message } from '../serve/messages.ts'
 import { GRPC } from '../serve/status.ts'
@@ -48,9 +50,6 @@ async function check(verifier: Verifier, caller: Caller, request: Message): Prom
   }
 }
 
-type Members = Readonly<Record<string, unknown>>
-const memberOf = (message: unknown, name: string): Members => ((message as Members)[name] ?? {}) as Members
-
 function questionIn(request: Message): Question {
   const attributes = memberOf(request, 'attributes')
   const http = memberOf(memberOf(attributes, 'request'), 'http')
@@ -72,20 +71,15 @@ function questionIn(request: Message): Question {
 
 /** The raw ones where Envoy sends them; pseudo headers are no headers. Some names it joins even then, Authorization too. */
 function headersIn(http: Members): readonly (readonly [string, string])[] {
-  const { headers: raw } = memberOf(http, 'header_map') as { readonly headers?: readonly Members[] }
-  const lines = raw
-    ? raw.map(({ key, value, raw_value: bytes }) => [String(key), textOf(bytes ?? value)] as const)
-    : Object.entries(memberOf(http, 'headers')).map(([name, value]) => [name, String(value)] as const)
+  const lines =
+    rawLines(http['header_map']) ??
+    Object.entries(memberOf(http, 'headers')).map(([name, value]) => [name, String(value)] as const)
   return lines.flatMap(([name, value]) => linesOf(name, value)).filter(([name]) => !name.startsWith(':'))
 }
 
 function linesOf(name: string, value: string): readonly (readonly [string, string])[] {
   if (!CREDENTIALS.has(name.toLowerCase())) return [[name, value]]
   return value.split(',').map((part) => [name, part.trim()] as const)
-}
-
-function textOf(value: unknown): string {
-  return Buffer.isBuffer(value) ? value.toString('latin1') : typeof value === 'string' ? value : ''
 }
 
 /** PEM, URL-encoded; throws invalid_request for what cannot be read, since it must not pass as none. */
@@ -107,9 +101,9 @@ function allowed(answer: Answer): Message {
   return {
     status: { code: 0 },
     ok_response: {
-      headers: optionsOf(claims),
+      headers: valueOptions(claims),
       headers_to_remove: [...SPENT, ...forged],
-      response_headers_to_add: optionsOf(nonce),
+      response_headers_to_add: valueOptions(nonce),
     },
   }
 }
@@ -117,14 +111,6 @@ function allowed(answer: Answer): Message {
 function denied({ status, headers }: Challenge): Message {
   return {
     status: { code: GRPC.PERMISSION_DENIED },
-    denied_response: { status: { code: status }, headers: optionsOf(headers) },
+    denied_response: { status: { code: status }, headers: valueOptions(headers) },
   }
-}
-
-/** In `value`: Envoy sends a `raw_value` of this filter out empty. */
-function optionsOf(headers: Readonly<Record<string, string>>): readonly Message[] {
-  return Object.entries(headers).map(([key, value]) => ({
-    header: { key, value },
-    append_action: 'OVERWRITE_IF_EXISTS_OR_ADD',
-  }))
 }

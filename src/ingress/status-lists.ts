@@ -4,6 +4,7 @@
  */
 import { type Clock, type Millis, nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
+import { membersOf } from '../base/members.ts'
 import type { Server } from '../policy/grant.ts'
 import type { RouteIdentity } from '../policy/route.ts'
 import type { Claims, Statuses, TokenKeys } from './access-token.ts'
@@ -148,10 +149,6 @@ function referenceIn(claims: Claims, server: Server, rule: RouteIdentity['status
   if (hash !== '' || username !== '' || password !== '' || !server.statusLists?.includes(origin))
     throw refused('names a status list at an origin that policy does not list for its issuer')
   return { uri, index }
-}
-
-function membersOf(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {}
 }
 
 function refused(what: string): Fault {

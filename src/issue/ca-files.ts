@@ -2,6 +2,7 @@
 import { X509Certificate } from 'node:crypto'
 import type { Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
+import { certificateBlocks } from '../base/pem.ts'
 import { readTrusted } from '../base/trusted.ts'
 import { readKeyFile } from '../keys/key-file.ts'
 import { generateKey } from '../keys/signer.ts'
@@ -81,7 +82,7 @@ export function tryCa(ca: CertificateAuthority, trustDomain: TrustDomain, now: S
 
 function certificatesIn(file: string): readonly Certificate[] {
   const text = readTrusted(file, { maxBytes: FILE_LIMIT }).toString('latin1')
-  const blocks = text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
+  const blocks = certificateBlocks(text)
   try {
     return blocks.map((pem) => parseCertificate(new X509Certificate(pem).raw))
   } catch (error) {

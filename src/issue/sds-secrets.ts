@@ -1,9 +1,9 @@
 /** SVIDs and bundles in the form that Envoy's TLS takes: `tls_certificate` and `validation_context` (SDS v3). */
 import { createHash } from 'node:crypto'
+import { pemOf } from '../base/pem.ts'
 import type { Entry } from '../policy/entry.ts'
 import { encoderOf, type Message } from '../serve/messages.ts'
 import type { Bundle } from '../spiffe/bundle.ts'
-import { pemOf } from './pem.ts'
 import type { X509Svid } from './svids.ts'
 
 /** How peers are verified: each by the bundle of its own trust domain, or all by one pool. */

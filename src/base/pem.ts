@@ -1,9 +1,16 @@
-/** PEM of DER (RFC 7468) made of bytes only: a string of a private key could not be overwritten. */
+/** PEM (RFC 7468): made of DER by bytes only, since a string of a private key could not be overwritten; and found in text. */
 
 const ALPHABET = Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/', 'latin1')
 const PAD = '='.charCodeAt(0)
 const NEWLINE = '\n'.charCodeAt(0)
 const LINE_BYTES = 48
+
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g
+
+/** The blocks of certificates in `text`, in their order; what else stands there is left out. */
+export function certificateBlocks(text: string): readonly string[] {
+  return text.match(CERTIFICATE) ?? []
+}
 
 /** One block, with a newline at its end. The buffer is the caller's to overwrite. */
 export function pemOf(label: 'CERTIFICATE' | 'PRIVATE KEY', der: Buffer): Buffer {
