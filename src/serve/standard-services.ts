@@ -22,7 +22,8 @@ interface Loaded {
   readonly handle: Handle
 }
 
-const PROTO_FILES = [
+/** All that this package speaks, in `proto/`. */
+export const PROTO_FILES = [
   'workload.proto',
   'holdfast.proto',
   'status.proto',

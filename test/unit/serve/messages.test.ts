@@ -5,17 +5,10 @@ import { loadSync, type MessageTypeDefinition, type ServiceDefinition } from '@g
 import protobuf from 'protobufjs'
 import { describe, expect, it } from 'vitest'
 import { encoderOf, type Message, methodsOf } from '../../../src/serve/messages.ts'
+import { PROTO_FILES } from '../../../src/serve/standard-services.ts'
 
 const ROOT = new URL('../../..', import.meta.url).pathname
-const FILES = [
-  'workload.proto',
-  'holdfast.proto',
-  'status.proto',
-  'ext_authz.proto',
-  'ext_proc.proto',
-  'sds.proto',
-]
-const definitions = loadSync(FILES, {
+const definitions = loadSync(PROTO_FILES, {
   keepCase: true,
   longs: Number,
   enums: String,
@@ -171,7 +164,7 @@ describe('descriptor.json', () => {
   it('says what the .proto files say', () => {
     const root = new protobuf.Root()
     root.resolvePath = (_origin, target) => (target === 'status.proto' ? join(ROOT, 'proto', target) : target)
-    const files = FILES.map((name) => join(ROOT, 'proto', name))
+    const files = PROTO_FILES.map((name) => join(ROOT, 'proto', name))
     const committed = JSON.parse(readFileSync(join(ROOT, 'src/serve/descriptor.json'), 'utf8'))
     expect(committed).toEqual(root.loadSync(files, { keepCase: true }).toJSON())
   })
