@@ -272,39 +272,38 @@ class Wrapper {
   }
 
   #dialog(name: string, open: (caller: Caller, dialog: Dialog) => Hear) {
-    const run: handleBidiStreamingCall<Message, Message> = (call) => {
-      const dialog = new OpenDialog(
-        call,
-        (fault) => call.emit('error', this.#error(name, fault)),
-        closing(call),
-      )
-      try {
-        const caller = this.#admit(name, call)
-        this.#options.onCall(name, undefined)
-        endWithLease(caller, dialog.onClose, (fault) => dialog.end(fault))
-        dialog.listen(open(caller, dialog))
-      } catch (caught) {
-        dialog.end(Fault.from(caught))
-      }
-    }
-    return run
+    return this.#twoWay(name, (call, fail) => new OpenDialog(call, fail, closing(call)), open)
   }
 
   #feed(name: string, open: (caller: Caller, feed: Feed) => (request: Message) => void) {
+    return this.#twoWay(name, (call, fail) => new WireFeed(call, closing(call), fail), open)
+  }
+
+  #twoWay<S, H>(
+    name: string,
+    sideOf: (call: ServerDuplexStream<Message, Message>, fail: (caught: unknown) => void) => S & Side<H>,
+    open: (caller: Caller, side: S) => H,
+  ) {
     const run: handleBidiStreamingCall<Message, Message> = (call) => {
-      const fail = (caught: unknown) => call.emit('error', this.#error(name, caught))
-      const feed = new WireFeed(call, closing(call), fail)
+      const side = sideOf(call, (caught) => call.emit('error', this.#error(name, caught)))
       try {
         const caller = this.#admit(name, call)
         this.#options.onCall(name, undefined)
-        endWithLease(caller, feed.onClose, (fault) => feed.end(fault))
-        feed.listen(open(caller, feed))
+        endWithLease(caller, side.onClose, (fault) => side.end(fault))
+        side.listen(open(caller, side))
       } catch (caught) {
-        feed.end(Fault.from(caught))
+        side.end(Fault.from(caught))
       }
     }
     return run
   }
+}
+
+/** The agent's side of a two-way call, however it is heard and answered. */
+interface Side<H> {
+  readonly onClose: Stream['onClose']
+  end(fault: Fault): void
+  listen(hear: H): void
 }
 
 /** Open streams end with the lease: a revocation that only blocks new calls is half a revocation. */
