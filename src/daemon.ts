@@ -45,6 +45,8 @@ const DRAIN_GRACE: Millis = 2_000
 const GIVE_BACK_LIMIT: Millis = 3_000
 const ANSWER_FIRST: Millis = 50
 const LOOK_EVERY: Millis = 20
+/** A newcomer has the path: for so long whoever connected before is still served, from the queue of the socket too. */
+const LINGER: Millis = 500
 
 /** Starts an agent; its sockets answer UNAVAILABLE until it is ready. Throws what keeps it from starting. */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
@@ -72,6 +74,7 @@ class Agent implements Daemon {
   #endpoint: BundleEndpoint | undefined
   #phase: Phase = 'starting'
   #reloading: Promise<void> = Promise.resolve()
+  #isLeaving = false
 
   constructor(options: DaemonOptions, directories: Directories, core: Core) {
     this.#options = options
@@ -104,7 +107,7 @@ class Agent implements Daemon {
           drain: () => this.#drain(),
           registration: this.#registration(),
         },
-        onTaken: () => this.#becomePassive(),
+        onTaken: () => void this.#becomePassive(),
         onBack: () => this.#becomeReady(),
       },
       this.#core,
@@ -175,7 +178,9 @@ class Agent implements Daemon {
   }
 
   async stop(grace: Millis): Promise<void> {
-    if (this.#phase === 'draining') return
+    if (this.#isLeaving) return
+    this.#isLeaving = true
+    if (this.#phase === 'ready' && this.#doors?.isTaken()) await this.#linger(grace)
     this.#phase = 'draining'
     this.#doors?.leave(grace, false)
     this.#endStreams()
@@ -212,12 +217,18 @@ class Agent implements Daemon {
     this.#core.rotator.resume()
   }
 
-  #becomePassive(): void {
+  async #becomePassive(): Promise<void> {
+    await this.#linger(LINGER)
+    if (this.#phase !== 'ready' || !this.#doors?.isTaken()) return
     this.#phase = 'passive'
     this.#options.log.warn('another agent took the socket over; this one serves nobody until SIGTERM')
     this.#core.rotator.pause()
     this.#doors?.leave(DRAIN_GRACE, true)
     this.#endStreams()
+  }
+
+  #linger(limit: Millis): Promise<void> {
+    return new Promise((resolve) => void this.#options.clock.after(Math.min(limit, LINGER), resolve))
   }
 
   /** With UNAVAILABLE: a session closed under its streams reads as CANCELLED, which SPIFFE clients never retry. */

@@ -45,6 +45,8 @@ export interface Doors {
   addStandardServices(): void
   /** Takes the paths over, where a live agent had them. */
   publish(): void
+  /** Whether a newcomer has the paths. */
+  isTaken(): boolean
   /** Sends everybody away: GOAWAY, no new connections. Sockets stay bound when `stay`, as for a passive agent. */
   leave(grace: Millis, stay: boolean): void
   /** Gives tokens back to their servers, for `limit` at most. */
@@ -91,6 +93,7 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
       for (const socket of sockets) socket.publish()
       linkAliases(options.directories.workloadSocket, config.socketAliases)
     },
+    isTaken: () => sockets[0]?.isTaken() ?? false,
     leave: (grace, stay) => {
       if (!stay) closeSockets()
       drainEnvoy()

@@ -29,6 +29,8 @@ export interface SocketPathOptions {
 export interface ListeningSocket {
   /** Takes the path over once the agent is ready. */
   publish(): void
+  /** Whether a newcomer has the path: whoever comes in here still had connected before. */
+  isTaken(): boolean
   close(): void
 }
 
@@ -41,7 +43,7 @@ export async function openSocket(options: SocketPathOptions): Promise<ListeningS
     return socket
   }
   const server = await listen({ fd }, path, accept)
-  return { publish: () => {}, close: () => server.close() }
+  return { publish: () => {}, isTaken: () => false, close: () => server.close() }
 }
 
 // sockaddr_un.sun_path; Node 20 cuts a longer path silently and listens elsewhere.
@@ -83,6 +85,13 @@ export class SocketPath {
   /** Takes the path over once the agent is ready. */
   publish(): void {
     if (this.#state === 'waiting') this.#rename()
+  }
+
+  isTaken(): boolean {
+    const inode = inodeOf(this.#options.path)
+    return (
+      this.#state === 'passive' || (this.#state === 'active' && inode !== undefined && inode !== this.#inode)
+    )
   }
 
   /** Stops accepting; the path goes only if it is still ours. */

@@ -606,6 +606,28 @@ describe('the paths', () => {
     expect(readdirSync(join(parent, 'public'))).toEqual([])
   })
 
+  it('move to a newcomer, and the old agent still serves whoever had connected before it is ended', async () => {
+    const clock = new ManualClock()
+    await using old = await startAgent({ dir: parent, clock })
+    using early = await openWire(old.socket)
+    await until('a connection', () => connectionsOf(old) === 1)
+    await using next = await startAgent({ dir: parent, takeover: true })
+    const stopped = old.daemon.stop(2_000)
+    await early.write(GET)
+    expect((await until('an answer', () => answerIn(early.received))).status).toBe(200)
+    clock.advance(500)
+    await until('the old agent to drain', () => old.daemon.status().state === 'draining')
+    using late = await openWire(next.socket)
+    await late.write(GET)
+    expect((await until('an answer', () => answerIn(late.received))).status).toBe(200)
+    await until('its end', () => {
+      clock.advance(100)
+      return connectionsOf(old) === 0
+    })
+    clock.advance(2_000)
+    await stopped
+  })
+
   it('come back to a passive agent once nobody answers there', async () => {
     const clock = new ManualClock()
     await using old = await startAgent({ dir: parent, clock })
