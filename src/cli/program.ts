@@ -223,7 +223,7 @@ function addFileCommands(program: Command, io: Io, done: Done): void {
       .option('--config <file>', 'the configuration that names the files')
       .option('--dir <dir>', "the agent's directory, for its policy/")
       .option('--trust-domain <name>', 'whose policy this is')
-  onFiles('check', 'what is wrong or weak in policy files')
+  onFiles('check', 'what is wrong or weak in policy files, and in manifests of custom resources beside them')
     .addOption(new Option('--fail-on <grade>', 'what fails').choices(['error', 'warn']).default('error'))
     .action(
       ending(done, async (files, options) => (await import('./policy.ts')).checkFiles(files, options, io)),

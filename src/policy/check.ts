@@ -1,9 +1,12 @@
 /** What `policy check` says of a set of files: what is wrong, what is weak, and where layers are silent. */
 import type { Problem } from '../base/problem.ts'
 import type { RuleBook, Weakness } from './book.ts'
+import type { Place } from './entry.ts'
 import { checkPolicy } from './load.ts'
+import { type CheckedObject, ManifestCluster, type ManifestOptions } from './manifest-cluster.ts'
+import type { Manifests } from './manifests.ts'
 import { isMatch } from './pattern.ts'
-import type { PolicyContext } from './statements.ts'
+import { type PolicyContext, placeText } from './statements.ts'
 import { mayBecome } from './template.ts'
 
 export interface PolicyReview {
@@ -14,17 +17,43 @@ export interface PolicyReview {
   /** Sentences about what will never be allowed. */
   readonly notes: readonly string[]
   readonly book: RuleBook | undefined
+  /** Custom resources among the files, with what is wrong with each. */
+  readonly objects: readonly CheckedObject[]
 }
 
-/** Reads `files` as the agent would, without loading them into one. */
-export async function reviewPolicy(files: readonly string[], context: PolicyContext): Promise<PolicyReview> {
-  const result = await checkPolicy(files, context)
+/** Custom resources that stand beside policy files, and the settings that they are read with. */
+export interface ReviewedManifests extends ManifestOptions {
+  readonly manifests: Manifests
+}
+
+/** Reads `files` as the agent would, without loading them into one; beside a cluster with these `resources`. */
+export async function reviewPolicy(
+  files: readonly string[],
+  context: PolicyContext,
+  resources?: ReviewedManifests,
+): Promise<PolicyReview> {
+  const cluster = resources && new ManifestCluster(resources.manifests, resources)
+  const result = await checkPolicy(files, context, cluster)
+  const objects = cluster?.checked ?? []
+  const unread = resources?.manifests.problems ?? []
   if ('problems' in result) {
-    return { passed: false, problems: result.problems, weaknesses: [], notes: [], book: undefined }
+    const problems = [...result.problems, ...unread]
+    const notes = resources ? ['no custom resource was checked: the policy files have to stand first'] : []
+    return { passed: false, problems, weaknesses: [], notes, book: undefined, objects }
   }
   const { book } = result
-  const passed = !book.weaknesses.some((weakness) => weakness.grade === 'insecure')
-  return { passed, problems: [], weaknesses: book.weaknesses, notes: notesOn(book), book }
+  const placeIn = (place: Place) => cluster?.placeOf(place) ?? place
+  const weaknesses = book.weaknesses.map((each) => ({ ...each, place: placeIn(each.place) }))
+  const isInsecure = weaknesses.some(({ grade }) => grade === 'insecure')
+  const isRefused = unread.length > 0 || objects.some(({ problems }) => problems.length > 0)
+  const notes = [...notesOn(book), ...(cluster?.notes ?? []), ...notesOf(objects)]
+  return { passed: !isInsecure && !isRefused, problems: unread, weaknesses, notes, book, objects }
+}
+
+function notesOf(objects: readonly CheckedObject[]): readonly string[] {
+  return objects
+    .filter(({ note }) => note !== '')
+    .map(({ name, place, note }) => `${placeText(place)}: ${name}: ${note}`)
 }
 
 /** Targets that a layer is silent about, callers that no entry makes, and statements about what nobody names. */

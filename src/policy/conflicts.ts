@@ -17,8 +17,13 @@ import { kindOf } from './selector-kind.ts'
 import { type PolicyContext, placeText, type Statements } from './statements.ts'
 import { unnamed } from './template.ts'
 
-/** All that is wrong with `statements` as a whole; empty when a rule book can be made. */
+/** What is wrong with `statements` as a whole, the first of it; empty when a rule book can be made. */
 export function conflictsIn(statements: Statements, context: PolicyContext): readonly Problem[] {
+  return allConflictsIn(statements, context).slice(0, PROBLEMS_LIMIT)
+}
+
+/** The same without a bound. */
+export function allConflictsIn(statements: Statements, context: PolicyContext): readonly Problem[] {
   const home = `${idOfTrustDomain(context.trustDomain)}/`
   return [
     ...twiceIn('identity', statements.identity),
@@ -43,7 +48,7 @@ export function conflictsIn(statements: Statements, context: PolicyContext): rea
       const first = statements.observe[0]
       return problem(place, `observe is there twice; first at ${first ? placeText(first.place) : ''}`)
     }),
-  ].slice(0, PROBLEMS_LIMIT)
+  ]
 }
 
 function problem(place: Place, message: string): Problem {

@@ -3,7 +3,7 @@
  * reported; what it stated before stays. Leaving out never widens: of a statement that may narrow nothing is forgotten.
  */
 import type { Problem } from '../base/problem.ts'
-import { conflictsIn } from './conflicts.ts'
+import { allConflictsIn, conflictsIn } from './conflicts.ts'
 import type { ClusterContext } from './kubernetes-entries.ts'
 import { type ClusterObject, keyOf, type Namespaces, placeOf, record } from './kubernetes-object.ts'
 import { type ObjectResult, readObject, wrongText } from './kubernetes-read.ts'
@@ -67,12 +67,13 @@ export class ClusterMemory {
     this.#remember(objects, kept, wrong)
     const statements = withStops(joined(files, expire(kept, state)), objects, wrong, kept, state)
     const text = textOf(state, kept)
+    const notes = new Map(kept.map(({ object, read }) => [object, read.notes]))
     return {
       statements,
       problems: [],
       text,
       isPartial,
-      reports: objects.map((object) => reportOf(object, wrong, kept)),
+      reports: objects.map((object) => reportOf(object, wrong, notes)),
     }
   }
 
@@ -129,7 +130,7 @@ function settle(
 ): readonly Standing[] {
   let standing = all
   for (;;) {
-    const problems = conflictsIn(joined(files, standing), context)
+    const problems = allConflictsIn(joined(files, standing), context)
     if (problems.length === 0) return standing
     const found = new Map(problems.map(({ file, message }) => [file, message]))
     const named = standing.filter(({ object }) => found.has(placeOf(object).file))
@@ -141,7 +142,8 @@ function settle(
       const message = found.get(key) ?? problems[0]?.message ?? ''
       wrong.set(key, wrong.get(key) ?? message)
     }
-    standing = standing.filter((each) => !out.includes(each))
+    const gone = new Set(out)
+    standing = standing.filter((each) => !gone.has(each))
   }
 }
 
@@ -197,12 +199,11 @@ function withStops(
 function reportOf(
   object: ClusterObject,
   wrong: ReadonlyMap<string, string>,
-  kept: readonly Standing[],
+  notes: ReadonlyMap<ClusterObject, readonly string[]>,
 ): ObjectReport {
   const message = wrong.get(keyOf(object))
-  const standing = kept.find((each) => each.object === object)
-  if (message === undefined)
-    return { object, isAccepted: true, message: (standing?.read.notes ?? []).join('; ') }
+  const standing = notes.get(object)
+  if (message === undefined) return { object, isAccepted: true, message: (standing ?? []).join('; ') }
   const rest = standing ? ' (what it stated before stays in force)' : ''
   return { object, isAccepted: false, message: `${message}${rest}` }
 }

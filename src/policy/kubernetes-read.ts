@@ -1,6 +1,6 @@
 /** Reads one custom resource: what it states, or what is wrong with it. */
 import { Fault } from '../base/fault.ts'
-import { type Problem, problemText } from '../base/problem.ts'
+import type { Problem } from '../base/problem.ts'
 import { checkShape } from '../base/shape.ts'
 import type { YamlFile } from '../base/yaml.ts'
 import { idOfTrustDomain } from '../spiffe/id.ts'
@@ -17,12 +17,19 @@ export type ObjectResult =
       readonly granted: Statements['application']
       readonly notes: readonly string[]
     }
-  | { readonly wrong: readonly string[] }
+  | { readonly wrong: readonly Wrong[] }
 
-/** What `object` states. Loads zod. */
-export async function readObject(object: ClusterObject, context: ClusterContext): Promise<ObjectResult> {
+/** What is wrong; the line from 1 where `lineOf` knows it, else 0. */
+export type Wrong = Pick<Problem, 'line' | 'message'>
+
+/** What `object` states; `lineOf` finds lines of its spec where there are any. Loads zod. */
+export async function readObject(
+  object: ClusterObject,
+  context: ClusterContext,
+  lineOf: YamlFile['lineOf'] = () => 0,
+): Promise<ObjectResult> {
   const place = placeOf(object)
-  const yaml: YamlFile = { file: place.file, value: object.spec, lineOf: () => 0 }
+  const yaml: YamlFile = { file: place.file, value: object.spec, lineOf }
   const { CLUSTER_SPIFFE_ID, CLUSTER_STATIC_ENTRY } = await import('./kubernetes-schema.ts')
   try {
     switch (object.kind) {
@@ -39,7 +46,7 @@ export async function readObject(object: ClusterObject, context: ClusterContext)
       case 'ClusterPolicy': {
         const relative = relativeFile(object.spec)
         if (relative !== undefined)
-          return { wrong: [`${relative}: a file of the agents has an absolute path here`] }
+          return wrongAs(`${relative}: a file of the agents has an absolute path here`)
         const read = await readParsed(yaml, context)
         return 'problems' in read ? wrong(read.problems) : stated(read.statements)
       }
@@ -47,7 +54,7 @@ export async function readObject(object: ClusterObject, context: ClusterContext)
         return await readGrant(object, yaml, context)
     }
   } catch (error) {
-    return { wrong: [Fault.from(error).message] }
+    return wrongAs(Fault.from(error).message)
   }
 }
 
@@ -56,7 +63,11 @@ function stated(statements: Statements, notes: readonly string[] = []): ObjectRe
 }
 
 function wrong(problems: readonly Problem[]): ObjectResult {
-  return { wrong: problems.map(({ message }) => message) }
+  return { wrong: problems.map(({ line, message }) => ({ line, message })) }
+}
+
+function wrongAs(...messages: readonly string[]): ObjectResult {
+  return { wrong: messages.map((message) => ({ line: 0, message })) }
 }
 
 /** Nothing is delivered that nobody has stated: the object says so itself. */
@@ -71,7 +82,10 @@ async function readGrant(
   context: ClusterContext,
 ): Promise<ObjectResult> {
   const stray = Object.keys(record(spec)).find((member) => member !== 'targets')
-  if (stray !== undefined) return { wrong: [`unknown key ${JSON.stringify(stray)}: wanted targets`] }
+  if (stray !== undefined) return wrongAs(`unknown key ${JSON.stringify(stray)}: wanted targets`)
+  const { GRANT_BOUNDS } = await import('./kubernetes-schema.ts')
+  const bounded = checkShape(GRANT_BOUNDS, yaml)
+  if ('problems' in bounded) return wrong(bounded.problems)
   const read = await readParsed({ ...yaml, value: { layer: 'application', ...record(spec) } }, context)
   if ('problems' in read) return wrong(read.problems)
   const { application } = read.statements
@@ -79,13 +93,13 @@ async function readGrant(
   const grants = application.flatMap((target) => target.grants)
   const strangers = grants.flatMap(({ callers }) => callers.filter((caller) => !caller.startsWith(home)))
   if (strangers.length > 0)
-    return {
-      wrong: strangers
+    return wrongAs(
+      ...strangers
         .slice(0, 3)
         .map((caller) => `the caller ${caller} is not of this namespace: wanted ${home}…`),
-    }
+    )
   if (grants.some(({ isProbe }) => isProbe))
-    return { wrong: ['probe: true is for policy files and ClusterPolicy'] }
+    return wrongAs('probe: true is for policy files and ClusterPolicy')
   const only = makeSelector('k8s:ns', namespace)
   const granted = application.map((target) => ({
     ...target,
@@ -106,9 +120,9 @@ function relativeFile(spec: unknown): string | undefined {
 }
 
 /** One line for logs and conditions. */
-export function wrongText(problems: readonly (Problem | string)[]): string {
+export function wrongText(problems: readonly Wrong[]): string {
   return problems
-    .map((each) => (typeof each === 'string' ? each : problemText(each)))
+    .map(({ message }) => message)
     .join('; ')
     .slice(0, 1024)
 }

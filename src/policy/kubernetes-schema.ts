@@ -23,7 +23,9 @@ function goDuration(min: Seconds, max: Seconds): z.ZodType<Seconds, string> {
   )
 }
 
-const labels = z.record(z.string().max(317), z.string().max(63))
+const labels = z
+  .record(z.string().max(317), z.string().max(63))
+  .refine((given) => Object.keys(given).length <= 32, { error: 'is too large, wanted at most 32 labels' })
 const expression = z.strictObject({
   key: z.string().min(1).max(317),
   operator: z.enum(['In', 'NotIn', 'Exists', 'DoesNotExist']),
@@ -82,7 +84,8 @@ export const CLUSTER_STATIC_ENTRY = z.strictObject({
   ...common,
   spiffeID: z.string().transform(parsedBy(parseWorkloadId)),
   parentID: z
-    .undefined({
+    .unknown()
+    .refine((given) => given === undefined, {
       error: 'is there: agents have no SPIFFE ID of their own here; select nodes by k8s:node-name',
     })
     .optional(),
@@ -97,6 +100,61 @@ export const CLUSTER_STATIC_ENTRY = z.strictObject({
     .max(32)
     .optional(),
   storeSVID: off('is true: SVIDs are stored nowhere'),
+})
+
+/** What a Grant holds, in the bounds of its CustomResourceDefinition; what it means is read as a policy file is. */
+export const GRANT_BOUNDS = z.strictObject({
+  targets: z
+    .array(
+      z.looseObject({
+        grants: z
+          .array(
+            z.looseObject({
+              callers: z.array(z.unknown()).max(64).optional(),
+              paths: z.array(z.unknown()).max(64).optional(),
+            }),
+          )
+          .max(64)
+          .optional(),
+      }),
+    )
+    .max(64),
+})
+
+const written = z.unknown().optional()
+const texts = z.record(z.string().min(1).max(317), z.string().max(262_144)).optional()
+
+/** A custom resource as people write it: unknown members are refused, as kubectl and the API server do. */
+export const CUSTOM_RESOURCE = z.strictObject({
+  apiVersion: z.string(),
+  kind: z.string(),
+  metadata: z.strictObject({
+    name: z.string().regex(/^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/, {
+      error: ({ input }) => `is ${JSON.stringify(input)}, wanted lower-case letters, digits, dots and dashes`,
+    }),
+    namespace: z
+      .string()
+      .regex(/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/, {
+        error: ({ input }) => `is ${JSON.stringify(input)}, wanted lower-case letters, digits and dashes`,
+      })
+      .optional(),
+    labels: texts,
+    annotations: texts,
+    // What the API server writes: it is there where objects were read from a cluster.
+    creationTimestamp: z.string().nullable().optional(),
+    deletionGracePeriodSeconds: written,
+    deletionTimestamp: written,
+    finalizers: written,
+    generateName: written,
+    generation: written,
+    managedFields: written,
+    ownerReferences: written,
+    resourceVersion: written,
+    selfLink: written,
+    uid: written,
+  }),
+  spec: z.record(z.string(), z.unknown()),
+  status: written,
 })
 
 export type LabelSelector = z.output<typeof labelSelector>

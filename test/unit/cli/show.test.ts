@@ -262,7 +262,7 @@ describe('reportText', () => {
 describe('policy texts', () => {
   it('list problems with their lines', () => {
     const problems = [{ file: 'a.yaml', line: 2, message: 'unknown key' }]
-    const review = { passed: false, problems, weaknesses: [], notes: [], book: undefined }
+    const review = { passed: false, problems, weaknesses: [], notes: [], book: undefined, objects: [] }
     expect(reviewText(review, 1, false)).toBe('not valid: 1 problem\n  ✗ a.yaml:2: unknown key\n')
   })
 
