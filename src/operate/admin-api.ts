@@ -100,8 +100,9 @@ async function liftOne(options: AdminApiOptions, body: Members): Promise<JsonAns
 async function explainPid(options: AdminApiOptions, body: Members): Promise<JsonAnswer> {
   const { pid } = body
   if (!Number.isSafeInteger(pid)) throw new Fault('invalid_request', 'pid is missing or not an integer')
-  const { selectors } = await options.attestation.describe(pid as number)
-  return explainRequest(options.book.get(), selectors, body, options.contacts)
+  const { selectors, notes } = await options.attestation.describe(pid as number)
+  const found = explainRequest(options.book.get(), selectors, body, options.contacts)
+  return notes.length > 0 ? { ...found, notes } : found
 }
 
 function registerClient({ book, registration }: AdminApiOptions, { server }: Members): JsonAnswer {

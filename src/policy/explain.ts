@@ -32,6 +32,8 @@ export interface Explanation {
   /** Which door the answer is for, where the request names a target rather than a URL. */
   readonly door?: Door
   readonly selectors: readonly Selector[]
+  /** Why selectors are missing, or an entry was not made; for the operator only. */
+  readonly notes?: readonly string[]
   readonly method?: string
   readonly origin: string
   readonly path: string

@@ -105,6 +105,21 @@ describe('each command, as text and as JSON', () => {
     expect([code, JSON.parse(out).allowed]).toEqual([0, true])
   })
 
+  it.runIf(isRoot)('tells the operator why a process has no selectors', async () => {
+    const unshare = spawn('unshare', ['--pid', '--fork', '--kill-child', 'sleep', '300'])
+    try {
+      const children = `/proc/${unshare.pid}/task/${unshare.pid}/children`
+      const pid = await until('the child', () => readFileSync(children, 'utf8').trim())
+      const { code, out } = holdfast(['explain', 'GET', API, '--pid', pid])
+      expect(code).toBe(4)
+      expect(out).toMatch(/facts of \d+ +no selectors[^\n]*\n +missing +[^\n]*container/)
+      const json = holdfast(['explain', 'GET', API, '--pid', pid, '-o', 'json'])
+      expect(JSON.parse(json.out).notes).toEqual([expect.stringContaining('container')])
+    } finally {
+      unshare.kill('SIGKILL')
+    }
+  })
+
   it.each(['bash', 'zsh', 'fish'])('completion for %s', (shell) => {
     expect(holdfast(['completion', shell])).toMatchObject({ code: 0, err: '' })
   })

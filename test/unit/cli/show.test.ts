@@ -138,6 +138,13 @@ describe('explanationText', () => {
     expect(text).toContain('allowed as  spiffe://example.org/b\n')
   })
 
+  it('says why facts are missing, where the agent knows', () => {
+    const notes = ['unix:path is missing: x', 'unix:sha256 is missing: y']
+    expect(explanationText({ ...FACTS, notes }, 7, false)).toContain(
+      '  missing     unix:path is missing: x\n              unix:sha256 is missing: y\n',
+    )
+  })
+
   it('says it when nothing could be attested', () => {
     expect(explanationText({ ...FACTS, selectors: [] }, undefined, false)).toContain('no selectors')
   })
