@@ -104,7 +104,7 @@ export function openCore(options: CoreOptions): Core {
     watchSuspend(clock, () => replaceKeys(options, vault, 'the machine slept')),
     watchClone(clock, () => replaceKeys(options, vault, 'the machine is a copy')),
   ]
-  gauges(metrics, { vault, attestation, rotator, ...admitting })
+  gauges(metrics, { vault, attestation, rotator, ...admitting }, authority)
   return {
     book,
     revocations,
@@ -165,7 +165,11 @@ function replaceKeys({ log, audit }: CoreOptions, vault: Vault, why: string): vo
   audit.append({ event: 'key.destroy', allowed: true, count, detail: why })
 }
 
-function gauges(metrics: Metrics, core: Pick<Core, 'vault' | 'attestation' | 'rotator' | 'approvals'>): void {
+function gauges(
+  metrics: Metrics,
+  core: Pick<Core, 'vault' | 'attestation' | 'rotator' | 'approvals'>,
+  authority: Authority,
+): void {
   metrics.gauge('holdfast_keys', 'Proof keys held.', () => core.vault.count)
   metrics.gauge('holdfast_connections', 'Open connections.', () => core.attestation.counts.connections)
   metrics.gauge(
@@ -174,5 +178,14 @@ function gauges(metrics: Metrics, core: Pick<Core, 'vault' | 'attestation' | 'ro
     () => core.attestation.counts.instances,
   )
   metrics.gauge('holdfast_approvals_waiting', 'Requests that wait for a person.', () => core.approvals.count)
+  metrics.gauge(
+    'holdfast_ca_expiration_timestamp_seconds',
+    'When the CA that signs X.509-SVIDs ends, as Unix time.',
+    () => authority.caLife().notAfter,
+  )
+  metrics.gauge('holdfast_ca_lifetime_seconds', 'How long that CA is valid from its beginning.', () => {
+    const { notBefore, notAfter } = authority.caLife()
+    return notAfter - notBefore
+  })
   metrics.gauge('holdfast_streams', 'Open streams that hear of changes.', () => core.rotator.watchers)
 }

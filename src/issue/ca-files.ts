@@ -38,6 +38,9 @@ export function loadCa({ certificateFile, keyFile, chainFile }: CaFiles): Certif
   if (!new X509Certificate(own.der).publicKey.equals(held.publicKey)) {
     throw refused(keyFile, 'it is not the key of the certificate')
   }
+  const { notBefore, notAfter } = path.reduce((first, each) =>
+    each.notAfter < first.notAfter ? each : first,
+  )
   const keyId = own.extensions.subjectKeyId
   if (!keyId) throw refused(certificateFile, 'it has no subject key identifier')
   return {
@@ -45,7 +48,8 @@ export function loadCa({ certificateFile, keyFile, chainFile }: CaFiles): Certif
     chain: path.slice(0, -1).map(({ der }) => der),
     subject: own.subject,
     keyId,
-    notAfter: Math.min(...path.map(({ notAfter }) => notAfter)),
+    notBefore,
+    notAfter,
     signer: { alg: held.alg, signDer: (input) => held.signDer(input) },
   }
 }

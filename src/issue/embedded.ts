@@ -38,8 +38,9 @@ export interface CertificateAuthority {
   /** Its common name, or its whole Name in DER. */
   readonly subject: string | Buffer
   readonly keyId: Buffer
-  /** When the first certificate from it to the root ends. */
+  /** When the first certificate from it to the root ends, and when that one began. */
   readonly notAfter: Seconds
+  readonly notBefore: Seconds
   readonly signer: CertificateSigner
 }
 
@@ -78,6 +79,7 @@ export function embeddedAuthority(options: EmbeddedOptions): Authority {
   })
   return {
     bundle,
+    caLife: () => rotations.ca.signing.key,
     issueX509: (ask) => issueX509(ask, rotations.ca, nowSeconds(clock)),
     issueJwt: ({ spiffeId, audience, ttl }) =>
       issueToken(rotations.jwt, ttl, nowSeconds(clock), (times, { kid, held }) =>
@@ -197,7 +199,7 @@ function makeCa(options: EmbeddedOptions, published: Seconds, notAfter: Seconds)
     { ...common, subject, spki, issuer: subject, issuerKeyId: keyId, pathLength },
     signer,
   )
-  if (!options.intermediate) return { root, chain: [], subject, keyId, notAfter, signer }
+  if (!options.intermediate) return { root, chain: [], subject, keyId, notBefore, notAfter, signer }
   const below = generateKey(options.algorithm)
   const belowSpki = spkiOf(below)
   const belowSubject = `${options.trustDomain} intermediate ${randomBytes(4).toString('hex')}`
@@ -211,6 +213,7 @@ function makeCa(options: EmbeddedOptions, published: Seconds, notAfter: Seconds)
     chain: [certificate],
     subject: belowSubject,
     keyId: keyIdOf(belowSpki),
+    notBefore,
     notAfter,
     signer: certificateSigner(below),
   }

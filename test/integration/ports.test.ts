@@ -42,6 +42,9 @@ describe('the ops port', () => {
     expect(metrics).toMatch(/^holdfast_requests_total\{method="ListKeys",reason="ok"\} 1$/m)
     expect(metrics).toMatch(/^holdfast_series_dropped_total 0$/m)
     expect(metrics).toMatch(/^holdfast_keys 1$/m)
+    const [, ends] = /^holdfast_ca_expiration_timestamp_seconds (\d+)$/m.exec(metrics) ?? []
+    expect(Number(ends)).toBe(agent.authority.caLife().notAfter)
+    expect(metrics).toMatch(/^holdfast_ca_lifetime_seconds 86410$/m)
     expect(metrics).not.toMatch(/spiffe:|example\.test|secret-path/)
   })
 

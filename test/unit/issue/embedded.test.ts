@@ -155,6 +155,20 @@ describe('the embedded authority', { timeout: 60_000 }, () => {
   })
 })
 
+describe.each([60, 1_200, 6 * HOUR])('a CA made for %i s', (caTtl) => {
+  it('never has less than a fifth of its life left: the alert is for what nobody renews', () => {
+    const { authority, now, seconds } = setUp({ caTtl })
+    const step = Math.max(1, Math.floor(caTtl / 200))
+    const left = Array.from({ length: 400 }, () => {
+      seconds(step)
+      const { notBefore, notAfter } = authority.caLife()
+      return (notAfter - now()) / (notAfter - notBefore)
+    })
+    expect(Math.min(...left)).toBeGreaterThan(0.2)
+    expect(Math.min(...left)).toBeLessThan(0.6)
+  })
+})
+
 describe('an authority of the operator', { timeout: 60_000 }, () => {
   function operator(
     root: TestAuthority,
@@ -169,7 +183,8 @@ describe('an authority of the operator', { timeout: 60_000 }, () => {
       pair,
       validity: validity(NOW - 10, notAfter),
     })
-    return { root: root.der, chain: [der], subject, keyId: keyIdOf(pair), notAfter, signer: held }
+    const life = { notBefore: NOW - 10, notAfter }
+    return { root: root.der, chain: [der], subject, keyId: keyIdOf(pair), ...life, signer: held }
   }
 
   it('signs under its own name, and nothing beyond its end', () => {
@@ -200,6 +215,16 @@ describe('an authority of the operator', { timeout: 60_000 }, () => {
     expect(nameOf(issue.x509().chain)).toContain('second')
     expect(verifyX509Svid(issue.x509().chain, bundle, now()).spiffeId).toBe(spiffeId)
     expect(verifyX509Svid(before.chain, bundle, now()).spiffeId).toBe(spiffeId)
+  })
+
+  it('tells the life of what signs now, not of what will', () => {
+    const root = makeAuthority()
+    const ca = new Live(operator(root, 'first'))
+    const { authority, seconds } = setUp({ ca })
+    ca.set(operator(root, 'second', NOW + 20 * HOUR))
+    expect(authority.caLife()).toMatchObject({ notBefore: NOW - 10, notAfter: NOW + 10 * HOUR })
+    seconds(300)
+    expect(authority.caLife().notAfter).toBe(NOW + 20 * HOUR)
   })
 
   it('publishes one root once, however many authorities hang below it', () => {
