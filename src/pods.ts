@@ -48,6 +48,7 @@ export function openPods({ config, pod, clock, health }: PodsSetUp): PodsOptions
     health,
     every: kubernetes.poll * MILLIS,
     maxBytes: kubelet.maxMib * MIB,
+    ownPod: pod?.podUid,
   })
   const containers = new Containers({
     kubelet: source,

@@ -232,7 +232,8 @@ export class Attested implements AttestedWorkload {
     if (entry.instance === 'identity') return instances.openIdentity()
     if (entry.instance !== 'unit') {
       const { container } = this.#parts
-      if (container) return instances.openContainer(container, entry.instance)
+      if (container && entry.instance === 'pod') return instances.openPod(container)
+      if (container) return instances.openContainer(container)
       throw new Fault(
         'attestation_failed',
         `entry ${entry.name} wants a ${entry.instance} and the caller is in none`,

@@ -7,7 +7,9 @@ import { Fault } from '../base/fault.ts'
 import type { Selector } from '../spiffe/selector.ts'
 import { explainPod, type PodExplained } from './explain-pod.ts'
 import type { Kubelet, Listed } from './kubelet.ts'
-import { type ContainerPlace, type PodAnswer, type PodRules, podFacts } from './pod-facts.ts'
+import { type ContainerPlace, type PodAnswer, type PodFacts, type PodRules, podFacts } from './pod-facts.ts'
+import type { PodList } from './pod-list.ts'
+import { podKey, type WholePod, WholePods } from './whole-pods.ts'
 
 /** A container; one object for all of its callers. */
 export interface Container {
@@ -35,20 +37,26 @@ export interface ContainersOptions {
 /** What changes of a container: its selectors, or, with a Fault, that it is over. */
 export type ContainerWatcher = (container: Container, ended: Fault | undefined) => void
 
+/** How long it waits for the next list: the status of most is written within the first tenths of a second. */
+const FIRST_RETRY: Millis = 50
 const RETRY_EVERY: Millis = 250
 /** How long the status of a container that runs may take to be written. */
 const RETRY_LIMIT: Millis = 5_000
+/** How long a kubelet that has just started may know no states of the containers of a pod that it lists. */
+const SILENCE_LIMIT: Millis = 60_000
 const UNASKED = new Fault('pod_facts_unavailable', 'the kubelet has not been asked yet')
 
 class Known implements Container {
   readonly key: string
   readonly place: ContainerPlace
-  podKey: string | undefined
+  podUid: string | undefined
   selectors: readonly Selector[] = []
   fault: Fault | undefined = UNASKED
   ready: Promise<void> | undefined
   /** When the newest list that named it was asked for. */
   seen: Millis = -Infinity
+  /** That list: most that follow are the same. */
+  list: PodList | undefined
   /** When the last caller came: what denies it is newer. */
   came: Millis = -Infinity
   users = 0
@@ -57,17 +65,27 @@ class Known implements Container {
     this.place = place
     this.key = `container:${place.containerId}`
   }
+
+  get podKey(): string | undefined {
+    return this.podUid === undefined ? undefined : podKey(this.podUid)
+  }
 }
 
 /** All containers that anything hangs on. */
 export class Containers {
   readonly #options: ContainersOptions
+  readonly pods: WholePods
   readonly #known = new Map<string, Known>()
   #watcher: ContainerWatcher = () => {}
 
   constructor(options: ContainersOptions) {
     this.#options = options
-    options.kubelet.watch(() => this.#look())
+    this.pods = new WholePods(options)
+    options.kubelet.watch(() => {
+      this.#look()
+      this.pods.look()
+      this.#need()
+    })
   }
 
   watch(watcher: ContainerWatcher): void {
@@ -92,7 +110,21 @@ export class Containers {
     const known = container as Known
     known.users += 1
     this.#known.set(known.place.containerId, known)
-    this.#options.kubelet.need(true)
+    this.#need()
+  }
+
+  /** The pod around `container`; given back by `releasePod`. Throws why it is not known. */
+  holdPod(container: Container): WholePod {
+    const { podUid, seen, fault } = container as Known
+    if (podUid === undefined || fault) throw fault ?? UNASKED
+    const pod = this.pods.hold(podUid, seen)
+    this.#need()
+    return pod
+  }
+
+  releasePod(pod: WholePod): void {
+    this.pods.release(pod)
+    this.#need()
   }
 
   release(container: Container): void {
@@ -111,12 +143,17 @@ export class Containers {
 
   stop(): void {
     this.#known.clear()
+    this.pods.stop()
     this.#options.kubelet.stop()
   }
 
   #forget(known: Known): void {
     if (this.#known.get(known.place.containerId) === known) this.#known.delete(known.place.containerId)
-    this.#options.kubelet.need(this.#known.size > 0)
+    this.#need()
+  }
+
+  #need(): void {
+    this.#options.kubelet.need(this.#known.size + this.pods.count > 0)
   }
 
   #isFresh(known: Known): boolean {
@@ -129,7 +166,7 @@ export class Containers {
   async #resolve(known: Known): Promise<void> {
     const { clock, kubelet } = this.#options
     const end = clock.monotonic() + RETRY_LIMIT
-    for (;;) {
+    for (let wait = FIRST_RETRY; ; wait = Math.min(2 * wait, RETRY_EVERY)) {
       const asked = clock.monotonic()
       let mayCome: boolean
       try {
@@ -139,7 +176,7 @@ export class Containers {
         return
       }
       if (asked >= known.came && (!mayCome || clock.monotonic() >= end)) return
-      await new Promise<void>((resolve) => void clock.after(RETRY_EVERY, resolve))
+      await new Promise<void>((resolve) => void clock.after(wait, resolve))
     }
   }
 
@@ -147,31 +184,29 @@ export class Containers {
   #take(known: Known, listed: Listed): boolean {
     const answer = podFacts(listed.list, known.place, this.#options.rules)
     if ('facts' in answer) {
-      this.#accept(known, answer.facts, listed.asked)
+      this.#accept(known, answer.facts, listed)
       return false
     }
     if (known.fault) known.fault = answer.fault
-    else this.#doubt(known, answer)
+    else if (this.#isBelieved(known, answer)) return false
+    else this.#end(known, new Fault('lease_ended', `it is over: ${answer.fault.message}`), answer.fault)
     return answer.mayCome
   }
 
-  #accept(
-    known: Known,
-    facts: { readonly podUid: string; readonly selectors: readonly Selector[] },
-    at: Millis,
-  ) {
+  #accept(known: Known, facts: PodFacts, { list, asked }: Listed): void {
     const isNew = known.fault !== undefined || !isSame(known.selectors, facts.selectors)
-    known.podKey = `pod:${facts.podUid}`
+    known.podUid = facts.podUid
     known.selectors = facts.selectors
     known.fault = undefined
-    known.seen = at
+    known.seen = asked
+    known.list = list
     if (isNew) this.#watcher(known, undefined)
   }
 
-  /** A container that was there is not in a newer list. A kubelet that has just started may know no states yet. */
-  #doubt(known: Known, answer: Extract<PodAnswer, { readonly fault: Fault }>): void {
-    if (!answer.isSilent)
-      this.#end(known, new Fault('lease_ended', `it is over: ${answer.fault.message}`), answer.fault)
+  /** Whether a container goes on although a newer list does not name it: a kubelet that has just started may know no states yet. */
+  #isBelieved(known: Known, answer: Extract<PodAnswer, { readonly fault: Fault }>): boolean {
+    const { clock, outageAge } = this.#options
+    return answer.isSilent === true && clock.monotonic() - known.seen <= Math.min(SILENCE_LIMIT, outageAge)
   }
 
   #refuse(known: Known, fault: Fault): void {
@@ -190,7 +225,8 @@ export class Containers {
     const { clock, kubelet, outageAge } = this.#options
     const { newest, isDown } = kubelet
     for (const known of [...this.#known.values()]) {
-      if (!isDown && newest) this.#take(known, newest)
+      if (!isDown && newest && newest.list === known.list && !known.fault) known.seen = newest.asked
+      else if (!isDown && newest) this.#take(known, newest)
       else if (!known.fault && clock.monotonic() - known.seen > outageAge)
         this.#refuse(known, new Fault('pod_facts_unavailable', 'the kubelet has not answered for too long'))
     }

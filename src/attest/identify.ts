@@ -103,6 +103,10 @@ export class Attestation {
       const { containers, cgroupRoot: root, podUid } = pods
       this.#pods = { containers, cgroups: new PodCgroups({ own, root, podUid }) }
       containers.watch((container, ended) => this.#applyFacts(container, ended))
+      containers.pods.watch((pod, ended) => {
+        if (ended) this.#instances.endPlace(pod, ended)
+        else this.#instances.applyPodFacts(pod, this.#book.get())
+      })
     }
     this.#unwatch = options.book.watch((book) => this.#applyBook(book))
   }
@@ -227,7 +231,7 @@ export class Attestation {
   /** A container that is over ends what hangs on it; one that has changed gives its callers other entries. */
   #applyFacts(container: Container, ended: Fault | undefined): void {
     if (ended) {
-      this.#instances.endContainer(container, ended)
+      this.#instances.endPlace(container, ended)
       return
     }
     this.#instances.applyFacts(container, this.#book.get())

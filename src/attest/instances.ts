@@ -13,6 +13,7 @@ import type { Container, Containers } from './containers.ts'
 import type { Kernel } from './kernel.ts'
 import type { OpenPeer } from './peer.ts'
 import { openUnit, type Unit, type UnitRun } from './systemd.ts'
+import type { WholePod } from './whole-pods.ts'
 import type { Instance } from './workload.ts'
 
 /** One entry's hold on an instance: ends with the instance, and earlier when the entry goes. */
@@ -34,8 +35,9 @@ export interface Holder {
   /** A process has a pidfd and a uid, a unit its run, the identity neither. */
   readonly process?: { readonly pidfd: number; readonly uid: number; readonly peer: OpenPeer }
   readonly run?: UnitRun
-  /** What a process, a container or a pod ends with. */
+  /** What a process or a container ends with. */
   readonly container?: Container | undefined
+  readonly pod?: WholePod
 }
 
 export interface InstanceLimits {
@@ -127,12 +129,19 @@ export class Instances {
     return this.#holders.get(key) ?? this.#hold(key, { run })
   }
 
-  /** The container, or the pod around it; throws attestation_failed while the kubelet has not named it. */
-  openContainer(container: Container, kind: 'container' | 'pod'): Holder {
-    const key = kind === 'pod' ? container.podKey : container.key
-    if (key === undefined || container.fault) throw container.fault ?? new Fault('attestation_failed')
-    const name = kind === 'pod' ? key : `${key}@${container.podKey}`
+  /** The container; throws attestation_failed while the kubelet has not named it. */
+  openContainer(container: Container): Holder {
+    if (container.fault || container.podKey === undefined)
+      throw container.fault ?? new Fault('attestation_failed')
+    const name = `${container.key}@${container.podKey}`
     return this.#holders.get(name) ?? this.#hold(name, { container })
+  }
+
+  /** The pod around the container, for all of its containers; throws attestation_failed while the kubelet has not named it. */
+  openPod(container: Container): Holder {
+    const pod = this.#containers?.holdPod(container)
+    if (!pod) throw new Fault('attestation_failed')
+    return this.#holders.get(pod.key) ?? this.#hold(pod.key, { pod })
   }
 
   /** The facts of `container` have changed: leases whose entry they do not give any more end. */
@@ -140,18 +149,27 @@ export class Instances {
     const fault = new Fault('lease_ended', 'the facts of the pod have changed')
     for (const holder of [...this.#holders.values()]) {
       if (holder.container !== container) continue
-      for (const lease of holder.leases.values()) {
-        const rest = [...lease.selectors].filter((selector) => !selector.startsWith('k8s:'))
-        lease.selectors = new Set([...rest, ...container.selectors])
-      }
+      for (const lease of holder.leases.values())
+        lease.selectors = withFacts(lease.selectors, container.selectors)
       this.#endLeases(holder, (lease) => !isGiven(book, lease), fault)
     }
   }
 
-  /** The container is over: so is everything that hangs on it, and on its pod when `container` was what held that. */
-  endContainer(container: Container, fault: Fault): void {
+  /** The facts of `pod` have changed: leases whose entry they give to none of its containers any more end. */
+  applyPodFacts(pod: WholePod, book: RuleBook): void {
+    const holder = this.#holders.get(pod.key)
+    if (holder?.pod !== pod) return
+    const isOver = (lease: Lease) =>
+      !pod.containers.some((facts) =>
+        isGiven(book, { ...lease, selectors: withFacts(lease.selectors, facts) }),
+      )
+    this.#endLeases(holder, isOver, new Fault('lease_ended', 'the facts of the pod have changed'))
+  }
+
+  /** The container or the pod is over: so is everything that hangs on it. */
+  endPlace(place: Container | WholePod, fault: Fault): void {
     for (const holder of [...this.#holders.values()])
-      if (holder.container === container) this.end(holder, fault)
+      if (holder.container === place || holder.pod === place) this.end(holder, fault)
   }
 
   /** The identity on this node: ends with the agent. */
@@ -183,6 +201,7 @@ export class Instances {
     if (this.#holders.get(key) !== holder) return
     this.#holders.delete(key)
     if (holder.container) this.#containers?.release(holder.container)
+    if (holder.pod) this.#containers?.releasePod(holder.pod)
     if (holder.process) this.#forgetProcess(holder.process)
     if (holder.process && this.#byPid.get(holder.process.peer.pid) === holder)
       this.#byPid.delete(holder.process.peer.pid)
@@ -228,7 +247,7 @@ export class Instances {
     this.#isArmed = false
   }
 
-  #hold(key: string, rest: Pick<Holder, 'process' | 'run' | 'container'>): Holder {
+  #hold(key: string, rest: Pick<Holder, 'process' | 'run' | 'container' | 'pod'>): Holder {
     const controller = makeController()
     const instance = { key, signal: controller.signal }
     const holder = {
@@ -303,6 +322,11 @@ function isProcessOf(filter: LeaseFilter, holder: Holder): boolean {
   const { key } = holder.instance
   const isOfPid = filter.pid === undefined || key.startsWith(`process:${filter.pid}:`)
   return isOfPid && (filter.process === undefined || filter.process === key)
+}
+
+/** What a caller is known by, with what the kubelet says now. */
+function withFacts(selectors: ReadonlySet<Selector>, facts: readonly Selector[]): ReadonlySet<Selector> {
+  return new Set([...[...selectors].filter((selector) => !selector.startsWith('k8s:')), ...facts])
 }
 
 function isGiven(book: RuleBook, lease: Lease): boolean {

@@ -20,7 +20,12 @@ export interface KubeletOptions {
   readonly health: Health
   readonly every: Millis
   readonly maxBytes: number
+  /** The UID of the agent's own pod, where it is in one: a list without it is not whole. */
+  readonly ownPod?: string | undefined
 }
+
+/** For so long a list without pods of the API server is taken for the first of a kubelet that has just started. */
+const START_LIMIT: Millis = 10_000
 
 /** Asks one kubelet. */
 export class Kubelet {
@@ -31,6 +36,8 @@ export class Kubelet {
   #bytes: Buffer | undefined
   #flight: { readonly asked: Millis; readonly answer: Promise<Listed> } | undefined
   #next: Promise<Listed> | undefined
+  /** When the newest list that had pods of the API server was asked for. */
+  #whole: Millis = -Infinity
   #isDown = false
   #isNeeded = false
   #cancel = () => {}
@@ -106,10 +113,24 @@ export class Kubelet {
     const { status, bytes } = await https.ask('/pods', { signal: this.#ending.signal, maxBytes })
     if (status !== 200) throw https.refusal(status)
     // Most lists are the one before, byte for byte: comparing costs a hundredth of parsing.
-    if (this.#newest && this.#bytes?.equals(bytes)) return { list: this.#newest.list, asked }
-    const list = parsePods(parseJson(bytes))
+    const before = this.#bytes?.equals(bytes) ? this.#newest : undefined
+    const list = before?.list ?? parsePods(parseJson(bytes))
+    this.#checkWhole(list, asked)
     this.#bytes = bytes
     return { list, asked }
+  }
+
+  /** A kubelet that has just started lists no pods, or only those of its manifests, until it has heard of the others. */
+  #checkWhole(list: PodList, asked: Millis): void {
+    const { ownPod } = this.#options
+    const isWhole = ownPod === undefined ? hasApiPods(list) : list.byUid.has(ownPod)
+    if (isWhole) this.#whole = asked
+    else if (ownPod !== undefined || asked - this.#whole <= START_LIMIT)
+      throw new Fault(
+        'pod_facts_unavailable',
+        `the kubelet lists ${list.byUid.size} pods and ${ownPod === undefined ? 'none of the API server' : 'not the one of the agent'}: it has just started`,
+        { action: 'Wait until the kubelet has heard from the API server; then look at its log.' },
+      )
   }
 
   #take(listed: Listed): Listed {
@@ -131,6 +152,10 @@ export class Kubelet {
     }
     throw new Fault('pod_facts_unavailable', message, { action })
   }
+}
+
+function hasApiPods({ byUid }: PodList): boolean {
+  return [...byUid.values()].some(({ isStatic }) => !isStatic)
 }
 
 function parseJson(bytes: Buffer): unknown {

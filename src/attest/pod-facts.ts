@@ -53,6 +53,21 @@ export function podFacts(list: PodList, place: ContainerPlace, rules: PodRules):
   return { facts: { podUid: pod.uid, selectors: selectorsOf(pod, container, rules) } }
 }
 
+/** The selectors of each container of the pod `uid`, running or between two runs; none while no states are known. Or why it is over. */
+export function wholePodFacts(
+  list: PodList,
+  uid: string,
+  rules: PodRules,
+): readonly (readonly Selector[])[] | Fault {
+  const pod = list.byUid.get(uid)
+  if (!pod) return new Fault('pod_unknown', `the kubelet knows no pod with the UID ${uid}`)
+  if (pod.isOver) return new Fault('container_refused', `${nameOf(pod)} has ended`)
+  if (pod.isTerminating && rules.terminating === 'end')
+    return new Fault('container_refused', `${nameOf(pod)} is being deleted`)
+  const may = pod.containers.filter(({ kind }) => kind !== 'ephemeral' || rules.ephemeral)
+  return may.map((container) => selectorsOf(pod, container, rules))
+}
+
 function withoutContainer(pod: Pod): PodAnswer {
   const what = `${nameOf(pod)} has no container of that ID: it is the pause container, or its status is not written yet`
   const isSilent = pod.containers.length === 0 ? { isSilent: true as const } : {}

@@ -29,6 +29,8 @@ export interface Pod {
   /** From a manifest on the node rather than from the API server. */
   readonly isStatic: boolean
   readonly isTerminating: boolean
+  /** Succeeded or failed: its containers will not be started again. */
+  readonly isOver: boolean
   readonly containers: readonly PodContainer[]
 }
 
@@ -40,6 +42,7 @@ export interface PodList {
 }
 
 const PODS_LIMIT = 10_000
+const OVER: ReadonlySet<string> = new Set(['Succeeded', 'Failed'])
 
 /** The list in `value`; throws pod_facts_unavailable when any part of it is not what it should be. */
 export function parsePods(value: unknown): PodList {
@@ -101,6 +104,7 @@ function podOf(item: unknown): Pod {
     owners: listOf(meta['ownerReferences']).flatMap(ownerOf),
     isStatic: source !== undefined && source !== 'api',
     isTerminating: textOf(meta['deletionTimestamp']) !== undefined,
+    isOver: OVER.has(textOf(membersOf(status)['phase']) ?? ''),
     containers: containersOf(membersOf(status)),
   }
 }

@@ -31,6 +31,14 @@ const CART: FakePod = {
     { name: 'side', id: SIDE },
   ],
 }
+/** What every node has. */
+const PROXY: FakePod = {
+  name: 'kube-proxy-1',
+  namespace: 'kube-system',
+  uid: '0f9a1c2e-1111-4222-8333-00000000aaaa',
+  containers: [{ name: 'kube-proxy', id: '77'.repeat(32) }],
+}
+const MANIFEST: FakePod = { ...PROXY, name: 'etcd-node-1', uid: STATIC, isStatic: true }
 const SA = entry('cart', ['k8s:ns:shop', 'k8s:sa:cart'])
 const BY_CONTAINER = entry('app', ['k8s:ns:shop', 'k8s:container-name:app'], { instance: 'container' })
 const BY_POD = entry('pod', ['k8s:ns:shop', 'k8s:pod-name:cart-1'], { instance: 'pod' })
@@ -63,7 +71,7 @@ afterEach(async () => {
   rmSync(dir, { recursive: true })
 })
 
-function open(rules: Partial<PodRules> = {}): void {
+function open(rules: Partial<PodRules> = {}, ownPod?: string): void {
   const https = new ClusterHttps({
     name: 'the kubelet',
     url: kubelet.url,
@@ -72,7 +80,7 @@ function open(rules: Partial<PodRules> = {}): void {
     timeout: 5_000,
     clock: systemClock,
   })
-  const source = new Kubelet({ https, clock, health, every: 1_000, maxBytes: 1_000_000 })
+  const source = new Kubelet({ https, clock, health, every: 1_000, maxBytes: 1_000_000, ownPod })
   answers = 0
   const containers = new Containers({
     kubelet: source,
@@ -291,7 +299,7 @@ describe('the life of a pod', () => {
     [workload.signal, ...signals].map(({ aborted }) => aborted)
 
   it.each([
-    ['its pod is gone', []],
+    ['its pod is gone', [PROXY]],
     ['its pod has another UID', [{ ...CART, uid: `${UID.slice(0, -1)}7` }]],
     ['it was restarted', [{ ...CART, containers: [{ name: 'app', id: NEXT, lastId: CID }] }]],
     ['it has ended', [{ ...CART, containers: [{ name: 'app', id: CID, state: 'terminated' as const }] }]],
@@ -310,7 +318,7 @@ describe('the life of a pod', () => {
     const workload = await known(kernel.start(42, at()))
     const { signal } = workload.instanceOf(SA)
     workload.close()
-    kubelet.pods = []
+    kubelet.pods = [PROXY]
     await polled()
     expect(signal.aborted).toBe(true)
     expect(attestation.counts).toEqual({ connections: 0, instances: 0 })
@@ -324,6 +332,58 @@ describe('the life of a pod', () => {
     const after = [BY_CONTAINER, BY_POD].map((each) => second.instanceOf(each).key)
     expect(after[0]).not.toBe(before[0])
     expect(after[1]).toBe(before[1])
+  })
+
+  it('ends the key of a pod with the pod, not with the container that asked first', async () => {
+    const first = await known(kernel.start(42, at()))
+    const { key, signal } = first.instanceOf(BY_POD)
+    const second = await known(kernel.start(43, at(SIDE)))
+    expect(second.instanceOf(BY_POD).signal).toBe(signal)
+    const [, side] = CART.containers
+    const lists: readonly (readonly [string, FakePod, boolean])[] = [
+      [
+        'its first container restarts',
+        { ...CART, containers: [{ name: 'app', id: NEXT }, ...(side ? [side] : [])] },
+        false,
+      ],
+      ['all of them wait', { ...CART, containers: [{ name: 'app' }, { name: 'side' }] }, false],
+      ['no states are known', { ...CART, containers: [] }, false],
+      ['one runs again', { ...CART, containers: [{ name: 'app', id: PAUSE }] }, false],
+      ['it has failed', { ...CART, phase: 'Failed', containers: [{ name: 'app', id: PAUSE }] }, true],
+    ]
+    for (const [what, pod, isOver] of lists) {
+      kubelet.pods = [pod, PROXY]
+      await polled()
+      expect(signal.aborted, what).toBe(isOver)
+      if (what === 'one runs again')
+        expect((await known(kernel.start(44, at(PAUSE)))).instanceOf(BY_POD).key).toBe(key)
+    }
+  })
+
+  it('ends the key of a pod when none of its containers has the entry any more', async () => {
+    const labelled = entry('web', ['k8s:ns:shop', 'k8s:pod-label:app:cart'], { instance: 'pod' })
+    book.set(bookOfEntries(SA, labelled))
+    const workload = await known(kernel.start(42, at()))
+    const { signal } = workload.instanceOf(labelled)
+    workload.close()
+    await polled()
+    expect(signal.aborted).toBe(false)
+    kubelet.pods = [{ ...CART, labels: { app: 'other' } }, PROXY]
+    await polled()
+    expect((signal.reason as Fault | undefined)?.message).toBe('the facts of the pod have changed')
+    expect(attestation.counts).toEqual({ connections: 0, instances: 0 })
+  })
+
+  it('ends the key of a pod without connections when the kubelet has not answered for an hour', async () => {
+    const workload = await known(kernel.start(42, at()))
+    const { signal } = workload.instanceOf(BY_POD)
+    workload.close()
+    kubelet.trouble = 500
+    await polled()
+    expect(signal.aborted).toBe(false)
+    clock.advance(3_600_000)
+    await polled()
+    expect((signal.reason as Fault | undefined)?.reason).toBe('pod_facts_unavailable')
   })
 
   it('ends what a changed label gave, and keeps the rest', async () => {
@@ -363,11 +423,56 @@ describe('the life of a pod', () => {
     },
   )
 
-  it('goes on while a kubelet that has just started knows no states', async () => {
-    const workload = await known(kernel.start(42, at()))
-    kubelet.pods = [{ ...CART, containers: [] }]
+  it('goes on for a minute while a kubelet that has just started knows no states', async () => {
+    const process = kernel.start(42, at())
+    const workload = await known(process)
+    const key = workload.instanceOf(BY_POD).key
+    kubelet.pods = [{ ...CART, containers: [] }, PROXY]
+    clock.advance(58_000)
     await polled()
     expect(workload.signal.aborted).toBe(false)
+    // Served at once, by what was known.
+    const second = await known(process)
+    expect(names(second)).toEqual(['cart', 'app', 'pod'])
+    expect(second.instanceOf(BY_POD).key).toBe(key)
+    await polled()
+    expect(workload.signal.aborted).toBe(false)
+    await polled()
+    expect((workload.signal.reason as Fault | undefined)?.message).toMatch(/has no container of that ID/)
+    expect(names(await settled(process))).toEqual([])
+  })
+
+  it.each([
+    ['nothing', []],
+    ['pods of its manifests alone', [MANIFEST]],
+  ])('goes on while a kubelet that has just started lists %s, for ten seconds', async (_what, pods) => {
+    const process = kernel.start(42, at())
+    const workload = await known(process)
+    kubelet.pods = pods
+    clock.advance(9_000)
+    await polled()
+    expect([workload.signal.aborted, refusal(await known(process))]).toEqual([false, 'none'])
+    expect(refusal(await known(kernel.start(43, at(NEXT))))).toMatch(/^pod_facts_unavailable: .*just started/)
+    await polled()
+    await polled()
+    expect((workload.signal.reason as Fault | undefined)?.reason).toBe('lease_ended')
+  })
+
+  it('goes on while the list lacks the pod of the agent, and ends with the first that has it', async () => {
+    attestation.stop()
+    open({}, MANIFEST.uid)
+    kubelet.pods = [CART, MANIFEST]
+    const workload = await known(kernel.start(42, at()))
+    kubelet.pods = [PROXY]
+    clock.advance(600_000)
+    await polled()
+    expect(workload.signal.aborted).toBe(false)
+    expect(health.degraded.map(({ message }) => message)).toEqual([
+      'the kubelet lists 1 pods and not the one of the agent: it has just started',
+    ])
+    kubelet.pods = [PROXY, MANIFEST]
+    await polled()
+    expect([workload.signal.aborted, health.degraded]).toEqual([true, []])
   })
 
   it('ends when the kubelet has not answered for an hour', async () => {

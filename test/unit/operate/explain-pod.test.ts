@@ -17,6 +17,7 @@ const CART: Pod = {
   owners: [],
   isStatic: false,
   isTerminating: false,
+  isOver: false,
   containers: [
     { name: 'app', id: APP, kind: 'app', state: 'running', image: 'cart:1', imageId: '' },
     { name: 'setup', id: OLD, kind: 'init', state: 'terminated', image: 'cart:1', imageId: '' },
