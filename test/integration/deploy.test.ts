@@ -1,6 +1,6 @@
 /** The chart of deploy/helm, rendered by Helm: what an install makes, and what it refuses. */
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { policyContext } from '../../src/cli/policy-context.ts'
@@ -8,6 +8,7 @@ import { parseConfig } from '../../src/config.ts'
 import { parsePolicy } from '../../src/policy/load.ts'
 import { ROOT } from '../support/built-agent.ts'
 import {
+  ALL,
   CHART,
   helm,
   type Manifest,
@@ -19,28 +20,6 @@ import {
 } from '../support/manifests.ts'
 
 const missing = missingForHelm()
-
-/** Everything on. */
-const ALL = {
-  ...VALUES,
-  secrets: ['oauth'],
-  customResources: { enabled: true },
-  kubelet: { verification: 'pinned' },
-  ptrace: true,
-  podMonitor: { enabled: true },
-  prometheusRule: { enabled: true },
-  dashboard: { enabled: true },
-  probe: { enabled: true, url: 'https://orders.example.test/', args: ['--quick'] },
-  openshift: { enabled: true },
-  resourceQuota: { enabled: true },
-  seLinuxOptions: { type: 'spc_t' },
-  networkPolicy: {
-    metricsFrom: [{ namespaceSelector: {} }],
-    egress: {
-      allow: [{ to: [{ ipBlock: { cidr: '203.0.113.7/32' } }], ports: [{ port: 443, protocol: 'TCP' }] }],
-    },
-  },
-}
 
 const EXAMPLES = join(ROOT, 'deploy/examples/kubernetes')
 const PLAIN = join(ROOT, 'deploy/kubernetes')
@@ -205,6 +184,24 @@ if (missing) {
       const text = objectOf(render(values), 'ConfigMap', 'holdfast-config').data['holdfast.yaml']
       const listening = text.replace('pod:9465', '127.0.0.1:9465')
       expect(await parseConfig('/etc/holdfast/holdfast.yaml', listening)).toHaveProperty('config')
+    })
+
+    it('names the files of the Secrets that the pod mounts', async () => {
+      const values = { ...VALUES, authority: { caSecret: 'a', jwtKeysSecret: 'b' } }
+      const text = objectOf(render(values), 'ConfigMap', 'holdfast-config').data['holdfast.yaml']
+      const { authority } = parse(text)
+      const { containers, volumes } = agentOf(render(values))
+      for (const [file, name, secretName] of [
+        [authority.ca.key_file, 'ca', 'a'],
+        [authority.jwt_keys_file, 'jwt-keys', 'b'],
+      ]) {
+        const mount = containers[0].volumeMounts.find((each: Manifest) => each.name === name)
+        expect([dirname(file), mount.readOnly]).toEqual([mount.mountPath, true])
+        const volume = volumes.find((each: Manifest) => each.name === name)
+        expect(volume.secret).toEqual({ secretName, defaultMode: 0o400 })
+      }
+      const names = agentOf(render()).volumes.map((each: Manifest) => each.name)
+      expect(names).not.toContain('jwt-keys')
     })
 
     it('is with the policy of the examples', async () => {

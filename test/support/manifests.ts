@@ -15,6 +15,30 @@ export type Manifest = any
 /** Values under which the chart renders: it has no default for the trust domain. */
 export const VALUES = { trustDomain: 'cluster.test', authority: { caSecret: 'holdfast-ca' } }
 
+/** Everything on. */
+export const ALL = {
+  ...VALUES,
+  authority: { ...VALUES.authority, jwtKeysSecret: 'holdfast-jwt-keys' },
+  secrets: ['oauth'],
+  policy: { 'identity.yaml': 'layer: identity\nentries: []\n' },
+  customResources: { enabled: true },
+  kubelet: { verification: 'pinned' },
+  ptrace: true,
+  podMonitor: { enabled: true },
+  prometheusRule: { enabled: true },
+  dashboard: { enabled: true },
+  probe: { enabled: true, url: 'https://orders.example.test/', args: ['--quick'] },
+  openshift: { enabled: true },
+  resourceQuota: { enabled: true },
+  seLinuxOptions: { type: 'spc_t' },
+  networkPolicy: {
+    metricsFrom: [{ namespaceSelector: {} }],
+    egress: {
+      allow: [{ to: [{ ipBlock: { cidr: '203.0.113.7/32' } }], ports: [{ port: 443, protocol: 'TCP' }] }],
+    },
+  },
+}
+
 /** Why Helm cannot be had here; undefined when it can. */
 export function missingForHelm(): string | undefined {
   return built().status === 0 ? undefined : `Helm (${built().stderr.trim().split('\n').at(-1)})`

@@ -10,6 +10,7 @@ import { type Node, openNode } from '../../support/cluster/node.ts'
 import { missingForCluster } from '../../support/cluster/parts.ts'
 import { makePki } from '../../support/cluster/pki.ts'
 import {
+  ALL,
   missingForHelm,
   NAMESPACE,
   objectOf,
@@ -22,18 +23,6 @@ import { until } from '../../support/until.ts'
 const missing = missingForCluster() ?? missingForHelm()
 /** Kinds of operators and of OpenShift, which this API server does not know. */
 const FOREIGN = /monitoring\.coreos\.com|security\.openshift\.io/
-const ALL = {
-  ...VALUES,
-  secrets: ['oauth'],
-  customResources: { enabled: true },
-  kubelet: { verification: 'pinned' },
-  ptrace: true,
-  dashboard: { enabled: true },
-  probe: { enabled: true, url: 'https://orders.example.test/' },
-  resourceQuota: { enabled: true },
-  networkPolicy: { metricsFrom: [{ namespaceSelector: {} }] },
-  policy: { 'identity.yaml': 'layer: identity\nentries: []\n' },
-}
 
 const CONTAINER = { name: 'app', image: 'app:1' }
 const host = (path: string) => ({ name: 'v', hostPath: { path } })

@@ -46,6 +46,9 @@ authority:
     key_file: /etc/holdfast/ca/tls.key
     chain_file: /etc/holdfast/ca/ca.crt
   {{- end }}
+  {{- if .Values.authority.jwtKeysSecret }}
+  jwt_keys_file: /etc/holdfast/jwt-keys/jwks.json
+  {{- end }}
 egress:
   socket: {{ include "holdfast.onOff" .Values.egress.enabled | quote }}
 verifier:
