@@ -1,6 +1,7 @@
 /** Holdfast on a real node of Kubernetes: real etcd, API server, kubelet, containerd and runc, agent and callers in pods. */
 import { afterAll, beforeAll, describe, it } from 'vitest'
 import { identitySuite } from './identity.ts'
+import { kubeletRestartSuite } from './kubelet-restart.ts'
 import { lifecycleSuite } from './lifecycle.ts'
 import { nodeSuite } from './node.ts'
 import { outageSuite } from './outage.ts'
@@ -26,6 +27,7 @@ if (missing) {
     describe('knows a caller:', () => identitySuite(() => stage))
     describe('follows a caller:', () => lifecycleSuite(() => stage))
     describe('without an API server', () => outageSuite(() => stage))
+    describe('while the kubelet starts again', () => kubeletRestartSuite(() => stage))
     describe('without the pids of its node', () => pidNamespaceSuite(() => stage))
     describe('and its successor', () => upgradeSuite(() => stage))
   })

@@ -5,7 +5,7 @@ import type { Api } from './api.ts'
 import { type Containers, openContainers, PAUSE } from './containers.ts'
 import { type ControlPlane, openControlPlane } from './control-plane.ts'
 import { packAgent, packPause } from './images.ts'
-import { startKubelet } from './kubelet.ts'
+import { type Kubelet, startKubelet } from './kubelet.ts'
 import { type Node, openNode } from './node.ts'
 import { makePki, type Pki } from './pki.ts'
 
@@ -15,6 +15,7 @@ export interface Cluster extends AsyncDisposable {
   readonly plane: ControlPlane
   readonly api: Api
   readonly containers: Containers
+  readonly kubelet: Kubelet
 }
 
 /** Starts it; `programs` go into the image of agent and callers. */
@@ -25,12 +26,13 @@ export async function openCluster(programs: Readonly<Record<string, string>> = {
     const [plane, containers] = await Promise.all([openControlPlane(node, pki), openContainers(node)])
     containers.import(packPause(node.dir, PAUSE))
     containers.import(packAgent(node.dir, programs))
-    await startKubelet(node, pki, plane, containers.socket)
+    const kubelet = await startKubelet(node, pki, plane, containers.socket)
     return {
       node,
       pki,
       plane,
       containers,
+      kubelet,
       api: plane.api,
       [Symbol.asyncDispose]: () => node[Symbol.asyncDispose](),
     }

@@ -1,4 +1,5 @@
 /** A real kubelet in a node. */
+import type { ChildProcess } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { until } from '../until.ts'
@@ -9,13 +10,20 @@ import type { KeyFiles, Pki } from './pki.ts'
 
 export const NODE_NAME = 'node-1'
 
+export interface Kubelet {
+  /** Ends it as a node that is upgraded does: its containers run on. */
+  stop(): Promise<void>
+  /** Starts it and waits until its node is ready. */
+  start(): Promise<unknown>
+}
+
 /** Starts it and waits until its node is ready. */
 export async function startKubelet(
   node: Node,
   pki: Pki,
   plane: ControlPlane,
   runtime: string,
-): Promise<void> {
+): Promise<Kubelet> {
   const place = join(node.dir, 'kubelet')
   mkdirSync(join(place, 'static'), { recursive: true })
   const client = pki.client('kubelet-client', `system:node:${NODE_NAME}`, 'system:nodes')
@@ -24,7 +32,7 @@ export async function startKubelet(
   writeFileSync(join(place, 'resolv.conf'), '')
   writeFileSync(config, JSON.stringify(settings(place, node, pki, server, runtime)))
   writeFileSync(join(place, 'kubeconfig'), JSON.stringify(kubeconfig(plane.url, pki, client)))
-  const child = node.start('kubelet', [
+  const command = [
     KUBELET,
     `--config=${config}`,
     `--kubeconfig=${join(place, 'kubeconfig')}`,
@@ -32,8 +40,21 @@ export async function startKubelet(
     `--cert-dir=${join(place, 'pki')}`,
     `--hostname-override=${NODE_NAME}`,
     `--node-ip=${node.network.node}`,
-  ])
-  await until(
+  ]
+  let child: ChildProcess
+  const kubelet = {
+    stop: () => node.stop(child),
+    start: () => {
+      child = node.start('kubelet', command)
+      return untilReady(node, plane, child)
+    },
+  }
+  await kubelet.start()
+  return kubelet
+}
+
+function untilReady(node: Node, plane: ControlPlane, child: ChildProcess): Promise<boolean> {
+  return until(
     'the node to be ready',
     async () => {
       if (child.exitCode !== null) throw new Error(`kubelet ended:\n${node.logOf('kubelet')}`)
