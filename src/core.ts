@@ -77,11 +77,12 @@ export function openCore(options: CoreOptions): Core {
   const { config, authority, audit, health, metrics, clock } = options
   const revocations = new Revocations(options.revocationsFile, clock)
   const book = new Live(options.book)
-  const pods = openPods({ config, pod: readEnvironment().pod, clock, health })
+  const ending = new AbortController()
+  const { signal } = ending
+  const pods = openPods({ config, pod: readEnvironment().pod, clock, health, signal })
   const attestation = new Attestation({ clock, book, health, requirePidfd: config.kernel.requirePidfd, pods })
   const vault = new Vault({ clock, rotation: config.keys.rotation })
-  const ending = new AbortController()
-  const clientKeys = new ClientKeys({ vault, signal: ending.signal })
+  const clientKeys = new ClientKeys({ vault, signal })
   const onIssued = (kind: string) => metrics.count('holdfast_svids_issued_total', { kind })
   const svids = new Svids({ authority, clock, onIssued })
   const bundles = { own: authority.bundle, federated: options.federated }

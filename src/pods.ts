@@ -3,6 +3,7 @@ import { readFileSync, statSync } from 'node:fs'
 import { Containers } from './attest/containers.ts'
 import type { PodsOptions } from './attest/identify.ts'
 import { Kubelet } from './attest/kubelet.ts'
+import { watchKubeletRights } from './attest/kubelet-rights.ts'
 import type { Clock } from './base/clock.ts'
 import { Fault } from './base/fault.ts'
 import { ClusterHttps, type Verification } from './cluster/https.ts'
@@ -16,6 +17,8 @@ export interface PodsSetUp {
   readonly pod: PodEnvironment | undefined
   readonly clock: Clock
   readonly health: Health
+  /** Ends with the agent. */
+  readonly signal: AbortSignal
 }
 
 const MILLIS = 1000
@@ -25,7 +28,7 @@ const READ_ONLY_PORT = 10_255
 const HOST_PID_NAMESPACE = 0xefff_fffc
 
 /** The attestor; undefined where it is off. Throws config_invalid, peer_foreign. */
-export function openPods({ config, pod, clock, health }: PodsSetUp): PodsOptions | undefined {
+export function openPods({ config, pod, clock, health, signal }: PodsSetUp): PodsOptions | undefined {
   const { kubernetes } = config
   if (kubernetes.attestor === 'off') return undefined
   checkPidNamespace(pod)
@@ -42,6 +45,8 @@ export function openPods({ config, pod, clock, health }: PodsSetUp): PodsOptions
     timeout: kubelet.timeout * MILLIS,
     clock,
   })
+  // Whoever has set another access knows that it allows more, and is warned of it above.
+  if (kubelet.legacyAccess === 'off') watchKubeletRights({ https, clock, health, signal })
   const source = new Kubelet({
     https,
     clock,

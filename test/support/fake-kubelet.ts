@@ -1,6 +1,7 @@
 /**
  * A kubelet's secure port as far as an attestor sees it: TLS, tokens that a webhook knows, `nodes/pods` and
- * `nodes/proxy` told apart, `GET /pods` as Kubernetes 1.37 answers it, and each way in which it may fail.
+ * `nodes/proxy` told apart, `GET /pods` as Kubernetes 1.37 answers it, and each way in which it may fail. Rights are looked at
+ * only for paths that a handler is behind.
  */
 
 import type { IncomingMessage, ServerResponse } from 'node:http'
@@ -103,15 +104,18 @@ async function answer(
   response: ServerResponse,
 ): Promise<void> {
   const path = request.url ?? ''
+  const isPods = path === '/pods' || path === '/pods/'
+  const isLogs = /^\/containerLogs(?:\/[^/]+){3}$/.test(path)
+  if (!isPods && !isLogs) return reply(response, 404, '404: Page Not Found')
   const may = kubelet.tokens.get(/^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1] ?? '')
   if (may === undefined) return reply(response, 401, 'Unauthorized')
-  const isPods = path === '/pods' || path === '/pods/'
   if (may === 'nothing' || (may === 'pods' && !isPods)) {
     const resource = isPods ? '[pods proxy]' : '[proxy]'
     return reply(response, 403, `Forbidden (user=test, verb=get, resource=nodes, subresource(s)=${resource})`)
   }
   kubelet.asked.push(`${request.method} ${path}`)
-  if (!isPods) return reply(response, 404, '404 page not found')
+  if (isLogs && typeof kubelet.trouble !== 'number')
+    return reply(response, 406, '406: Not Acceptable\n\nAvailable representations: ')
   await kubelet.onAsk()
   const text = JSON.stringify(podList(kubelet.pods))
   const { trouble } = kubelet
