@@ -38,6 +38,8 @@ export class KeySets implements TokenKeys {
   readonly #sets = new Map<string, KeySet>()
   readonly #tried = new Map<string, Millis>()
   readonly #pending = new Map<string, Promise<void>>()
+  /** Why the last fetch came to nothing. */
+  readonly #why = new Map<string, Fault>()
 
   constructor(options: KeySetsOptions) {
     this.#options = options
@@ -57,7 +59,7 @@ export class KeySets implements TokenKeys {
   /** What is known of the server, as long as it may be used. */
   #known(issuer: string, kid: string): KeyObject | undefined {
     const set = this.#sets.get(issuer)
-    if (!set || this.#options.clock.monotonic() - set.fetched >= STALE) throw new Fault('verifier_keys')
+    if (!set || this.#options.clock.monotonic() - set.fetched >= STALE) throw missing(this.#why.get(issuer))
     return keyIn(set, kid)
   }
 
@@ -76,10 +78,18 @@ export class KeySets implements TokenKeys {
     try {
       const jwks = parseKeySet(await this.#options.fetch(server))
       this.#sets.set(server.issuer, { jwks, keys: new Map(), fetched: this.#options.clock.monotonic() })
+      this.#why.delete(server.issuer)
     } catch (error) {
       if (!(error instanceof Fault)) throw error
+      this.#why.set(server.issuer, error)
     }
   }
+}
+
+function missing(why: Fault | undefined): Fault {
+  return why
+    ? new Fault('verifier_keys', `the keys of the issuer cannot be had: ${why.message}`, { cause: why })
+    : new Fault('verifier_keys')
 }
 
 function keyIn({ jwks, keys }: KeySet, kid: string): KeyObject | undefined {
@@ -94,7 +104,10 @@ function keyIn({ jwks, keys }: KeySet, kid: string): KeyObject | undefined {
 function parseKeySet(text: string): ReadonlyMap<string, Members> {
   const { keys } = parseJsonObject(text, LIMITS)
   if (!Array.isArray(keys) || keys.length > KEYS_LIMIT)
-    throw new Fault('issuer_unavailable', `the JWK Set of the server is none, or has over ${KEYS_LIMIT} keys`)
+    throw new Fault(
+      'issuer_unavailable',
+      `the JWK Set of the server ${Array.isArray(keys) ? `has ${keys.length} keys, wanted ${KEYS_LIMIT} at most` : 'is none'}`,
+    )
   const jwks = new Map<string, Members>()
   for (const key of keys as readonly unknown[]) {
     if (typeof key !== 'object' || key === null) continue

@@ -2,6 +2,10 @@
  * The history of a shared replay store. An epoch key says since when it is whole, and by which server: with the key
  * gone (FLUSHALL, restart without persistence), or the server another one (restart, failover, which lose the newest
  * writes), the floor is now. Every node sees the floor that any of them has raised.
+ *
+ * Keys end by the clock of the server, and it alone says how old a proof is here: nodes whose clock is another are
+ * refused, since what one of them takes is forgotten before the other finds it too old. A server whose clock went back
+ * may have let keys go that it would still need: that is a lost history as well.
  */
 import { hash, randomBytes } from 'node:crypto'
 import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
@@ -17,23 +21,42 @@ export interface EpochOptions {
   readonly onFloor: (floor: Seconds, isLost: boolean) => void
 }
 
-const epochLua = (isNew: string) => `local epoch = redis.call('HMGET', KEYS[1], 'id', 'floor', 'server')
-if ${isNew} then
-  local now = math.max(tonumber(redis.call('TIME')[1]), tonumber(ARGV[3]))
-  epoch = { ARGV[1], now, ARGV[2] }
-  redis.call('HSET', KEYS[1], 'id', epoch[1], 'floor', now, 'server', epoch[3])
+/** How far the clocks of a node and of the server may be apart. */
+const APART: Seconds = 60
+
+const epochLua = (isNew: string) => `local now, node = tonumber(redis.call('TIME')[1]), tonumber(ARGV[3])
+if math.abs(now - node) > ${APART} then return { 'clock', tostring(now - node) } end
+local epoch = redis.call('HMGET', KEYS[1], 'id', 'floor', 'server', 'time')
+local time = tonumber(epoch[4] or 0)
+if ${isNew} or now + 1 < time then
+  epoch = { ARGV[1], math.max(now, node), ARGV[2] }
+  redis.call('HSET', KEYS[1], 'id', epoch[1], 'floor', epoch[2], 'server', epoch[3], 'time', now)
+elseif now > time then
+  redis.call('HSET', KEYS[1], 'time', now)
 end
 `
 
 /**
- * In Lua, for scripts that go on with `epoch[2]`, the floor. KEYS[1] is the epoch key; ARGV: a new id, the server,
- * and the time of the node, since the clock of Redis may be behind.
+ * In Lua, for scripts that go on with `epoch[2]`, the floor, and `now`, by the clock of the server. KEYS[1] is the epoch
+ * key; ARGV: a new id, the server, and the time of the node.
  */
 export const EPOCH_LUA = epochLua('not epoch[1]')
 
 const LOOK = scriptOf(
   `${epochLua('not epoch[1] or epoch[3] ~= ARGV[2]')}return { epoch[1], tostring(epoch[2]) }`,
 )
+
+/** Throws replay_unavailable when a script has found the clocks apart. */
+export function checkClocks(word: unknown, seconds: unknown): void {
+  if (word !== 'clock') return
+  const seen = Number(seconds)
+  const side = seen > 0 ? 'behind' : 'ahead of'
+  throw new Fault(
+    'replay_unavailable',
+    `the clock of this node is ${Math.abs(seen)} s ${side} that of the Redis server, wanted ${APART} s at most`,
+    { action: 'Synchronise the clocks of both machines (NTP).' },
+  )
+}
 
 /** Knows the epoch, and hears of a new one. */
 export class RedisEpoch {
@@ -75,6 +98,7 @@ export class RedisEpoch {
     this.#server = hash('sha256', `${info.get('run_id')} ${info.get('master_replid')}`).slice(0, 32)
     const reply = await runScript((parts) => connection.call(parts), LOOK, [this.key], this.args())
     const [id, floor] = Array.isArray(reply) ? reply : []
+    checkClocks(id, floor)
     this.note(id, floor)
   }
 }

@@ -6,7 +6,7 @@ import { hash } from 'node:crypto'
 import type { Clock, Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { faultOf, type Redis } from './redis.ts'
-import { EPOCH_LUA, type RedisEpoch } from './redis-epoch.ts'
+import { checkClocks, EPOCH_LUA, type RedisEpoch } from './redis-epoch.ts'
 import { runScript, scriptOf } from './redis-script.ts'
 import type { ProofUse, ReplayStore, Use } from './replay.ts'
 
@@ -27,17 +27,22 @@ export interface RedisReplayOptions {
   readonly onLocal: (fault: Fault) => void
 }
 
+/** A nonce of a node whose clock was ahead once. */
+const AHEAD: Seconds = 3_600
+
+/** A key stays until its proof is `keep` old by the clock of the server, and an older proof is never fresh. */
 const USE = scriptOf(`${EPOCH_LUA}local function say(word) return { word, epoch[1], tostring(epoch[2]) } end
-local made, ahead, keep, share = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7])
+local made, ahead, keep, share = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 if redis.call('EXISTS', KEYS[2]) == 1 then return say('replayed') end
-if made <= tonumber(epoch[2]) + ahead then return say('floor') end
+if made <= tonumber(epoch[2]) + ahead or made + keep <= math.max(now, time) then return say('floor') end
+if made > now + ${AHEAD} then return { 'clock', tostring(now - made) } end
 if tonumber(redis.call('GET', KEYS[3]) or '0') >= share then return say('share') end
-if not redis.call('SET', KEYS[2], '1', 'NX', 'PX', keep) then return say('replayed') end
-if redis.call('INCR', KEYS[3]) == 1 then redis.call('PEXPIRE', KEYS[3], keep) end
+local ends = 1000 * (keep + math.max(0, made - now))
+if not redis.call('SET', KEYS[2], '1', 'NX', 'PX', ends) then return say('replayed') end
+if redis.call('INCR', KEYS[3]) == 1 then redis.call('PEXPIRE', KEYS[3], 1000 * keep) end
 return say('fresh')`)
 
 const WORDS: ReadonlySet<unknown> = new Set<Use>(['fresh', 'replayed', 'floor', 'share'])
-const MILLIS = 1000
 
 export class RedisReplayStore implements ReplayStore {
   readonly #options: RedisReplayOptions
@@ -70,9 +75,10 @@ export class RedisReplayStore implements ReplayStore {
     const { epoch, keep, redis, share, skew } = this.#options
     // A nonce was given by a node, whose clock is not ahead of the floor's.
     const ahead = proof.hasNonce ? 0 : skew
-    const args = [...epoch.args(), Math.floor(proof.made), ahead, keep * MILLIS, share]
+    const args = [...epoch.args(), Math.floor(proof.made), ahead, keep, share]
     const reply = await runScript((parts) => redis.call(parts), USE, this.#keysOf(proof), args)
     const [word, id, floor] = Array.isArray(reply) ? reply : []
+    checkClocks(word, id)
     if (!WORDS.has(word))
       throw new Fault('replay_unavailable', 'the Redis server answers with no word of the script')
     epoch.note(id, floor)

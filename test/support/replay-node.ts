@@ -1,5 +1,5 @@
 /** A verifier's side of the shared replay store, without a verifier: proofs that are right but for what a test changes. */
-import { nowSeconds, systemClock } from '../../src/base/clock.ts'
+import { type Clock, nowSeconds, systemClock } from '../../src/base/clock.ts'
 import type { Fault } from '../../src/base/fault.ts'
 import type { RedisClientFiles } from '../../src/ingress/redis-connection.ts'
 import { parseRedisUrl } from '../../src/ingress/redis-place.ts'
@@ -28,15 +28,15 @@ export interface ReplayNodeOptions {
   readonly passwordFile?: string
   readonly caFile?: string
   readonly client?: RedisClientFiles
+  readonly clock?: Clock
 }
 
 /** When a proof was made that lies well above any floor of a test. */
 export const later = (): number => nowSeconds(systemClock) + 30
 
 export function openReplayNode(options: ReplayNodeOptions): ReplayNode {
-  const { url, isLocal = false, share = 1000, passwordFile, caFile, client } = options
+  const { url, isLocal = false, share = 1000, passwordFile, caFile, client, clock = systemClock } = options
   const [floors, states, alone]: [boolean[], (Fault | undefined)[], Fault[]] = [[], [], []]
-  const clock = systemClock
   const opened = openRedisReplays({
     clock,
     place: parseRedisUrl(url),

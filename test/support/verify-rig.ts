@@ -40,6 +40,8 @@ export interface Over {
   readonly claims?: Readonly<Record<string, unknown>>
   readonly header?: Readonly<Record<string, unknown>>
   readonly issuer?: Pair
+  /** In place of one of `claims` and `header`. */
+  readonly token?: string
   /** Claims and header of the proof. */
   readonly proof?: Readonly<Record<string, unknown>>
   readonly proofHeader?: Readonly<Record<string, unknown>>
@@ -87,6 +89,8 @@ export interface VerifyRigOptions {
   readonly security?: (issuer: string) => string
   /** Told the files of a TLS server on loopback before the agent starts. */
   readonly files?: (files: ReturnType<TestCa['serverFiles']>) => void
+  /** What it answers for its JWK Set, which has `own`. */
+  readonly jwks?: (own: object) => object
   /** What else the server answers: a JSON body, or text; 404 for undefined. Its TLS is that of the issuer. */
   readonly serve?: (path: string, body: string) => object | string | undefined
 }
@@ -103,7 +107,7 @@ export async function openVerifyRig(options: VerifyRigOptions = {}): Promise<Ver
   const asked: string[] = []
   const statuses = [0, 1]
   const list = (uri: string) => statusToken(issuer, { uri, iat: now(), statuses, claims: { ttl: 30 } })
-  const server = await startKeyServer(ca, issuer, asked, { list, serve: options.serve })
+  const server = await startKeyServer(ca, issuer, asked, { ...options, list })
   const name = server.issuer
   let shift = 0
   const clock: Clock = {
@@ -175,7 +179,7 @@ export async function openVerifyRig(options: VerifyRigOptions = {}): Promise<Ver
     token,
     request: (over = {}) => {
       const { method = 'GET', path = '/v1/items' } = over
-      const sent = token(over)
+      const sent = over.token ?? token(over)
       const proof = proofFor(method, 'https://api.example.org/orders/v1/items', sent, over)
       const lines: readonly (readonly [string, string])[] = [
         ['Host', 'internal.example.org'],
@@ -246,12 +250,16 @@ async function startKeyServer(
   ca: TestCa,
   keys: Pair,
   asked: string[],
-  { list, serve }: { readonly list: (uri: string) => string; readonly serve: VerifyRigOptions['serve'] },
+  {
+    jwks = (own) => ({ keys: [own] }),
+    list,
+    serve,
+  }: Pick<VerifyRigOptions, 'jwks' | 'serve'> & { readonly list: (uri: string) => string },
 ) {
   let issuer = ''
   const answerTo = (path: string, body: string): object | string | undefined => {
     const jwk = { ...publicJwkOf(keys.publicKey), kid: 'k1', use: 'sig', alg: 'ES256' }
-    if (path === '/jwks') return { keys: [jwk] }
+    if (path === '/jwks') return jwks(jwk)
     if (path === '/status') return list(`${issuer}/status`)
     if (path.startsWith('/.well-known/')) return { issuer, jwks_uri: `${issuer}/jwks` }
     return serve?.(path, body)
