@@ -67,7 +67,7 @@ it('is what the Containerfile copies', () => {
     JSON.stringify(['/bin/node', ...HARDENED, '/app/dist/holdfast.js']).replaceAll(',', ', '),
   )
   // What assemble reads is let through to the build.
-  const letIn = readFileSync(join(ROOT, '.containerignore'), 'utf8')
+  const letIn = readFileSync(join(ROOT, '.dockerignore'), 'utf8')
   for (const name of ['.build.mjs', '.npmrc', 'LICENSE', 'package-lock.json', 'package.json', 'proto', 'src'])
     expect(letIn).toContain(`!${name}\n`)
 })
