@@ -79,7 +79,7 @@ export function openCore(options: CoreOptions): Core {
   const book = new Live(options.book)
   const ending = new AbortController()
   const { signal } = ending
-  const pods = openPods({ config, pod: readEnvironment().pod, clock, health, signal })
+  const pods = openPods({ config, pod: readEnvironment().pod, clock, health, audit, signal })
   const attestation = new Attestation({ clock, book, health, requirePidfd: config.kernel.requirePidfd, pods })
   const vault = new Vault({ clock, rotation: config.keys.rotation })
   const clientKeys = new ClientKeys({ vault, signal })

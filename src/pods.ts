@@ -4,12 +4,14 @@ import { Containers } from './attest/containers.ts'
 import type { PodsOptions } from './attest/identify.ts'
 import { Kubelet } from './attest/kubelet.ts'
 import { watchKubeletRights } from './attest/kubelet-rights.ts'
-import type { Clock } from './base/clock.ts'
+import type { OutageTold } from './attest/outage.ts'
+import type { Clock, Seconds } from './base/clock.ts'
 import { Fault } from './base/fault.ts'
 import { ClusterHttps, type Verification } from './cluster/https.ts'
 import type { PodEnvironment } from './config.ts'
 import type { Config } from './settings.ts'
 import { ACCOUNT_DIRECTORY } from './settings-kubernetes.ts'
+import type { Audit } from './telemetry/audit.ts'
 import type { Health } from './telemetry/health.ts'
 
 export interface PodsSetUp {
@@ -17,6 +19,7 @@ export interface PodsSetUp {
   readonly pod: PodEnvironment | undefined
   readonly clock: Clock
   readonly health: Health
+  readonly audit: Pick<Audit, 'append'>
   /** Ends with the agent. */
   readonly signal: AbortSignal
 }
@@ -28,7 +31,7 @@ const READ_ONLY_PORT = 10_255
 const HOST_PID_NAMESPACE = 0xefff_fffc
 
 /** The attestor; undefined where it is off. Throws config_invalid, peer_foreign. */
-export function openPods({ config, pod, clock, health, signal }: PodsSetUp): PodsOptions | undefined {
+export function openPods({ config, pod, clock, health, audit, signal }: PodsSetUp): PodsOptions | undefined {
   const { kubernetes } = config
   if (kubernetes.attestor === 'off') return undefined
   checkPidNamespace(pod)
@@ -66,6 +69,7 @@ export function openPods({ config, pod, clock, health, signal }: PodsSetUp): Pod
     },
     maxAge: kubernetes.maxFactsAge * MILLIS,
     outageAge: kubernetes.outageAge * MILLIS,
+    onOutage: (told) => recordOutage(told, kubernetes.outageAge, audit),
   })
   return { containers, cgroupRoot: kubernetes.cgroupRoot, podUid: pod?.podUid }
 }
@@ -78,6 +82,14 @@ function checkPidNamespace(pod: PodEnvironment | undefined): void {
   throw new Fault('peer_foreign', 'the agent has a pid namespace of its own and cannot see who calls it', {
     action: 'Set hostPID: true in the pod of the agent.',
   })
+}
+
+/** Nobody is refused by it: who is served by old facts is on record all the same. */
+function recordOutage({ isOver, containers }: OutageTold, limit: Seconds, audit: PodsSetUp['audit']): void {
+  const facts = { event: 'pods', allowed: true, count: containers } as const
+  const detail = `the source of pod facts is down: known containers keep their identities for up to ${limit}s`
+  if (isOver) audit.append({ ...facts, detail: 'the source of pod facts is back' })
+  else audit.append({ ...facts, reason: 'pod_facts_unavailable', detail })
 }
 
 function verificationOf({ kubernetes }: Config): Verification {

@@ -7,6 +7,7 @@ import { Fault } from '../base/fault.ts'
 import type { Selector } from '../spiffe/selector.ts'
 import { explainPod, type PodExplained } from './explain-pod.ts'
 import type { Kubelet, Listed } from './kubelet.ts'
+import { Outage, type OutageTold } from './outage.ts'
 import { type ContainerPlace, type PodAnswer, type PodFacts, type PodRules, podFacts } from './pod-facts.ts'
 import type { PodList } from './pod-list.ts'
 import { podKey, type WholePod, WholePods } from './whole-pods.ts'
@@ -32,6 +33,8 @@ export interface ContainersOptions {
   readonly rules: PodRules
   readonly maxAge: Millis
   readonly outageAge: Millis
+  /** Hears when identities begin to rest on facts older than `maxAge`, and when that is over. */
+  readonly onOutage?: (told: OutageTold) => void
 }
 
 /** What changes of a container: its selectors, or, with a Fault, that it is over. */
@@ -76,10 +79,12 @@ export class Containers {
   readonly #options: ContainersOptions
   readonly pods: WholePods
   readonly #known = new Map<string, Known>()
+  readonly #outage: Outage
   #watcher: ContainerWatcher = () => {}
 
   constructor(options: ContainersOptions) {
     this.#options = options
+    this.#outage = new Outage(options.maxAge, options.onOutage ?? (() => {}))
     this.pods = new WholePods(options)
     options.kubelet.watch(() => {
       this.#look()
@@ -230,6 +235,12 @@ export class Containers {
       else if (!known.fault && clock.monotonic() - known.seen > outageAge)
         this.#refuse(known, new Fault('pod_facts_unavailable', 'the kubelet has not answered for too long'))
     }
+    const now = clock.monotonic()
+    const believed = [...this.#known.values()].filter(({ fault }) => !fault)
+    this.#outage.look(
+      isDown,
+      believed.map(({ seen }) => now - seen),
+    )
   }
 }
 

@@ -17,6 +17,7 @@ export type AuditEvent =
   | 'agent.start'
   | 'agent.stop'
   | 'attest'
+  | 'pods'
   | 'deliver.x509'
   | 'deliver.jwt'
   | 'deliver.wit'

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Containers } from '../../../src/attest/containers.ts'
 import { Attestation, type AttestedWorkload } from '../../../src/attest/identify.ts'
 import { Kubelet } from '../../../src/attest/kubelet.ts'
+import type { OutageTold } from '../../../src/attest/outage.ts'
 import type { PodRules } from '../../../src/attest/pod-facts.ts'
 import { systemClock } from '../../../src/base/clock.ts'
 import { Fault } from '../../../src/base/fault.ts'
@@ -53,6 +54,7 @@ let health: Health
 let book: Live<ReturnType<typeof bookOfEntries>>
 let attestation: Attestation
 let answers: number
+let told: OutageTold[]
 beforeEach(async () => {
   kubelet = await startFakeKubelet()
   kubelet.pods = [CART]
@@ -82,12 +84,14 @@ function open(rules: Partial<PodRules> = {}, ownPod?: string): void {
   })
   const source = new Kubelet({ https, clock, health, every: 1_000, maxBytes: 1_000_000, ownPod })
   answers = 0
+  told = []
   const containers = new Containers({
     kubelet: source,
     clock,
     rules: { ...RULES, ...rules },
     maxAge: 5_000,
     outageAge: 3_600_000,
+    onOutage: (each) => told.push(each),
   })
   const pods = { containers, cgroupRoot: 'auto', podUid: undefined }
   source.watch(() => {
@@ -312,6 +316,35 @@ describe('the life of a pod', () => {
     await polled()
     expect(ended(workload, ...keys).slice(0, 3)).toEqual([true, true, true])
     expect((workload.signal.reason as Fault).reason).toBe('lease_ended')
+  })
+
+  it('goes on by old facts while the kubelet is down, which is told once, and once that it is over', async () => {
+    const [app, side] = [await known(kernel.start(42, at())), await known(kernel.start(43, at(SIDE)))]
+    kubelet.trouble = 500
+    for (let second = 0; second < 5; second++) await polled()
+    expect(told).toEqual([])
+    for (let second = 0; second < 3; second++) await polled()
+    expect(told).toEqual([{ isOver: false, containers: 2 }])
+    expect(ended(app)).toEqual([false])
+
+    // It is not over because somebody has left.
+    side.close()
+    await polled()
+    kubelet.trouble = 'none'
+    await polled()
+    await polled()
+    expect(told.slice(1)).toEqual([{ isOver: true, containers: 1 }])
+
+    kubelet.trouble = 'truncated'
+    for (let second = 0; second < 8; second++) await polled()
+    expect(told).toHaveLength(3)
+  })
+
+  it('has nothing to tell of an outage in which nobody is served by old facts', async () => {
+    kubelet.trouble = 500
+    const workload = await known(kernel.start(42, at()))
+    for (let second = 0; second < 8; second++) await polled()
+    expect([refusal(workload), told]).toEqual([expect.stringMatching(/^pod_facts_unavailable/), []])
   })
 
   it('ends keys that outlive their connection', async () => {
