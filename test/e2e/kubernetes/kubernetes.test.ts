@@ -1,5 +1,6 @@
 /** Holdfast on a real node of Kubernetes: real etcd, API server, kubelet, containerd and runc, agent and callers in pods. */
 import { afterAll, beforeAll, describe, it } from 'vitest'
+import { csiSuite } from './csi.ts'
 import { identitySuite } from './identity.ts'
 import { kubeletRestartSuite } from './kubelet-restart.ts'
 import { lifecycleSuite } from './lifecycle.ts'
@@ -26,6 +27,7 @@ if (missing) {
     beforeAll(async () => void (await startAgent(stage, 'agent-1')), 60_000)
     describe('knows a caller:', () => identitySuite(() => stage))
     describe('follows a caller:', () => lifecycleSuite(() => stage))
+    describe('pods', () => csiSuite(() => stage))
     describe('without an API server', () => outageSuite(() => stage))
     describe('while the kubelet starts again', () => kubeletRestartSuite(() => stage))
     describe('without the pids of its node', () => pidNamespaceSuite(() => stage))

@@ -38,6 +38,7 @@ authority: { nodes: one }
 egress: { socket: on }
 wit: on
 audit: { sink: stdout }
+socket_aliases: [spire-agent.sock]
 ops: { listen: 'pod:9465' }
 kubernetes: { attestor: kubelet }
 `
