@@ -32,10 +32,8 @@ export interface Environment {
 export interface PodEnvironment {
   /** `https://HOST:PORT` of the API server. */
   readonly apiServer: string
-  readonly nodeName: string | undefined
   readonly nodeIp: string | undefined
   readonly podIp: string | undefined
-  readonly podName: string | undefined
   readonly podNamespace: string | undefined
   readonly podUid: string | undefined
 }
@@ -61,10 +59,8 @@ function readPod(env: NodeJS.ProcessEnv): PodEnvironment | undefined {
   if (host === '') return undefined
   return {
     apiServer: `https://${host.includes(':') ? `[${host}]` : host}:${env['KUBERNETES_SERVICE_PORT'] ?? '443'}`,
-    nodeName: env['NODE_NAME'],
     nodeIp: env['NODE_IP'],
     podIp: env['POD_IP'],
-    podName: env['POD_NAME'],
     podNamespace: env['POD_NAMESPACE'],
     podUid: env['POD_UID'],
   }

@@ -128,10 +128,8 @@ if (missing) {
     it('is told what the settings ask of the Downward API', () => {
       const fields = agent.env.map((each: Manifest) => [each.name, each.valueFrom.fieldRef.fieldPath])
       expect(Object.fromEntries(fields)).toEqual({
-        NODE_NAME: 'spec.nodeName',
         NODE_IP: 'status.hostIP',
         POD_IP: 'status.podIP',
-        POD_NAME: 'metadata.name',
         POD_NAMESPACE: 'metadata.namespace',
         POD_UID: 'metadata.uid',
       })

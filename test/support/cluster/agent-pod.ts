@@ -79,10 +79,8 @@ const SPEC = {
       command: ['/bin/node', '--secure-heap=1048576', '--secure-heap-min=2', '/app/dist/holdfast.js'],
       args: ['run', '--config', '/etc/holdfast/holdfast.yaml', '--takeover'],
       env: [
-        field('NODE_NAME', 'spec.nodeName'),
         field('NODE_IP', 'status.hostIP'),
         field('POD_IP', 'status.podIP'),
-        field('POD_NAME', 'metadata.name'),
         field('POD_NAMESPACE', 'metadata.namespace'),
         field('POD_UID', 'metadata.uid'),
       ],
