@@ -2,9 +2,12 @@
 import { readFileSync, statSync } from 'node:fs'
 import { Containers } from './attest/containers.ts'
 import type { PodsOptions } from './attest/identify.ts'
-import { Kubelet } from './attest/kubelet.ts'
+import { kubeletLists } from './attest/kubelet.ts'
 import { watchKubeletRights } from './attest/kubelet-rights.ts'
+import { ListedPods } from './attest/listed-pods.ts'
 import type { OutageTold } from './attest/outage.ts'
+import type { PodLists } from './attest/pod-source.ts'
+import { PodsApi } from './attest/pods-api.ts'
 import type { Clock, Seconds } from './base/clock.ts'
 import { Fault } from './base/fault.ts'
 import { ClusterHttps, type Verification } from './cluster/https.ts'
@@ -31,31 +34,17 @@ const READ_ONLY_PORT = 10_255
 const HOST_PID_NAMESPACE = 0xefff_fffc
 
 /** The attestor; undefined where it is off. Throws config_invalid, peer_foreign. */
-export function openPods({ config, pod, clock, health, audit, signal }: PodsSetUp): PodsOptions | undefined {
-  const { kubernetes } = config
+export function openPods(setUp: PodsSetUp): PodsOptions | undefined {
+  const { pod, clock, health, audit } = setUp
+  const { kubernetes } = setUp.config
   if (kubernetes.attestor === 'off') return undefined
   checkPidNamespace(pod)
-  const { kubelet } = kubernetes
-  const verification = verificationOf(config)
-  reportWeak(config, health)
-  const https = new ClusterHttps({
-    name: 'the kubelet',
-    url: urlOf(config, pod),
-    verification,
-    ...(verification.kind === 'plain'
-      ? {}
-      : { tokenFile: kubelet.tokenFile ?? `${ACCOUNT_DIRECTORY}/token` }),
-    timeout: kubelet.timeout * MILLIS,
-    clock,
-  })
-  // Whoever has set another access knows that it allows more, and is warned of it above.
-  if (kubelet.legacyAccess === 'off') watchKubeletRights({ https, clock, health, signal })
-  const source = new Kubelet({
-    https,
+  const lists = kubernetes.attestor === 'pods_api' ? podsApi(setUp) : kubelet(setUp)
+  const source = new ListedPods({
+    lists,
     clock,
     health,
     every: kubernetes.poll * MILLIS,
-    maxBytes: kubelet.maxMib * MIB,
     ownPod: pod?.podUid,
   })
   const containers = new Containers({
@@ -72,6 +61,36 @@ export function openPods({ config, pod, clock, health, audit, signal }: PodsSetU
     onOutage: (told) => recordOutage(told, kubernetes.outageAge, audit),
   })
   return { containers, cgroupRoot: kubernetes.cgroupRoot, podUid: pod?.podUid }
+}
+
+function kubelet({ config, pod, clock, health, signal }: PodsSetUp): PodLists {
+  const { timeout, maxMib, tokenFile, legacyAccess } = config.kubernetes.kubelet
+  const verification = verificationOf(config)
+  reportWeak(config, health)
+  const https = new ClusterHttps({
+    name: 'the kubelet',
+    url: urlOf(config, pod),
+    verification,
+    ...(verification.kind === 'plain' ? {} : { tokenFile: tokenFile ?? `${ACCOUNT_DIRECTORY}/token` }),
+    timeout: timeout * MILLIS,
+    clock,
+  })
+  // Whoever has set another access knows that it allows more, and is warned of it above.
+  if (legacyAccess === 'off') watchKubeletRights({ https, clock, health, signal })
+  return kubeletLists({ https, maxBytes: maxMib * MIB })
+}
+
+function podsApi({ config, clock }: PodsSetUp): PodLists {
+  const { socket, timeout, maxMib } = config.kubernetes.podsApi
+  const maxBytes = maxMib * MIB
+  return new PodsApi({
+    socket,
+    // Clients of gRPC are loaded where there is something to ask by them.
+    connect: async () => (await import('./client/grpc.ts')).connectBytes(socket, maxBytes),
+    clock,
+    timeout: timeout * MILLIS,
+    maxBytes,
+  })
 }
 
 /** In a pid namespace of its own the agent sees every other pod as pid 0. A node may itself be a container (kind). */

@@ -16,9 +16,9 @@ export const ACCOUNT_DIRECTORY = '/var/run/secrets/kubernetes.io/serviceaccount'
 
 export const KUBERNETES_SETTINGS = {
   attestor: choice(
-    ['off', 'kubelet'],
+    ['off', 'kubelet', 'pods_api'],
     'off',
-    'Where the facts of a calling pod come from: the kubelet over HTTPS; with off, callers in containers have no selectors.',
+    'Where the facts of a calling pod come from: the kubelet over HTTPS, or its Pods API, a socket on the node that wants no token, no rights and no API server (Kubernetes 1.37; 1.36 with the feature gate PodsAPI). With off, callers in containers have no selectors.',
   ),
   kubelet: {
     url: optional('url', 'The kubelet.', 'https://NODE_IP:10250'),
@@ -44,6 +44,16 @@ export const KUBERNETES_SETTINGS = {
     ),
     timeout: duration(5, 1, MINUTE, 'How long one answer of the kubelet may take.'),
     max_mib: count(64, 1, 1024, 'The longest list of pods that is read, in MiB.'),
+  },
+  pods_api: {
+    socket: {
+      form: { kind: 'path' },
+      value: '/var/lib/kubelet/pods-api/pods-api.sock',
+      written: '/var/lib/kubelet/pods-api/pods-api.sock',
+      says: 'The socket of the Pods API. Root owns it and its directory, and nobody else may write there.',
+    } satisfies Setting<string> as Setting<string>,
+    timeout: duration(5, 1, MINUTE, 'How long one answer of it may take.'),
+    max_mib: count(16, 1, 1024, 'The longest list of pods that is read, in MiB.'),
   },
   cluster_name: optional('text', 'What templates call the cluster: {{ .ClusterName }}.'),
   cluster_domain: {

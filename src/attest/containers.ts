@@ -6,10 +6,10 @@ import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Selector } from '../spiffe/selector.ts'
 import { explainPod, type PodExplained } from './explain-pod.ts'
-import type { Kubelet, Listed } from './kubelet.ts'
 import { Outage, type OutageTold } from './outage.ts'
 import { type ContainerPlace, type PodAnswer, type PodFacts, type PodRules, podFacts } from './pod-facts.ts'
 import type { PodList } from './pod-list.ts'
+import type { Listed, PodSource } from './pod-source.ts'
 import { podKey, type WholePod, WholePods } from './whole-pods.ts'
 
 /** A container; one object for all of its callers. */
@@ -28,7 +28,7 @@ export interface Container {
 }
 
 export interface ContainersOptions {
-  readonly kubelet: Kubelet
+  readonly kubelet: PodSource
   readonly clock: Clock
   readonly rules: PodRules
   readonly maxAge: Millis

@@ -1,4 +1,7 @@
-/** The pods of a node as its kubelet lists them (core/v1 PodList), as far as an identity may rest on them. */
+/**
+ * The pods of a node as its kubelet lists them (core/v1 PodList), as far as an identity may rest on them; in the form of
+ * their JSON, or of their protobuf messages, which differ in times only.
+ */
 import { Fault } from '../base/fault.ts'
 import { type Members, membersOf } from '../base/members.ts'
 
@@ -41,7 +44,7 @@ export interface PodList {
   readonly byContainer: ReadonlyMap<string, readonly Pod[]>
 }
 
-const PODS_LIMIT = 10_000
+export const PODS_LIMIT = 10_000
 const OVER: ReadonlySet<string> = new Set(['Succeeded', 'Failed'])
 
 /** The list in `value`; throws pod_facts_unavailable when any part of it is not what it should be. */
@@ -103,7 +106,7 @@ function podOf(item: unknown): Pod {
     ),
     owners: listOf(meta['ownerReferences']).flatMap(ownerOf),
     isStatic: source !== undefined && source !== 'api',
-    isTerminating: textOf(meta['deletionTimestamp']) !== undefined,
+    isTerminating: !!meta['deletionTimestamp'],
     isOver: OVER.has(textOf(membersOf(status)['phase']) ?? ''),
     containers: containersOf(membersOf(status)),
   }

@@ -7,9 +7,9 @@ import type { Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Selector } from '../spiffe/selector.ts'
 import type { ContainersOptions } from './containers.ts'
-import type { Listed } from './kubelet.ts'
 import { wholePodFacts } from './pod-facts.ts'
 import type { PodList } from './pod-list.ts'
+import type { Listed } from './pod-source.ts'
 
 /** A pod; one object for all of its containers. */
 export interface WholePod {

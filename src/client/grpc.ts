@@ -1,6 +1,6 @@
 /**
- * gRPC to the agent over its unix socket; the only import of grpc-js clients. Each stream has a connection of its own:
- * the agent attests connections, so that a new try is a new attestation.
+ * gRPC over unix sockets; the only import of grpc-js clients. To the agent each stream has a connection of its own: the
+ * agent attests connections, so that a new try is a new attestation. To others, messages are bytes.
  */
 import { type ClientDuplexStream, credentials, Client as Grpc, Metadata } from '@grpc/grpc-js'
 import {
@@ -106,6 +106,78 @@ export function loadServices(): Connect {
     includeDirs: [packageFile('proto')],
   })
   return (path) => new UnixConnection(definitions, path)
+}
+
+/** How a call of a `BytesConnection` failed, in the words of gRPC. */
+export interface BytesRefusal extends Error {
+  readonly code: number
+  readonly details: string
+}
+
+/** One connection to a service whose messages somebody else reads. Methods are `package.Service/Method`. */
+export interface BytesConnection {
+  /** Calls and waits; rejects with a BytesRefusal. */
+  unary(
+    method: string,
+    request: Buffer,
+    options: { readonly timeout: Millis; readonly signal: AbortSignal },
+  ): Promise<Buffer>
+  /** Opens a stream of the server; `onEnd` comes once, never after `cancel`. */
+  stream(
+    method: string,
+    request: Buffer,
+    listener: { readonly onMessage: (message: Buffer) => void; readonly onEnd: () => void },
+  ): { pause(): void; resume(): void; cancel(): void }
+  close(): void
+}
+
+/** Whoever asks waits himself before he asks again. */
+const BYTES_OPTIONS = {
+  ...CHANNEL_OPTIONS,
+  'grpc.initial_reconnect_backoff_ms': 100,
+  'grpc.max_reconnect_backoff_ms': 1_000,
+}
+const asIs = (bytes: Buffer) => bytes
+
+/** Connects to `path` when the first call comes; no message may be longer than `maxBytes`. */
+export function connectBytes(path: string, maxBytes: number): BytesConnection {
+  const options = { ...BYTES_OPTIONS, 'grpc.max_receive_message_length': maxBytes }
+  const grpc = new Grpc(`unix:${path}`, credentials.createInsecure(), options)
+  return {
+    unary: (method, request, { timeout, signal }) =>
+      new Promise((resolve, reject) => {
+        const cancel = () => call.cancel()
+        const done = (error: Error | null, answer?: Buffer) => {
+          signal.removeEventListener('abort', cancel)
+          if (answer) resolve(answer)
+          else reject(error)
+        }
+        const deadline = systemClock.now() + timeout
+        const call = grpc.makeUnaryRequest(`/${method}`, asIs, asIs, request, { deadline }, done)
+        signal.addEventListener('abort', cancel, { once: true })
+      }),
+    stream: (method, request, { onMessage, onEnd }) => {
+      let isOver = false
+      const stream = grpc.makeServerStreamRequest(`/${method}`, asIs, asIs, request)
+      stream.on('data', (message: Buffer) => {
+        if (!isOver) onMessage(message)
+      })
+      stream.on('error', () => {})
+      stream.on('status', () => {
+        if (!isOver) onEnd()
+        isOver = true
+      })
+      return {
+        pause: () => void stream.pause(),
+        resume: () => void stream.resume(),
+        cancel: () => {
+          isOver = true
+          stream.cancel()
+        },
+      }
+    },
+    close: () => grpc.close(),
+  }
 }
 
 class UnixConnection implements Connection {

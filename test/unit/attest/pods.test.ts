@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Containers } from '../../../src/attest/containers.ts'
 import { Attestation, type AttestedWorkload } from '../../../src/attest/identify.ts'
-import { Kubelet } from '../../../src/attest/kubelet.ts'
+import { kubeletLists } from '../../../src/attest/kubelet.ts'
+import { ListedPods } from '../../../src/attest/listed-pods.ts'
 import type { OutageTold } from '../../../src/attest/outage.ts'
 import type { PodRules } from '../../../src/attest/pod-facts.ts'
 import { systemClock } from '../../../src/base/clock.ts'
@@ -82,7 +83,8 @@ function open(rules: Partial<PodRules> = {}, ownPod?: string): void {
     timeout: 5_000,
     clock: systemClock,
   })
-  const source = new Kubelet({ https, clock, health, every: 1_000, maxBytes: 1_000_000, ownPod })
+  const lists = kubeletLists({ https, maxBytes: 1_000_000 })
+  const source = new ListedPods({ lists, clock, health, every: 1_000, ownPod })
   answers = 0
   told = []
   const containers = new Containers({

@@ -167,6 +167,9 @@ describe('descriptor.json', () => {
     const files = PROTO_FILES.map((name) => join(ROOT, 'proto', name))
     const committed = JSON.parse(readFileSync(join(ROOT, 'src/serve/descriptor.json'), 'utf8'))
     expect(committed).toEqual(root.loadSync(files, { keepCase: true }).toJSON())
+    const podsApi = JSON.parse(readFileSync(join(ROOT, 'src/attest/pods-api.json'), 'utf8'))
+    const theirs = new protobuf.Root().loadSync(join(ROOT, 'proto/pods_api.proto'), { keepCase: true })
+    expect(podsApi).toEqual(theirs.toJSON())
   })
 })
 
