@@ -10,7 +10,15 @@ import { bindDpop } from './bind-dpop.ts'
 import { bindMtls, certificateFor } from './bind-mtls.ts'
 import { bindSignature } from './bind-signature.ts'
 import { bindWpt, witOff } from './bind-wpt.ts'
-import { type BindAsk, type BindOptions, type Bound, type Carried, type Part, tokenSigner } from './bound.ts'
+import {
+  type BindAsk,
+  type BindOptions,
+  type Bound,
+  type Carried,
+  type Part,
+  tokenSigner,
+  type Waiting,
+} from './bound.ts'
 import type { Injected } from './headers.ts'
 import { exchangedFor } from './subject-rule.ts'
 import type { BoundToken } from './tokens.ts'
@@ -19,14 +27,30 @@ import type { BoundToken } from './tokens.ts'
 const SCHEMES: Partial<Record<Binding, string>> = { dpop: 'DPoP', mtls: 'Bearer', bearer: 'Bearer' }
 
 /**
- * Headers for one try of `ask`. Throws revoked, keys_exhausted, unimplemented, subject_required, subject_refused, and
+ * Headers for one try of `ask`, at once where the token is at hand. Throws revoked, keys_exhausted, unimplemented, subject_required, subject_refused, and
  * what the token client throws.
  */
-export async function bindRequest(options: BindOptions, ask: BindAsk, signal: AbortSignal): Promise<Bound> {
+export function bindRequest(options: BindOptions, ask: BindAsk, wait: Waiting): Bound | Promise<Bound> {
   const kinds = kindsOf(options, ask)
   const scheme = kinds.map((kind) => SCHEMES[kind]).find((each) => each !== undefined)
   const signer = scheme === undefined ? undefined : holderOf(options, ask)
-  const token = await tokenFor(options, ask, { kinds, signer, signal })
+  const token = tokenFor(options, ask, { kinds, signer, wait })
+  const shown = { kinds, scheme, signer }
+  if (token instanceof Promise) return token.then((got) => bindAll(options, ask, shown, got))
+  return bindAll(options, ask, shown, token)
+}
+
+/** How the token of a request is shown. */
+interface Shown extends Pick<TokenNeed, 'kinds' | 'signer'> {
+  readonly scheme: string | undefined
+}
+
+function bindAll(
+  options: BindOptions,
+  ask: BindAsk,
+  { kinds, scheme, signer }: Shown,
+  token: BoundToken | undefined,
+): Bound {
   // A key that was revoked while the token was fetched signs no more.
   if (signer) options.revocations.check([['jkt', signer.jkt]])
   const text = token?.token.reveal()
@@ -46,13 +70,9 @@ export async function bindRequest(options: BindOptions, ask: BindAsk, signal: Ab
 }
 
 /** The token alone, for an application that may hold it. Throws as bindRequest. */
-export async function bindToken(
-  options: BindOptions,
-  ask: BindAsk,
-  signal: AbortSignal,
-): Promise<BoundToken> {
+export async function bindToken(options: BindOptions, ask: BindAsk, wait: Waiting): Promise<BoundToken> {
   const signer = tokenSigner(options, ask)
-  const token = await tokenFor(options, ask, { kinds: ask.kinds, signer, signal })
+  const token = await tokenFor(options, ask, { kinds: ask.kinds, signer, wait })
   if (!token) throw tokenless(ask)
   options.revocations.check([['jkt', signer.jkt]])
   return token
@@ -107,15 +127,15 @@ function partOf(options: BindOptions, ask: BindAsk, { kind, signer, carried }: P
 interface TokenNeed {
   readonly kinds: readonly Binding[]
   readonly signer: Signer | undefined
-  readonly signal: AbortSignal
+  readonly wait: Waiting
 }
 
 /** The token of the target; absent where the agent is client of no server. Never one that nothing binds. */
-async function tokenFor(
+function tokenFor(
   { tokens }: BindOptions,
   ask: BindAsk,
-  { kinds, signer, signal }: TokenNeed,
-): Promise<BoundToken | undefined> {
+  { kinds, signer, wait }: TokenNeed,
+): BoundToken | undefined | Promise<BoundToken> {
   const { workload, entry, target, identity, certificate } = ask
   const server: Server | undefined = identity.server
   if (!server?.client) return undefined
@@ -128,9 +148,13 @@ async function tokenFor(
       },
     )
   const subject = exchangedFor(ask, server)
-  const token = await tokens.get({ workload, entry, target, server, signer, certificate, subject }, signal)
-  if (!kinds.includes('bearer') && token.jkt !== signer.jkt) throw new Fault('issued_unbound')
-  return token
+  const wanted = { workload, entry, target, server, signer, certificate, subject }
+  const check = (token: BoundToken) => {
+    if (!kinds.includes('bearer') && token.jkt !== signer.jkt) throw new Fault('issued_unbound')
+    return token
+  }
+  const held = tokens.held(wanted)
+  return held ? check(held) : tokens.get(wanted, wait.signal).then(check)
 }
 
 function tokenless({ target }: BindAsk): Fault {

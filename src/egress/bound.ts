@@ -24,6 +24,11 @@ export interface BindOptions {
   readonly heldWit: ((entry: Entry, signer: Signer) => string) | undefined
 }
 
+/** What a request hangs on while it waits for a token. */
+export interface Waiting {
+  readonly signal: AbortSignal
+}
+
 /** One allowed request. */
 export interface BindAsk {
   readonly workload: Workload

@@ -118,7 +118,7 @@ export async function settle<T extends Pick<Answer, 'headers'> & { readonly stat
   let [hasNonce, isFresh] = [false, false]
   for (;;) {
     const ask = { ...permit, query: exchange.query, passed, signing }
-    const bound = await bindRequest(options, ask, line.signal)
+    const bound = await bindRequest(options, ask, line)
     record.leaves(bound)
     poolFor(options, exchange).jkts.add(bound.jkt)
     line.wait(options.limits.answerTimeout, 'the target does not answer in time')

@@ -13,6 +13,7 @@ import { faultAnswer } from '../serve/fault-answer.ts'
 import type { Handlers } from '../serve/grpc.ts'
 import type { Message } from '../serve/messages.ts'
 import { STATUS } from '../serve/status.ts'
+import type { Gone } from '../sign/over.ts'
 import { askOf, checkLines, type EnvoyRequest, parseChoice, spent } from './envoy-request.ts'
 import type { RawHeaders } from './headers.ts'
 import type { LoadReleases } from './release-api.ts'
@@ -29,7 +30,7 @@ export function signCheckHandlers(options: SignCheckOptions): Handlers {
 
 interface Asked {
   readonly request: Message
-  readonly gone: () => AbortSignal
+  readonly gone: Gone
 }
 
 /** A refusal is an answer: an error of the call itself is what `failure_mode_allow` lets pass. */
@@ -44,7 +45,7 @@ async function check(
     const { target, spiffe_id: id } = memberOf(attributes, 'context_extensions')
     const sent = requestIn(memberOf(memberOf(attributes, 'request'), 'http'))
     const ask = askOf(book.get(), sent, parseChoice(target, id))
-    const { headers, isTransaction } = await (await load()).sign(workload, ask, gone())
+    const { headers, isTransaction } = await (await load()).sign(workload, ask, gone)
     const removed = spent(sent.fields, new Set(Object.keys(headers)), isTransaction)
     return {
       status: { code: 0 },

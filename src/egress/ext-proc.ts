@@ -14,6 +14,7 @@ import { faultAnswer } from '../serve/fault-answer.ts'
 import type { Handlers } from '../serve/grpc.ts'
 import type { Message } from '../serve/messages.ts'
 import { STATUS } from '../serve/status.ts'
+import type { Gone } from '../sign/over.ts'
 import { nonceIn } from './challenge.ts'
 import { askOf, checkLines, type EnvoyRequest, parseChoice, spent } from './envoy-request.ts'
 import { firstOf, pairsOf, type RawHeaders, valuesOf } from './headers.ts'
@@ -60,12 +61,11 @@ interface TryOptions extends ExtProcOptions {
 function openTry(options: TryOptions, caller: Caller, dialog: Dialog): Hear {
   const { answerTimeout, clock, headTimeout, waiting } = options
   let signed: SignedSending | undefined
-  let signing: AbortController | undefined
+  const gone = goneOf(dialog)
   let cancel = clock.after(headTimeout, () => dialog.end(new Fault('deadline')))
   dialog.onClose(() => {
     cancel()
     waiting.delete(dialog)
-    signing?.abort(new Fault('canceled'))
   })
   return async (message) => {
     cancel()
@@ -78,9 +78,7 @@ function openTry(options: TryOptions, caller: Caller, dialog: Dialog): Hear {
     if (!request || signed) return refuse(dialog, unread(message))
     try {
       checkBodyModes(message)
-      signing = new AbortController()
-      const made = await signTry(options, caller, dialog, { head: request, gone: signing.signal })
-      signing = undefined
+      const made = await signTry(options, caller, dialog, { head: request, gone })
       signed = made.signed
       dialog.say({ request_headers: { response: { header_mutation: made.mutation } } })
       waiting.add(dialog)
@@ -93,7 +91,22 @@ function openTry(options: TryOptions, caller: Caller, dialog: Dialog): Hear {
 
 interface Try {
   readonly head: unknown
-  readonly gone: AbortSignal
+  readonly gone: Gone
+}
+
+/** Gives the signal that aborts when the stream has ended. */
+function goneOf(dialog: Dialog): Gone {
+  let gone: AbortController | undefined
+  let isOver = false
+  dialog.onClose(() => {
+    isOver = true
+    gone?.abort(new Fault('canceled'))
+  })
+  return () => {
+    gone ??= new AbortController()
+    if (isOver) gone.abort(new Fault('canceled'))
+    return gone.signal
+  }
 }
 
 async function signTry(options: ExtProcOptions, caller: Caller, dialog: Dialog, { head, gone }: Try) {

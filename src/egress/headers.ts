@@ -168,12 +168,16 @@ function connectionNames(raw: RawHeaders): ReadonlySet<string> {
 
 /** Every value of the field, in order. */
 export function valuesOf(raw: RawHeaders, name: string): readonly string[] {
-  return pairsOf(raw).flatMap(([key, value]) => (key.toLowerCase() === name ? [value] : []))
+  const values: string[] = []
+  for (let at = 0; at + 1 < raw.length; at += 2)
+    if (raw[at]?.toLowerCase() === name) values.push(raw[at + 1] ?? '')
+  return values
 }
 
 /** The first value of the field. */
 export function firstOf(raw: RawHeaders, name: string): string | undefined {
-  return valuesOf(raw, name)[0]
+  for (let at = 0; at + 1 < raw.length; at += 2) if (raw[at]?.toLowerCase() === name) return raw[at + 1]
+  return undefined
 }
 
 /** Whether the comma-separated field holds `token`, in any case. */
@@ -187,9 +191,12 @@ function filter(
   raw: RawHeaders,
   keep: (name: string, value: string, spelled: string) => boolean,
 ): RawHeaders {
-  return pairsOf(raw).flatMap(([name, value]) =>
-    keep(plainName(name), value, name.toLowerCase()) ? [name, value] : [],
-  )
+  const kept: string[] = []
+  for (let at = 0; at + 1 < raw.length; at += 2) {
+    const [name = '', value = ''] = [raw[at], raw[at + 1]]
+    if (keep(plainName(name), value, name.toLowerCase())) kept.push(name, value)
+  }
+  return kept
 }
 
 export function pairsOf(raw: RawHeaders): readonly [string, string][] {

@@ -2,6 +2,7 @@
 import type { Instance, Workload } from '../attest/workload.ts'
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
+import { onAbort } from '../base/on-abort.ts'
 
 const GRACE: Millis = 1_000
 
@@ -31,10 +32,7 @@ export class Lifeline {
   /** Hangs it on the lease: of the connection's workload, and of the instance that keys belong to. */
   bindTo(workload: Workload, instance: Instance): void {
     for (const { signal } of [workload, instance]) {
-      const end = () => this.end(Fault.from(signal.reason, 'lease_ended'))
-      if (signal.aborted) end()
-      signal.addEventListener('abort', end, { once: true })
-      this.#stops.push(() => signal.removeEventListener('abort', end))
+      this.#stops.push(onAbort(signal, () => this.end(Fault.from(signal.reason, 'lease_ended'))))
     }
   }
 
@@ -101,8 +99,5 @@ export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Pr
 
 /** Calls back once, at once when it has happened; until the returned function is called. */
 export function whenAborted(signal: AbortSignal | undefined, then: (reason: unknown) => void): () => void {
-  const call = () => then(signal?.reason)
-  if (signal?.aborted) call()
-  signal?.addEventListener('abort', call, { once: true })
-  return () => signal?.removeEventListener('abort', call)
+  return signal ? onAbort(signal, () => then(signal.reason)) : () => {}
 }

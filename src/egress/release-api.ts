@@ -18,7 +18,7 @@ export function releaseHandlers(load: LoadReleases): Handlers {
   return {
     RequestHeaders: {
       unary: async (caller, request, gone) => ({
-        ...(await (await load()).headers(caller.workload(), parseHeadersAsk(request), gone())),
+        ...(await (await load()).headers(caller.workload(), parseHeadersAsk(request), gone)),
       }),
     },
     ReportResponse: {
@@ -33,15 +33,15 @@ export function releaseHandlers(load: LoadReleases): Handlers {
 export function releaseRoutes(load: LoadReleases): Routes {
   return {
     'POST /v1/headers': async ({ caller, body, signal }) =>
-      (await load()).headers(caller.workload(), parseHeadersAsk(body), signal),
+      (await load()).headers(caller.workload(), parseHeadersAsk(body), () => signal),
     'POST /v1/responses': async ({ caller, body }) => ({
       retry: (await load()).report(caller.workload(), parseReportAsk(body)),
     }),
     'POST /v1/probe-token': async ({ caller, body, signal }) =>
-      (await load()).probe(caller.workload(), parseProbeAsk(body), signal),
+      (await load()).probe(caller.workload(), parseProbeAsk(body), () => signal),
     'POST /v1/probe-revocation': async ({ caller, body }) =>
       (await load()).endProbe(caller.workload(), parseProbeEndAsk(body)),
     'POST /v1/token': async ({ caller, body, signal }) =>
-      (await load()).token(caller.workload(), parseReleaseAsk(body), signal),
+      (await load()).token(caller.workload(), parseReleaseAsk(body), () => signal),
   }
 }

@@ -11,12 +11,12 @@ import type { Door, Target } from '../policy/grant.ts'
 import { hashOf } from '../proof/jwt.ts'
 import type { Jkt } from '../proof/signer.ts'
 import type { Call, Seen, Waits } from '../sign/admission.ts'
+import type { Gone } from '../sign/over.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import type { AuditFacts } from '../telemetry/audit.ts'
 import { bindRequest, bindToken } from './bind.ts'
 import type { BindAsk, BindOptions, Bound } from './bound.ts'
 import { refusesToken, wantsNonce } from './challenge.ts'
-import { orAborted, whenAborted } from './lifeline.ts'
 import {
   type Draft,
   isObservable,
@@ -42,6 +42,7 @@ import { sentSigning, signingOf } from './release-signing.ts'
 import { decideToken } from './release-token.ts'
 import { Signed, type SignedOwner } from './signed.ts'
 import type { BoundToken } from './tokens.ts'
+import { type Wait, whileLeased } from './wait.ts'
 
 export interface ReleaseOptions extends BindOptions, PermitOptions, RecordOptions, ProbeTokenOptions {
   /** How long a caller waits for a token. */
@@ -99,7 +100,7 @@ export class Releases {
   }
 
   /** Headers for one request. Throws what identity, rate, policy, key and the authorization server say. */
-  async headers(workload: Workload, ask: HeadersAsk, gone?: AbortSignal): Promise<ReleasedHeaders> {
+  async headers(workload: Workload, ask: HeadersAsk, gone?: Gone): Promise<ReleasedHeaders> {
     const signed: SignedOf = ({ kinds, decision }) => ({
       passed: ask.signedHeaders,
       signing: signingOf(ask, kinds, decision),
@@ -109,7 +110,7 @@ export class Releases {
   }
 
   /** Headers for one try of a request that a proxy sends. Throws as `headers`, and digest_required. */
-  async sign(workload: Workload, ask: SentAsk, gone?: AbortSignal): Promise<SignedSending> {
+  async sign(workload: Workload, ask: SentAsk, gone?: Gone): Promise<SignedSending> {
     const signed: SignedOf = (permitted) => sentSigning(ask, permitted.kinds, permitted)
     const { answer, asked } = await this.#headers(workload, ask, signed, gone)
     const { entry, identity, instance, kinds, target } = asked
@@ -126,7 +127,7 @@ export class Releases {
     workload: Workload,
     ask: RequestAsk,
     signed: SignedOf,
-    gone: AbortSignal | undefined,
+    gone: Gone | undefined,
   ): Promise<{ readonly answer: ReleasedHeaders; readonly asked: BindAsk }> {
     const draft: Draft = { method: ask.method, workload, url: ask.url }
     return this.#release('sign.headers', draft, async (onEnd) => {
@@ -134,7 +135,7 @@ export class Releases {
       const { url, method, query } = ask
       const { admission } = this.#options
       const call = { ...who, method, onBehalf: who.subject?.claims }
-      const permitted = await admission.admit(call, { gone, onEnd }, () => ({
+      const permitted = await admission.admit(call, waitsOf(gone, onEnd), () => ({
         ...this.#permit(this.#decide(call, ask, who), 'headers', draft),
         url,
       }))
@@ -147,9 +148,7 @@ export class Releases {
         query,
         ...signed({ ...permitted, kinds }),
       }
-      const bound = await this.#whileLeased(asked, gone, (signal) =>
-        bindRequest(this.#options, asked, signal),
-      )
+      const bound = await this.#whileLeased(asked, gone, (wait) => bindRequest(this.#options, asked, wait))
       const { jkt, jti, ath, expires } = bound
       const owner = { spiffeId: who.entry.spiffeId, instance: who.instance }
       if (kinds.includes('dpop')) this.#signed.note(owner, url.htu, { jkt, target: permitted.target.name })
@@ -200,26 +199,26 @@ export class Releases {
   }
 
   /** The token itself. Throws as `headers`. */
-  token(workload: Workload, ask: ReleaseAsk, gone?: AbortSignal): Promise<ReleasedToken> {
+  token(workload: Workload, ask: ReleaseAsk, gone?: Gone): Promise<ReleasedToken> {
     const draft: Draft = { method: '', workload }
     return this.#release('token.release', draft, async (onEnd) => {
       const who = this.#identify(workload, ask, draft)
       const { place } = ask
-      const { bindAsk } = await this.#permitToken({ who, place, door: 'token' }, draft, { gone, onEnd })
+      const { bindAsk } = await this.#permitToken({ who, place, door: 'token' }, draft, waitsOf(gone, onEnd))
       return released(
-        await this.#whileLeased(bindAsk, gone, (signal) => bindToken(this.#options, bindAsk, signal)),
+        await this.#whileLeased(bindAsk, gone, (wait) => bindToken(this.#options, bindAsk, wait)),
       )
     })
   }
 
   /** A token for the replay lab and a key of its own, or what its proof has to say. Throws as `token`. */
-  probe(workload: Workload, ask: ProbeAsk, gone?: AbortSignal): Promise<ReleasedToken | ProbeChallenge> {
+  probe(workload: Workload, ask: ProbeAsk, gone?: Gone): Promise<ReleasedToken | ProbeChallenge> {
     const draft: Draft = { method: '', workload }
     return this.#release<ReleasedToken | ProbeChallenge>('probe', draft, async (onEnd) => {
       const who = this.#identify(workload, ask, draft)
       const { place, proof } = ask
-      const { bindAsk } = await this.#permitToken({ who, place, door: 'probe' }, draft, { gone, onEnd })
-      const answer = await this.#whileLeased(bindAsk, gone, (signal) =>
+      const { bindAsk } = await this.#permitToken({ who, place, door: 'probe' }, draft, waitsOf(gone, onEnd))
+      const answer = await this.#whileLeased(bindAsk, gone, ({ signal }) =>
         this.#probeKeys.token(bindAsk, proof, signal),
       )
       return 'token' in answer ? released(answer) : { answer, facts: {} }
@@ -286,29 +285,17 @@ export class Releases {
   /** What `make` resolves to, unless lease, caller, time or an operator end it before. */
   async #whileLeased<T>(
     ask: BindAsk,
-    gone: AbortSignal | undefined,
-    make: (signal: AbortSignal) => Promise<T>,
+    gone: Gone | undefined,
+    make: (wait: Wait) => T | Promise<T>,
   ): Promise<T> {
     const { clock, revocations, timeout } = this.#options
-    const ending = new AbortController()
-    const { signal } = ending
-    const stops = [
-      clock.after(timeout, () => ending.abort(new Fault('deadline'))),
-      whenAborted(ask.workload.signal, (reason) => ending.abort(Fault.from(reason, 'lease_ended'))),
-      whenAborted(ask.instance.signal, (reason) => ending.abort(Fault.from(reason, 'lease_ended'))),
-      whenAborted(gone, () => ending.abort(new Fault('canceled'))),
-    ]
-    try {
-      const made = await orAborted(make(signal), signal)
-      if (signal.aborted) throw signal.reason
-      revocations.check([
-        ['spiffe_id', ask.entry.spiffeId],
-        ['target', ask.target.name],
-      ])
-      return made
-    } finally {
-      for (const stop of stops) stop()
-    }
+    const { entry, instance, target, workload } = ask
+    const made = await whileLeased({ clock, timeout, workload, instance, gone }, make)
+    revocations.check([
+      ['spiffe_id', entry.spiffeId],
+      ['target', target.name],
+    ])
+    return made
   }
 
   async #release<T>(
@@ -353,6 +340,16 @@ function released(bound: BoundToken): Released<ReleasedToken> {
   const token = bound.token.reveal()
   const answer = { token, token_type: 'DPoP', jkt, expires } as const
   return { answer, facts: { jkt, token: hashOf(token).slice(0, 16) } }
+}
+
+/** The signal of the caller is made for those who wait. */
+function waitsOf(gone: Gone | undefined, onEnd: Waits['onEnd']): Waits {
+  return {
+    get gone() {
+      return gone?.()
+    },
+    onEnd,
+  }
 }
 
 function tokenEnd({ tokenExpires }: Bound): Pick<ReleasedHeaders, 'token_expires'> {

@@ -88,16 +88,14 @@ export class TokenCache implements Tokens {
     return this.#slots.size
   }
 
+  held(ask: TokenAsk): BoundToken | undefined {
+    return this.#use(this.#slotFor(ask))
+  }
+
   async get(ask: TokenAsk, signal: AbortSignal): Promise<BoundToken> {
-    if (this.#isEnding) throw new Fault('draining')
-    const need = needOf(ask)
-    const slot = this.#slotOf(need)
-    const now = nowSeconds(this.#options.clock)
-    slot.lastUsed = now
-    if (slot.held && slot.held.token.expires - now >= leastLife(slot)) {
-      this.#options.onToken('reused', undefined)
-      return slot.held.token
-    }
+    const slot = this.#slotFor(ask)
+    const held = this.#use(slot)
+    if (held) return held
     if (!slot.flight) this.#checkSetbacks(slot)
     slot.flight ??= this.#fly(slot, 'caller')
     return await slot.flight.join(signal)
@@ -126,6 +124,19 @@ export class TokenCache implements Tokens {
     this.#unwatch()
     this.#forget(() => true, { fault: new Fault('draining'), giveBack: false })
     this.#options.revoker.stop()
+  }
+
+  #slotFor(ask: TokenAsk): Slot {
+    if (this.#isEnding) throw new Fault('draining')
+    return this.#slotOf(needOf(ask))
+  }
+
+  #use(slot: Slot): BoundToken | undefined {
+    const now = nowSeconds(this.#options.clock)
+    slot.lastUsed = now
+    if (!slot.held || slot.held.token.expires - now < leastLife(slot)) return undefined
+    this.#options.onToken('reused', undefined)
+    return slot.held.token
   }
 
   #slotOf(need: TokenNeed): Slot {

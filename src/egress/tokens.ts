@@ -34,6 +34,8 @@ export interface BoundToken {
 
 /** Gets, keeps and drops tokens. */
 export interface Tokens {
+  /** The token, where it is at hand with life left. Throws as `get`. */
+  held(ask: TokenAsk): BoundToken | undefined
   /** A token with life left; waits for one request at a time per key. Throws the issuer's and issued_* reasons. */
   get(ask: TokenAsk, signal: AbortSignal): Promise<BoundToken>
   /** Forgets matching tokens (and revokes them at the server where it can); absent members match all. */

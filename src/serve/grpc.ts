@@ -16,11 +16,11 @@ import {
   type ServerDuplexStream,
   ServerInterceptingCall,
   type ServerInterceptor,
-  type ServerUnaryCall,
   type ServerWritableStream,
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js'
 import { Fault } from '../base/fault.ts'
+import { closing, endWithLease, goneOf } from './call-end.ts'
 import type { Caller } from './caller.ts'
 import { type Dialog, type Hear, OpenDialog } from './dialog.ts'
 import { type EncodeFault, faultEncoder } from './fault-status.ts'
@@ -230,7 +230,7 @@ class Wrapper {
   #unary(name: string, handle: Unary) {
     const run: handleUnaryCall<Message, Message> = async (call, callback) => {
       try {
-        const answer = await handle(this.#admit(name, call), call.request, () => goneOf(call))
+        const answer = await handle(this.#admit(name, call), call.request, goneOf(call))
         this.#options.onCall(name, undefined)
         callback(null, answer)
       } catch (caught) {
@@ -304,41 +304,6 @@ interface Side<H> {
   readonly onClose: Stream['onClose']
   end(fault: Fault): void
   listen(hear: H): void
-}
-
-/** Open streams end with the lease: a revocation that only blocks new calls is half a revocation. */
-function endWithLease(caller: Caller, onClose: Stream['onClose'], end: (fault: Fault) => void): void {
-  const { signal } = caller.workload()
-  const onEnd = () => end(Fault.from(signal.reason, 'lease_ended'))
-  signal.addEventListener('abort', onEnd)
-  onClose(() => signal.removeEventListener('abort', onEnd))
-}
-
-/** Aborts when the caller has given the call up. */
-function goneOf(call: ServerUnaryCall<Message, Message>): AbortSignal {
-  const gone = new AbortController()
-  if (call.cancelled) gone.abort()
-  call.once('cancelled', () => gone.abort())
-  return gone.signal
-}
-
-type OpenCall = ServerDuplexStream<Message, Message> | ServerWritableStream<Message, Message>
-
-/** An AbortSignal a stream would do the same and cost 25 µs in a burst of connections. */
-function closing(call: OpenCall): Stream['onClose'] {
-  let waiting: (() => void)[] | undefined = []
-  const close = () => {
-    const all = waiting ?? []
-    waiting = undefined
-    for (const then of all) then()
-  }
-  call.once('cancelled', close)
-  call.once('close', close)
-  call.once('finish', close)
-  return (then) => {
-    if (waiting) waiting.push(then)
-    else then()
-  }
 }
 
 /**

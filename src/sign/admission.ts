@@ -69,6 +69,7 @@ type Demand =
 /** Policy may change while a request waits; not for ever. */
 const ROUNDS = 4
 const MILLIS = 1000
+const NOTHING: ReadonlySet<string> = new Set()
 
 /** Admits calls, and counts those it admits. */
 export class Admission {
@@ -92,12 +93,20 @@ export class Admission {
 
   /**
    * Looks until policy allows the call with all that its grant demands, and counts it. Throws what `look` throws,
-   * rate_limited, target_busy, approval_refused, hook_unavailable, policy_denied, and why the call is over.
+   * rate_limited, target_busy, approval_refused, hook_unavailable, policy_denied, and why the call is over. At once
+   * where the grant demands nothing.
    */
-  async admit<T extends Seen>(call: Call, waits: Waits, look: () => T): Promise<T> {
-    let seen = look()
+  admit<T extends Seen>(call: Call, waits: Waits, look: () => T): T | Promise<T> {
+    const seen = look()
     this.limit(call, seen.target)
     waits.onEnd(this.#sessions.of(call.instance).enter(seen.target))
+    if (this.#demandOf(call, seen, NOTHING)) return this.#admitLater(call, waits, seen, look)
+    this.#count(call, seen)
+    return seen
+  }
+
+  async #admitLater<T extends Seen>(call: Call, waits: Waits, first: T, look: () => T): Promise<T> {
+    let seen = first
     const given = new Set<string>()
     for (let round = 0; round <= ROUNDS; round++) {
       const demand = this.#demandOf(call, seen, given)

@@ -204,6 +204,7 @@ function fakeTokens(asked: TokenAsk[], dropped: string[], seconds: number, clock
   const issuer = ecPair()
   const kept = new Map<string, string>()
   return {
+    held: () => undefined,
     get: async (ask) => {
       const { entry, signer, target } = ask
       const expires = nowSeconds(clock) + seconds

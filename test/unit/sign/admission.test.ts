@@ -55,7 +55,7 @@ async function openShop({ grant = '', platform = '', identity = EXCHANGE, post, 
     approvals,
     reload: async (more: string) =>
       book.set(await bookOf({ ...files, application: files.application + more })),
-    admit: (call: Call, over: Partial<Waits> = {}, path = '/orders/1') =>
+    admit: async (call: Call, over: Partial<Waits> = {}, path = '/orders/1') =>
       admission.admit(call, { ...waits, ...over }, look(call, path)),
     admitNow: (call: Call, path = '/orders/1') => admission.admitNow(call, look(call, path)),
   }
