@@ -61,7 +61,10 @@ function factRows({ selectors }: Explanation, pid: number | undefined): readonly
 }
 
 function entryRows({ entry, nearest_entry: near }: Explanation): readonly Row[] {
-  if (entry) return [['entry', `${entry.name} gives ${entry.spiffe_id}  (${entry.place})`]]
+  if (entry) {
+    const weak = (entry.weaknesses ?? []).map(({ grade, message }): Row => ['', `${grade}: ${message}`])
+    return [['entry', `${entry.name} gives ${entry.spiffe_id}  (${entry.place})`], ...weak]
+  }
   if (!near) return [['entry', 'none matches these facts']]
   return [
     ['entry', 'none matches these facts'],

@@ -4,7 +4,7 @@ import { type Owner, REASONS, type Reason } from '../base/reasons.ts'
 import { type CanonicalUrl, canonicalUrl } from '../proof/target.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import type { Selector } from '../spiffe/selector.ts'
-import type { RuleBook } from './book.ts'
+import type { RuleBook, Weakness } from './book.ts'
 import { type Decision, decide, decideTarget, type Question } from './decide.ts'
 import type { Entry } from './entry.ts'
 import type { Binding, Door, Grant, Target } from './grant.ts'
@@ -37,7 +37,10 @@ export interface Explanation {
   readonly method?: string
   readonly origin: string
   readonly path: string
-  readonly entry?: ExplainedEntry
+  readonly entry?: ExplainedEntry & {
+    /** What weakens it, as `policy check` says it. */
+    readonly weaknesses?: readonly Pick<Weakness, 'grade' | 'message'>[]
+  }
   /** Without an entry: the one that shares most selectors with the caller, and those that it wants besides. */
   readonly nearest_entry?: ExplainedEntry & { readonly missing: readonly Selector[] }
   readonly target?: string
@@ -128,7 +131,7 @@ function explainOne(book: RuleBook, ask: ExplainAsk): Explanation {
   return {
     ...answerOf(decision),
     ...facts,
-    entry: entryFacts(entry),
+    entry: { ...entryFacts(entry), ...weaknessesOf(book, entry) },
     ...(allowedAs.length > 0 ? { allowed_as: allowedAs } : {}),
     ...(book.observe && !decision.allowed ? { observed: true as const } : {}),
   }
@@ -142,6 +145,11 @@ function decisionOf(book: RuleBook, ask: ExplainAsk, entry: Entry): Decision {
 
 function entryFacts(entry: Entry): ExplainedEntry {
   return { name: entry.name, spiffe_id: entry.spiffeId, place: placeText(entry.place) }
+}
+
+function weaknessesOf({ weaknesses }: RuleBook, { name }: Entry): Partial<Explanation['entry']> {
+  const own = weaknesses.filter(({ subject }) => subject === name)
+  return own.length > 0 ? { weaknesses: own.map(({ grade, message }) => ({ grade, message })) } : {}
 }
 
 function answerOf(decision: Decision): Partial<Explanation> & { readonly allowed: boolean } {

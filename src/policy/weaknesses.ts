@@ -7,6 +7,7 @@ import { isMatchOfAny } from './pattern.ts'
 import { isAudienceOf } from './reserved.ts'
 import { kindOf } from './selector-kind.ts'
 import { BEARER_TTL, type Named, type Statements } from './statements.ts'
+import { podWeaknesses } from './weaknesses-pods.ts'
 
 /** Kinds that only say which user a process runs as: every process of the user satisfies them. */
 const USER_KINDS: ReadonlySet<string> = new Set([
@@ -24,6 +25,7 @@ export function weaknessesOf(statements: Statements): readonly Weakness[] {
     ...statements.templates.flatMap(({ selectors, settings }) =>
       entryWeaknesses({ ...settings, selectors }, statements.identity),
     ),
+    ...podWeaknesses(statements),
     ...statements.identity.flatMap(identityWeaknesses),
     ...certificateWeaknesses(statements),
     ...statements.platform.flatMap(platformWeaknesses),

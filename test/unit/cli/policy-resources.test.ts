@@ -123,6 +123,13 @@ describe('custom resources that are right', () => {
     expect(await testFiles(files, {}, keptIo())).toBe(1)
   })
 
+  it('are graded: an identity that pods of any namespace may get', async () => {
+    const entry = ENTRY.replace('k8s:ns:monitoring, ', '')
+    const { code, out } = await checked({ 'x.yaml': entry }, { failOn: 'warn' })
+    expect(out).toContain('! weak x.yaml:2: ClusterStaticEntry/node-exporter: it names no namespace (k8s:ns)')
+    expect(code).toBe(1)
+  })
+
   it('may be written by others: no agent reads these files', async () => {
     chmodSync(write('ids.yaml', IDS), 0o666)
     expect(await checkFiles([join(dir, 'ids.yaml')], { trustDomain: 'example.org' }, keptIo())).toBe(0)

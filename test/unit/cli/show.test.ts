@@ -74,20 +74,23 @@ const FACTS: Explanation = {
 
 describe('explanationText', () => {
   it('goes from facts to entry to rule', () => {
-    const entry = { name: 'api', spiffe_id: 'spiffe://example.org/api', place: 'identity.yaml:3' }
+    const weaknesses = [{ grade: 'weak', message: 'it names no namespace' }]
+    const named = { name: 'api', spiffe_id: 'spiffe://example.org/api', place: 'identity.yaml:3' }
+    const entry = { ...named, weaknesses }
     const found = {
       ...FACTS,
       allowed: true,
       entry,
       target: 'orders',
       rule: 'application.yaml:6',
-    } as Explanation
+    } as unknown as Explanation
     expect(explanationText(found, undefined, false).split('\n')).toEqual([
       'allowed, with a token of this workload',
       '  request  GET https://api.example.test/orders',
       '  facts    unix:uid:1000',
       '           unix:path:/usr/bin/node',
       '  entry    api gives spiffe://example.org/api  (identity.yaml:3)',
+      '           weak: it names no namespace',
       '  target   orders',
       '  rule     application.yaml:6',
       '  policy   abc',

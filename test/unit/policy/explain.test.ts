@@ -106,6 +106,14 @@ describe('explain', () => {
     })
   })
 
+  it('says what weakens the entry, and nothing where nothing does', async () => {
+    const identity = LAYERS.identity.replace('[unix:uid:1000, systemd:id:web.service]', '["k8s:sa:web"]')
+    const selectors = ['k8s:sa:web', 'k8s:ns:shop'] as never
+    const { entry } = explain(await bookOf({ ...LAYERS, identity }), { ...ask(), selectors })
+    expect(entry?.weaknesses).toEqual([{ grade: 'weak', message: expect.stringContaining('no namespace') }])
+    expect(explain(await bookOf(), ask()).entry).not.toHaveProperty('weaknesses')
+  })
+
   it('says that a refusal is only observed', async () => {
     const security = 'layer: security\nobserve: { approver: ann, until: 2030-12-31 }\n'
     const book = await bookOf({ ...LAYERS, security })

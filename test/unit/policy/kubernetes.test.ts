@@ -161,6 +161,46 @@ describe('ClusterSPIFFEID', () => {
   })
 })
 
+describe('an identity that pods of any namespace may get', () => {
+  const loose = async (...objects: Json[]) =>
+    (await join(objects)).book.weaknesses.filter(({ code }) => code === 'entry_any_namespace').length
+  const named = 'spiffe://{{ .TrustDomain }}/web'
+  const web = { podSelector: { matchLabels: { app: 'web' } } }
+
+  it.each([
+    ['by labels', { ...web, spiffeIDTemplate: named }, 1],
+    ['by nothing', { spiffeIDTemplate: named }, 1],
+    ['by a label in the template', { spiffeIDTemplate: `${named}/{{ index .PodMeta.Labels "app" }}` }, 1],
+    ['by its service account alone', { spiffeIDTemplate: `${named}/{{ .PodSpec.ServiceAccountName }}` }, 1],
+    [
+      'by its own namespace, whichever that is',
+      { spiffeIDTemplate: named, workloadSelectorTemplates: ['k8s:ns:{{ .PodMeta.Namespace }}'] },
+      1,
+    ],
+    ['by one namespace', { ...web, spiffeIDTemplate: named, workloadSelectorTemplates: ['k8s:ns:shop'] }, 0],
+    [
+      'by labels of namespaces',
+      { ...web, spiffeIDTemplate: named, namespaceSelector: { matchLabels: { team: 'a' } } },
+      0,
+    ],
+    ['in a SPIFFE ID with its namespace', web, 0],
+    ['in a SPIFFE ID with its UID', { spiffeIDTemplate: `${named}/{{ .PodMeta.UID }}` }, 0],
+  ])('%s is graded weak or not', async (_what, spec, count) => {
+    expect(await loose(clusterSpiffeId('a', spec))).toBe(count)
+  })
+
+  it.each([
+    [['k8s:sa:cart'], 1],
+    [['k8s:container-image:docker.io/app@sha256:1', 'unix:uid:0'], 1],
+    [['k8s:ns:shop', 'k8s:sa:cart'], 0],
+    [['k8s:pod-uid:0f9a1c2e-1111-4222-8333-444455556666'], 0],
+    [['unix:uid:1000', 'systemd:id:a.service'], 0],
+  ])('by %j is graded weak or not', async (selectors, count) => {
+    const spec = { spiffeID: 'spiffe://example.org/a', selectors }
+    expect(await loose(clusterStaticEntry('a', spec))).toBe(count)
+  })
+})
+
 describe('a wrong object', () => {
   const good = clusterSpiffeId('a', { deliver: { x509: true, jwt: false, wit: false } })
   const bad = { ...good, spec: { ...(good['spec'] as Json), ttl: 'never' } }
