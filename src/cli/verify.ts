@@ -3,7 +3,7 @@ import { createPublicKey, type KeyObject } from 'node:crypto'
 import type { Seconds } from '../base/clock.ts'
 import { Fault, printable } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
-import { confirmationOf } from '../ingress/confirmation.ts'
+import { confirmationIn } from '../ingress/confirmation.ts'
 import { credentialsIn, valuesOf } from '../ingress/inbound.ts'
 import { canonicalUrl } from '../proof/target.ts'
 import { isJwsAlg, type Jws, parseJws, verifyJws } from '../spiffe/jws.ts'
@@ -73,7 +73,7 @@ function urlOf({ target, headers }: Capture, url: string | undefined): string {
 
 function bindingOf({ payload }: Jws): string | undefined {
   try {
-    return confirmationOf(payload).jkt
+    return confirmationIn(payload).jkt
   } catch {
     return undefined
   }

@@ -39,13 +39,23 @@ export interface AccessToken {
 
 /** Signatures that were verified before, by the hash of the token. */
 export interface KnownTokens {
-  get(ath: string): Known | undefined
-  set(ath: string, known: Known): void
+  get(ath: string): AccessToken | undefined
+  set(ath: string, known: AccessToken): void
 }
 
-export interface Known {
-  readonly server: Server
-  readonly claims: Claims
+/**
+ * `read`, once a token: most come with many requests, and what they say stays. One object stands for a token as long as
+ * it is known.
+ */
+export function perToken<T>(read: (token: AccessToken) => T): (token: AccessToken) => T {
+  const done = new WeakMap<AccessToken, T>()
+  return (token) => {
+    const known = done.get(token)
+    if (known !== undefined) return known
+    const made = read(token)
+    done.set(token, made)
+    return made
+  }
 }
 
 export interface TokenCheck {
@@ -74,24 +84,50 @@ export interface TokenSources {
  * token_expired, token_too_long, token_status, token_revoked, status_unavailable, token_inactive, verifier_keys,
  * issuer_unavailable.
  */
-export async function checkAccessToken(
+export function checkAccessToken(
   sources: TokenSources,
   token: string,
   check: TokenCheck,
-): Promise<AccessToken> {
-  const known = sources.known.get(check.ath) ?? (await verifyToken(sources, token, check))
-  if (!check.identity.servers.some(({ issuer }) => issuer === known.server.issuer))
-    throw new Fault('token_issuer')
-  const { server, claims } = known
-  const expires = checkClaims(claims, check)
-  const judging = sources.statuses.check(server, claims, check.identity.status)
-  if (judging) await judging
-  if (!check.identity.introspects) return { server, claims, expires }
-  if (!(await sources.introspection?.ask(server, token))) throw new Fault('token_inactive')
-  return { server, claims, expires }
+): AccessToken | Promise<AccessToken> {
+  // At once where nothing has to be waited for: promises of their own cost a known token a tenth of its check.
+  const known = sources.known.get(check.ath)
+  if (known) return judge(sources, token, known, check)
+  return verifyToken(sources, token, check).then((verified) => judge(sources, token, verified, check))
 }
 
-async function verifyToken(sources: TokenSources, token: string, check: TokenCheck): Promise<Known> {
+function judge(
+  sources: TokenSources,
+  token: string,
+  known: AccessToken,
+  check: TokenCheck,
+): AccessToken | Promise<AccessToken> {
+  const { server, claims } = known
+  if (!isListed(server, check.identity)) throw new Fault('token_issuer')
+  checkClaims(known, check)
+  const judging = sources.statuses.check(server, claims, check.identity.status)
+  if (!judging && !check.identity.introspects) return known
+  return stillActive(sources, token, known, check, judging)
+}
+
+async function stillActive(
+  { introspection }: TokenSources,
+  token: string,
+  known: AccessToken,
+  { identity }: TokenCheck,
+  judging: void | Promise<void>,
+): Promise<AccessToken> {
+  await judging
+  if (identity.introspects && !(await introspection?.ask(known.server, token)))
+    throw new Fault('token_inactive')
+  return known
+}
+
+function isListed(server: Server, { servers }: RouteIdentity): boolean {
+  for (const { issuer } of servers) if (issuer === server.issuer) return true
+  return false
+}
+
+async function verifyToken(sources: TokenSources, token: string, check: TokenCheck): Promise<AccessToken> {
   const jws = parseJws(token)
   if (!jws) return introspected(sources, token, check)
   const alg = algOf(jws)
@@ -102,7 +138,7 @@ async function verifyToken(sources: TokenSources, token: string, check: TokenChe
   const found = sources.keys.find(server, kid)
   const key = found instanceof Promise ? await found : found
   if (!key || !verifyJws(jws, key, alg)) throw new Fault('token_forged')
-  const known = { server, claims: jws.payload }
+  const known = accessToken(server, jws.payload)
   sources.known.set(check.ath, known)
   return known
 }
@@ -117,35 +153,45 @@ function algOf({ header }: Jws): JwsAlg {
 }
 
 /** An opaque token says nothing of itself: each listed server that can be asked is asked. */
-async function introspected(sources: TokenSources, token: string, check: TokenCheck): Promise<Known> {
+async function introspected(sources: TokenSources, token: string, check: TokenCheck): Promise<AccessToken> {
   if (!sources.introspection || !check.identity.introspects) throw malformed('it is not a compact JWS')
   for (const server of check.identity.servers) {
     const claims = await sources.introspection.ask(server, token)
-    if (claims) return { server, claims }
+    if (claims) return accessToken(server, claims)
   }
   throw new Fault('token_inactive')
 }
 
-function checkClaims(claims: Claims, { identity, now, skew, unmet }: TokenCheck): Seconds {
-  const { exp, iat, nbf, aud } = claims
+function accessToken(server: Server, claims: Claims): AccessToken {
+  const { exp } = claims
   if (!isDate(exp)) throw malformed('it has no usable exp')
+  return { server, claims, expires: exp }
+}
+
+function checkClaims(
+  { claims, expires: exp }: AccessToken,
+  { identity, now, skew, unmet }: TokenCheck,
+): void {
+  const { iat, nbf, aud } = claims
   if (exp <= now - skew)
     throw new Fault('token_expired', `the token expired ${Math.ceil(now - exp)} s ago`, { owner: 'caller' })
-  for (const [name, value] of [
-    ['nbf', nbf],
-    ['iat', iat],
-  ] as const) {
-    if (value === undefined) continue
-    if (!isDate(value)) throw malformed(`its ${name} is not a date`)
-    if (value > now + skew) throw malformed(`its ${name} is ${Math.ceil(value - now)} s ahead`)
-  }
+  checkBegin('nbf', nbf, now, skew)
+  checkBegin('iat', iat, now, skew)
   const life = exp - (isDate(iat) ? iat : now)
   if (life > identity.maxTtl)
     unmet(new Fault('token_too_long', `the token lives ${Math.ceil(life)} s, over ${identity.maxTtl} s`))
-  const audiences: readonly unknown[] = Array.isArray(aud) ? aud : [aud]
-  if (!audiences.some((one) => typeof one === 'string' && identity.audience.includes(one)))
-    throw new Fault('token_audience')
-  return exp
+  if (!isFor(aud, identity.audience)) throw new Fault('token_audience')
+}
+
+function checkBegin(name: string, value: unknown, now: Seconds, skew: Seconds): void {
+  if (value === undefined) return
+  if (!isDate(value)) throw malformed(`its ${name} is not a date`)
+  if (value > now + skew) throw malformed(`its ${name} is ${Math.ceil(value - now)} s ahead`)
+}
+
+function isFor(aud: unknown, wanted: readonly string[]): boolean {
+  if (typeof aud === 'string') return wanted.includes(aud)
+  return Array.isArray(aud) && aud.some((one) => typeof one === 'string' && wanted.includes(one))
 }
 
 function isDate(value: unknown): value is number {

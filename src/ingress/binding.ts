@@ -58,7 +58,7 @@ export function bindingOf(
   const { credentials } = checking
   if (isJwtSvid(checking)) return byJwtSvid(options, checking)
   if (!token) return withoutToken(options, checking)
-  const confirmation = confirmationOf(token.claims)
+  const confirmation = confirmationOf(token)
   checkScheme(checking, confirmation)
   if (confirmation.x5t !== undefined) checkCertificate(checking, confirmation.x5t)
   if (confirmation.jkt !== undefined) return byProof(options, checking, confirmation)

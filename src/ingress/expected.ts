@@ -2,11 +2,11 @@
 import { Fault } from '../base/fault.ts'
 import { NEVER_GRANTED } from '../policy/methods.ts'
 import { isMatchOfAny } from '../policy/pattern.ts'
-import type { RouteGrant } from '../policy/route.ts'
+import type { Route, RouteGrant } from '../policy/route.ts'
 import { routeGrantsFor } from '../policy/routes.ts'
 import { placeText } from '../policy/statements.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
-import type { AccessToken, Claims } from './access-token.ts'
+import { type AccessToken, type Claims, perToken } from './access-token.ts'
 import type { Binding } from './binding.ts'
 import type { Checking } from './checking.ts'
 
@@ -28,25 +28,41 @@ const ACTORS_LIMIT = 16
 /** Throws token_malformed when the token names its caller in a way that cannot be read. */
 export function callerOf(checking: Checking, token: AccessToken | undefined, binding: Binding): Caller {
   const spiffeId = binding.spiffeId ?? checking.channel.spiffeId
-  const claims = token?.claims ?? {}
+  const said = token ? saidBy(token) : NOTHING_SAID
+  if (spiffeId === undefined) return said
+  const { actors, clientId, names, scopes, subject = spiffeId } = said
+  return { names: [spiffeId, ...names], spiffeId, clientId, subject, actors, scopes }
+}
+
+const NOTHING_SAID: Caller = {
+  names: [],
+  spiffeId: undefined,
+  clientId: undefined,
+  subject: undefined,
+  actors: [],
+  scopes: [],
+}
+
+/** Whom the token names. */
+const saidBy = perToken((token): Caller => {
+  const { claims } = token
   const subject = textIn(claims, 'sub')
-  const clientId = clientIdIn(claims)
-  const client = token && clientNameOf(token)
+  const client = clientNameOf(token)
   return {
-    names: [...(spiffeId === undefined ? [] : [spiffeId]), ...(client === undefined ? [] : [client])],
-    spiffeId,
-    clientId: token && clientId,
-    subject: subject ?? spiffeId,
+    names: client === undefined ? [] : [client],
+    spiffeId: undefined,
+    clientId: clientIdIn(claims),
+    subject,
     actors: actorsIn(claims),
     scopes: scopesIn(claims),
   }
-}
+})
 
 /** How grants name the client of `token`: `client:SERVER/CLIENT_ID`. Throws token_malformed. */
-export function clientNameOf({ claims, server }: AccessToken): string | undefined {
+export const clientNameOf = perToken(({ claims, server }): string | undefined => {
   const clientId = clientIdIn(claims)
   return clientId === undefined ? undefined : `client:${server.name ?? server.issuer}/${clientId}`
-}
+})
 
 function clientIdIn(claims: Claims): string | undefined {
   return textIn(claims, 'client_id') ?? textIn(claims, 'azp') ?? textIn(claims, 'sub')
@@ -72,7 +88,7 @@ export function checkExpected(checking: Checking, caller: Caller, token: AccessT
         owner: 'identity',
       },
     )
-  const named = caller.names.flatMap((name) => routeGrantsFor(route, name))
+  const named = grantsFor(route, caller.names)
   if (named.length === 0) throw new Fault('caller_unexpected')
   const grants = named.filter(
     (grant) =>
@@ -89,6 +105,13 @@ export function checkExpected(checking: Checking, caller: Caller, token: AccessT
     throw new Fault('scope_missing', `the token lacks the scope ${missing.join(' ')}`)
   }
   return placeText(grant.place)
+}
+
+/** Those for the surest name first. */
+function grantsFor(route: Route, [name, ...others]: readonly string[]): readonly RouteGrant[] {
+  if (name === undefined) return []
+  const first = routeGrantsFor(route, name)
+  return others.length === 0 ? first : [...first, ...others.flatMap((other) => routeGrantsFor(route, other))]
 }
 
 function allows({ methods }: RouteGrant, method: string): boolean {

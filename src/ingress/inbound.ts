@@ -40,6 +40,7 @@ export interface Credentials {
 
 const HEADERS_LIMIT = 256
 const VALUE_LIMIT = 64 * 1024
+const SPACE = 0x20
 const TOKEN = /^[A-Za-z0-9\-._~+/]+=*$/
 
 /** All values of `name`, in order. */
@@ -55,9 +56,14 @@ export function valuesOf(headers: RawHeaders, name: string): readonly string[] {
 
 /** The one value of `name`; throws proof_repeated when there are more (RFC 9449 s.4.3 check 1). */
 export function only(headers: RawHeaders, name: string): string | undefined {
-  const values = valuesOf(headers, name)
-  if (values.length > 1) throw new Fault('proof_repeated', `${values.length} ${name} headers, wanted one`)
-  const [value] = values
+  let [value, count]: [string | undefined, number] = [undefined, 0]
+  for (let at = 0; at + 1 < headers.length; at += 2) {
+    const key = headers[at]
+    if (key === undefined || key.length !== name.length || key.toLowerCase() !== name) continue
+    value = headers[at + 1]
+    count += 1
+  }
+  if (count > 1) throw new Fault('proof_repeated', `${count} ${name} headers, wanted one`)
   if (value !== undefined && value.length > VALUE_LIMIT)
     throw new Fault('invalid_request', `the ${name} header is over ${VALUE_LIMIT} bytes`)
   return value
@@ -84,7 +90,9 @@ function authorizationIn(headers: RawHeaders): Pick<Credentials, 'scheme' | 'tok
   if (text === undefined) return { scheme: undefined, token: undefined }
   const end = text.indexOf(' ')
   const scheme = text.slice(0, Math.max(end, 0)).toLowerCase()
-  const token = text.slice(end).replace(/^ +/, '')
+  let start = end
+  while (text.charCodeAt(start) === SPACE) start += 1
+  const token = text.slice(start)
   if ((scheme !== 'dpop' && scheme !== 'bearer') || !TOKEN.test(token))
     throw new Fault('token_malformed', 'Authorization is neither DPoP nor Bearer with one token', {
       owner: 'caller',

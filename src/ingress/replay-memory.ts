@@ -4,7 +4,7 @@
  */
 import { hash } from 'node:crypto'
 import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
-import { Fingerprints } from './fingerprints.ts'
+import { type Fingerprint, Fingerprints } from './fingerprints.ts'
 import type { ProofUse, ReplayStore, Use } from './replay.ts'
 
 export interface MemoryReplayOptions {
@@ -80,7 +80,7 @@ export class MemoryReplayStore implements ReplayStore {
     return made <= (hasNonce ? this.#nonceFloor : this.#floor)
   }
 
-  #remember(made: Seconds, print: Buffer, subject: string): void {
+  #remember(made: Seconds, print: Fingerprint, subject: string): void {
     let bucket = this.#buckets.get(made)
     if (!bucket) {
       bucket = {
@@ -129,6 +129,6 @@ export class MemoryReplayStore implements ReplayStore {
 }
 
 /** The lengths keep two different triples from one text. */
-function fingerprintOf({ scope, jkt, jti }: ProofUse): Buffer {
-  return hash('sha256', `${scope.length}.${jkt.length}.${scope}${jkt}${jti}`, 'buffer')
+function fingerprintOf({ scope, jkt, jti }: ProofUse): Fingerprint {
+  return hash('sha256', `${scope.length}.${jkt.length}.${scope}${jkt}${jti}`, 'binary')
 }

@@ -2,7 +2,7 @@
  * Verifies one request: its hop, its token, what binds it, its proof, whether the proof was used before, and whether
  * this caller is expected here, in this order. What costs memory comes after what cannot be forged.
  */
-import { nowSeconds } from '../base/clock.ts'
+import { nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Reason } from '../base/reasons.ts'
 import { NEVER_GRANTED } from '../policy/methods.ts'
@@ -15,6 +15,7 @@ import { type Checking, type DenialFacts, isJwtSvid, type Unmet, type VerifyOpti
 import { type Caller, callerOf, checkExpected, clientNameOf } from './expected.ts'
 import { channelOf } from './hop.ts'
 import { credentialsIn, type Inbound } from './inbound.ts'
+import type { Use } from './replay.ts'
 
 /** A request that is what it seems, and of whom. */
 export interface Verified {
@@ -49,17 +50,19 @@ export async function verifyRequest(
   const { credentials, identity, ath, now, unmet } = checking
   found.isWimse = credentials.wit !== undefined
   const check = ath === undefined ? undefined : { identity, ath, now, unmet, skew: options.skew }
-  const token =
+  const judged =
     check && credentials.token !== undefined && !isJwtSvid(checking)
-      ? await checkAccessToken(options.tokens, credentials.token, check)
+      ? checkAccessToken(options.tokens, credentials.token, check)
       : undefined
+  const token = judged instanceof Promise ? await judged : judged
   found.caller = token && clientNameOf(token)
   const binding = bindingOf(options, checking, token)
   found.jkt = binding.jkt
   const caller = callerOf(checking, token, binding)
   found.caller = caller.names[0]
   options.denials.check(denialFacts(caller, token, binding))
-  await useUp(options, checking, caller, binding)
+  const using = useUp(options, checking, caller, binding)
+  if (using) await using
   const rule = ruleFor(checking, caller, token)
   return { route: inbound.route.name, caller, binding, token, hop: checking.channel.hop?.name, rule }
 }
@@ -125,12 +128,12 @@ function denialFacts(caller: Caller, token: AccessToken | undefined, binding: Bi
 }
 
 /** One use of the proof, after all that shows it genuine: a stranger can neither learn of it nor use it up. */
-async function useUp(
+function useUp(
   { nonces, replays, window }: VerifyOptions,
   { identity, platform }: Checking,
   caller: Caller,
   { proof }: Binding,
-): Promise<void> {
+): void | Promise<void> {
   if (!proof) return
   const given = proof.nonce === undefined ? undefined : nonces.givenAt(proof.nonce)
   if (proof.nonce !== undefined && given === undefined) throw new Fault('proof_nonce')
@@ -139,7 +142,12 @@ async function useUp(
   const subject = caller.names[0] ?? jkt
   const use = { scope: platform.scope, jkt, jti, subject, made: given ?? made, hasNonce: given !== undefined }
   const answer = replays.use(use)
-  switch (answer instanceof Promise ? await answer : answer) {
+  if (!(answer instanceof Promise)) return refuseUsed(answer, window)
+  return answer.then((word) => refuseUsed(word, window))
+}
+
+function refuseUsed(word: Use, window: Seconds): void {
+  switch (word) {
     case 'fresh':
       return
     case 'replayed':

@@ -50,7 +50,10 @@ export function lengthOf({ platform }: Route): number {
   return trimmed(platform?.received ?? '/').length
 }
 
-const trimmed = (prefix: string) => stemOf(prefix).replace(/\/$/, '')
+function trimmed(prefix: string): string {
+  const stem = stemOf(prefix)
+  return stem.endsWith('/') ? stem.slice(0, -1) : stem
+}
 
 function isBelow(prefix: string, path: string): boolean {
   return path.startsWith(prefix) && (path.length === prefix.length || path.charCodeAt(prefix.length) === 0x2f)

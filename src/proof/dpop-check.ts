@@ -36,10 +36,12 @@ const PROOF_LIMIT = 8 * 1024
 const JTI_LIMIT = 256
 const NONCE_FORM = /^[!#-[\]-~]{1,256}$/
 const METHOD_FORM = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$/
-// Senders repeat their header with every proof: importing its key and hashing it costs as much as a verification.
+// Senders repeat their header with every proof: importing its key and hashing it costs as much as a verification, and
+// parsing it as much as all else of a known proof but its signature.
 const HEADERS_LIMIT = 4_096
 
 interface ProofKey {
+  readonly header: Jws['header']
   readonly key: KeyObject
   readonly alg: JwsAlg
   readonly jkt: Jkt
@@ -54,50 +56,46 @@ export class DpopChecker {
    * proof_time; nothing of the proof is in a message.
    */
   check(proof: string, expected: ExpectedProof): CheckedProof {
-    const jws = proof.length > PROOF_LIMIT ? undefined : parseJws(proof)
+    if (proof.length > PROOF_LIMIT) throw malformed('it is not a compact JWS')
+    const head = proof.slice(0, Math.max(proof.indexOf('.'), 0))
+    const known = this.#keys.get(head)
+    const jws = parseJws(proof, PROOF_LIMIT, known?.header)
     if (!jws) throw malformed('it is not a compact JWS')
-    const key = this.#keyOf(jws, expected.algs)
+    const key = known && expected.algs.has(known.alg) ? known : keyOf(jws, expected.algs)
     const { jti, iat, nonce, htm, htu, ath } = claimsOf(jws)
     if (htm !== expected.method)
       throw new Fault(
         'proof_method',
         `the proof is for ${methodText(htm)}, the request is ${expected.method}`,
       )
-    if (!expected.urls.includes(urlOf(htu))) throw new Fault('proof_url')
+    // What is one of these to the letter is canonical already.
+    if (!expected.urls.includes(htu) && !expected.urls.includes(urlOf(htu))) throw new Fault('proof_url')
     checkToken(ath, expected.ath)
     checkTimes(jws, iat, expected)
     // Last, because it costs most: what is cheap to refuse is refused before (threats row 10).
     if (!verifyJws(jws, key.key, key.alg)) throw new Fault('proof_forged')
-    this.#keep(jws, key)
+    if (key !== known) this.#keep(head, key)
     return { jkt: key.jkt, jti, iat, nonce }
   }
 
-  #keyOf(jws: Jws, algs: ReadonlySet<JwsAlg>): ProofKey {
-    const known = this.#keys.get(headerText(jws))
-    if (known && algs.has(known.alg)) return known
-    const { typ, alg, jwk, crit } = jws.header
-    if (typ !== 'dpop+jwt') throw malformed('its typ is not dpop+jwt')
-    if (crit !== undefined) throw malformed('its header names critical extensions')
-    if (!isJwsAlg(alg) || !algs.has(alg)) throw malformed('its alg is none that is taken')
-    if (typeof jwk !== 'object' || jwk === null || Array.isArray(jwk)) throw malformed('it has no jwk')
-    const key = importPublicJwk(jwk as Readonly<Record<string, unknown>>)
-    if (!key) throw malformed('its jwk is not a public key, or shows its private half')
-    if (!isFit(key, alg)) throw malformed('its jwk is not a key of its alg')
-    return { key, alg, jkt: thumbprint(publicJwkOf(key)) as Jkt }
-  }
-
   /** Only keys that have signed: a flood of made-up headers evicts nobody. */
-  #keep(jws: Jws, key: ProofKey): void {
-    const header = headerText(jws)
-    if (this.#keys.has(header)) return
+  #keep(head: string, key: ProofKey): void {
     const [oldest] = this.#keys.keys()
     if (this.#keys.size >= HEADERS_LIMIT && oldest !== undefined) this.#keys.delete(oldest)
-    this.#keys.set(header, key)
+    this.#keys.set(head, key)
   }
 }
 
-function headerText({ signingInput }: Jws): string {
-  return signingInput.slice(0, signingInput.indexOf('.'))
+function keyOf({ header }: Jws, algs: ReadonlySet<JwsAlg>): ProofKey {
+  const { typ, alg, jwk, crit } = header
+  if (typ !== 'dpop+jwt') throw malformed('its typ is not dpop+jwt')
+  if (crit !== undefined) throw malformed('its header names critical extensions')
+  if (!isJwsAlg(alg) || !algs.has(alg)) throw malformed('its alg is none that is taken')
+  if (typeof jwk !== 'object' || jwk === null || Array.isArray(jwk)) throw malformed('it has no jwk')
+  const key = importPublicJwk(jwk as Readonly<Record<string, unknown>>)
+  if (!key) throw malformed('its jwk is not a public key, or shows its private half')
+  if (!isFit(key, alg)) throw malformed('its jwk is not a key of its alg')
+  return { header, key, alg, jkt: thumbprint(publicJwkOf(key)) as Jkt }
 }
 
 interface Claims {

@@ -46,22 +46,21 @@ export function isJwsAlg(alg: unknown): alg is JwsAlg {
   return ALGORITHMS.has(alg)
 }
 
-/** The parts of a compact JWS of `limit` bytes at most; undefined when it is not one. The text is never quoted: it is a credential. */
-export function parseJws(text: string, limit = TOKEN_LIMIT): Jws | undefined {
+/**
+ * The parts of a compact JWS of `limit` bytes at most; undefined when it is not one. The text is never quoted: it is a
+ * credential. `known` is its header where the very same text was parsed before.
+ */
+export function parseJws(text: string, limit = TOKEN_LIMIT, known?: Jws['header']): Jws | undefined {
   if (text.length > limit) return undefined
-  const [header, payload, signature, ...rest] = text.split('.', 4)
-  if (header === undefined || payload === undefined || signature === undefined || rest.length > 0)
-    return undefined
-  const bytes = decode(signature)
-  const parsedHeader = parsePart(header, limit)
-  const parsedPayload = parsePart(payload, limit)
-  if (!bytes || !parsedHeader || !parsedPayload) return undefined
-  return {
-    header: parsedHeader,
-    payload: parsedPayload,
-    signingInput: text.slice(0, header.length + 1 + payload.length),
-    signature: bytes,
-  }
+  const first = text.indexOf('.')
+  const second = text.indexOf('.', first + 1)
+  // A third dot is no character of a part.
+  if (first < 0 || second < 0) return undefined
+  const signature = decode(text.slice(second + 1))
+  const header = known ?? parsePart(text.slice(0, first), limit)
+  const payload = parsePart(text.slice(first + 1, second), limit)
+  if (!signature || !header || !payload) return undefined
+  return { header, payload, signingInput: text.slice(0, second), signature }
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })

@@ -76,7 +76,10 @@ async function askOnce(
   const body = { ...(route === undefined ? {} : { route }), ...questionOf(received) }
   const call = { method: 'POST', path: '/v1/verify', body, timeout, connections } as const
   const { status, text, retryAfter } = await askAgent(socket, call)
-  if (status === 200) return { fault: undefined, outcome: verifiedOf(answerIn(text)) }
+  if (status === 200) {
+    const { nonce, ...verified } = answerIn(text)
+    return { fault: undefined, outcome: verifiedOf(verified, nonce) }
+  }
   const fault = faultOfAnswer(text, status, retryAfter)
   const challenge = challengeIn(text) ?? untold(fault)
   return { fault, outcome: { verified: undefined, challenge } }

@@ -23,7 +23,7 @@ export type Outcome =
 /** Verifies one request; never throws for what is in it. `receive` may. */
 export type Ask = (receive: () => Received) => Promise<Outcome>
 
-export function verifiedOf({ nonce, ...verified }: Answer): Outcome {
+export function verifiedOf(verified: VerifiedRequest, nonce: string | undefined): Outcome {
   return { verified, headers: nonce === undefined ? {} : { 'dpop-nonce': nonce } }
 }
 

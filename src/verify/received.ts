@@ -43,12 +43,9 @@ export function receivedByNode(
   { method = '', rawHeaders, socket }: IncomingMessage,
   target: string,
 ): Received {
-  return {
-    method,
-    ...splitTarget(target),
-    headers: withoutPseudo(rawHeaders),
-    peer: { chain: chainOf(socket), address: socket.remoteAddress },
-  }
+  const { path, query } = splitTarget(target)
+  const peer = { chain: chainOf(socket), address: socket.remoteAddress }
+  return { method, path, query, headers: withoutPseudo(rawHeaders), peer }
 }
 
 /** The host and the scheme of the URL do not count: the public origins of the route do. */

@@ -4,7 +4,7 @@ import { RecentTokens } from '../../../src/ingress/known-tokens.ts'
 import { ManualClock } from '../../support/clock.ts'
 
 const server = { issuer: 'https://login.example.org', tokenEndpoint: undefined, client: undefined }
-const known = { server, claims: { sub: 'ann' } }
+const known = { server, claims: { sub: 'ann' }, expires: 1 }
 
 describe('a token that was verified', () => {
   it('is known for a minute, however often it is used', () => {
@@ -18,9 +18,11 @@ describe('a token that was verified', () => {
   })
 
   it('makes room for newer ones when it was not used for the longest time', () => {
-    const tokens = new RecentTokens(new ManualClock())
+    const clock = new ManualClock()
+    const tokens = new RecentTokens(clock)
     tokens.set('used', known)
     tokens.set('idle', known)
+    clock.advance(1_000)
     expect(tokens.get('used')).toBe(known)
     for (let at = 0; at < 19_999; at++) tokens.set(`t-${at}`, known)
     expect(tokens.get('idle')).toBeUndefined()

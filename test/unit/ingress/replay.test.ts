@@ -124,7 +124,7 @@ describe('the memory', () => {
 describe('Fingerprints', () => {
   it('have what was added and nothing else, over many growths', () => {
     const set = new Fingerprints()
-    const print = (at: number) => createHash('sha256').update(String(at)).digest()
+    const print = (at: number) => createHash('sha256').update(String(at)).digest('binary')
     for (let at = 0; at < 5_000; at++) {
       expect(set.has(print(at))).toBe(false)
       set.add(print(at))
