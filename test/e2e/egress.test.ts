@@ -3,7 +3,6 @@
  * nonces, TLS throughout, and callers that hold neither key nor token.
  */
 import { execFile } from 'node:child_process'
-import { createPublicKey, generateKeyPairSync } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { request } from 'node:https'
 import { tmpdir } from 'node:os'
@@ -11,9 +10,9 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { loadServices } from '../../src/client/grpc.ts'
-import { publicJwkOf, thumbprint } from '../../src/spiffe/jwk.ts'
 import { type BuiltAgent, shownByKernel, startBuiltAgent } from '../support/built-agent.ts'
 import { call } from '../support/call.ts'
+import { makeClient } from '../support/client-key.ts'
 import { startIssuer, type TestIssuer } from '../support/issuer.ts'
 import { startPeer } from '../support/peer.ts'
 import { type ResourceServer, startResourceServer } from '../support/resource-server.ts'
@@ -33,17 +32,16 @@ let egress: string
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'holdfast-e2e-'))
   ca = makeTestCa()
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const jwk = publicJwkOf(createPublicKey(privateKey))
+  const { client, pem } = makeClient()
   issuer = await startIssuer({
     ca,
     nonces: true,
-    clients: [{ clientId: 'shop', jwks: [{ ...jwk, kid: thumbprint(jwk) }], scopes: ['orders'] }],
+    clients: [client],
     resources: { [RESOURCE]: { scopes: ['orders'], format: 'jwt', ttlSeconds: 120 } },
   })
   orders = await startResourceServer({ ca })
   orders.nonce = 'first-nonce'
-  write('client.pem', String(privateKey.export({ format: 'pem', type: 'pkcs8' })), 0o600)
+  write('client.pem', pem, 0o600)
   write('ca.pem', ca.pem)
   mkdirSync(join(folder, 'policy'), { mode: 0o755 })
   for (const [name, text] of Object.entries(policy())) write(join('policy', name), text)

@@ -3,26 +3,15 @@ import { createHash } from 'node:crypto'
 import { importJWK, type JWK, jwtVerify } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { nowSeconds, systemClock } from '../../src/base/clock.ts'
-import { embeddedAuthority } from '../../src/issue/embedded.ts'
-import { Svids } from '../../src/issue/svids.ts'
-import { parseTrustDomain } from '../../src/spiffe/id.ts'
 import { verifyWitSvid } from '../../src/spiffe/witsvid.ts'
 import { call } from '../support/call.ts'
 import { startEgress, type TestEgress } from '../support/egress.ts'
 import { type ResourceServer, startResourceServer } from '../support/resource-server.ts'
 import { makeTestCa } from '../support/tls.ts'
+import { makeWitAuthority } from '../support/wit-authority.ts'
 
 const ca = makeTestCa()
-const authority = embeddedAuthority({
-  trustDomain: parseTrustDomain('example.org'),
-  clock: systemClock,
-  algorithm: 'ES256',
-  intermediate: false,
-  caTtl: 86_400,
-  keyTtl: 86_400,
-  wit: true,
-})
-const svids = new Svids({ authority, clock: systemClock })
+const { authority, wit } = makeWitAuthority()
 
 let server: ResourceServer
 let egress: TestEgress
@@ -38,7 +27,7 @@ beforeAll(async () => {
     free: { origin, identity: 'server: none, tokenless: true, binding: [dpop, wpt]' },
     alone: { origin, identity: 'server: none, tokenless: true, binding: [wpt]' },
   }
-  egress = await startEgress({ ca, targets, wit: svids.heldWit.bind(svids) })
+  egress = await startEgress({ ca, targets, wit })
   without = await startEgress({ ca, targets, wit: 'off' })
 })
 

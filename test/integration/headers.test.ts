@@ -1,5 +1,4 @@
 /** Headers and tokens for applications that send requests themselves: a real authorization server, a real target. */
-import { createPublicKey, generateKeyPairSync } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:https'
 import { tmpdir } from 'node:os'
@@ -7,10 +6,10 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Fault } from '../../src/base/fault.ts'
 import type { Config } from '../../src/config.ts'
-import { publicJwkOf, thumbprint } from '../../src/spiffe/jwk.ts'
 import { parseJws } from '../../src/spiffe/jws.ts'
 import { startAgent, type TestAgent } from '../support/agent.ts'
 import { type Answer, call } from '../support/call.ts'
+import { makeClient } from '../support/client-key.ts'
 import { startIssuer, type TestIssuer } from '../support/issuer.ts'
 import { RawClient } from '../support/raw-client.ts'
 import { type ResourceServer, startResourceServer } from '../support/resource-server.ts'
@@ -31,14 +30,12 @@ let agent: TestAgent
 
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'holdfast-headers-'))
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const jwk = publicJwkOf(createPublicKey(privateKey))
-  const pem = String(privateKey.export({ format: 'pem', type: 'pkcs8' }))
+  const { client, pem } = makeClient()
   writeFileSync(join(dir, 'client.pem'), pem, { mode: 0o600 })
   writeFileSync(join(dir, 'ca.pem'), ca.pem)
   issuer = await startIssuer({
     ca,
-    clients: [{ clientId: 'shop', jwks: [{ ...jwk, kid: thumbprint(jwk) }], scopes: ['orders'] }],
+    clients: [client],
     resources: { [RESOURCE]: { scopes: ['orders'] } },
   })
   ;[orders, stock, held] = await Promise.all([

@@ -1,6 +1,6 @@
 /** The example deploy/examples/mcp: an unmodified MCP client against an MCP server that demands DPoP. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { createPublicKey, generateKeyPairSync, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import {
   closeSync,
   mkdirSync,
@@ -21,8 +21,8 @@ import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/
 import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { z } from 'zod'
-import { publicJwkOf, thumbprint } from '../../src/spiffe/jwk.ts'
 import { type BuiltAgent, ROOT, shownByKernel, startBuiltAgent } from '../support/built-agent.ts'
+import { makeClient } from '../support/client-key.ts'
 import { startIssuer, type TestIssuer } from '../support/issuer.ts'
 import { freshNonce, type ResourceServer, startResourceServer } from '../support/resource-server.ts'
 import { makeTestCa } from '../support/tls.ts'
@@ -45,12 +45,11 @@ const transports = new Map<string, StreamableHTTPServerTransport>()
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'holdfast-mcp-'))
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const jwk = publicJwkOf(createPublicKey(privateKey))
+  const { client, pem } = makeClient('assistant', ['tools'])
   issuer = await startIssuer({
     ca,
     nonces: true,
-    clients: [{ clientId: 'assistant', jwks: [{ ...jwk, kid: thumbprint(jwk) }], scopes: ['tools'] }],
+    clients: [client],
     resources: { [RESOURCE]: { scopes: ['tools'], format: 'jwt', ttlSeconds: 120 } },
   })
   const keys = createLocalJWKSet(await published(`${issuer.issuer}/jwks`))
@@ -60,7 +59,7 @@ beforeAll(async () => {
     handlers: { '/mcp': (request, response) => void serveMcp(keys, request, response) },
   })
   server.nonce = freshNonce()
-  write('client.pem', String(privateKey.export({ format: 'pem', type: 'pkcs8' })), 0o600)
+  write('client.pem', pem, 0o600)
   write('ca.pem', ca.pem)
   mkdirSync(join(folder, 'policy'), { mode: 0o755 })
   for (const [name, content] of Object.entries(policy())) write(join('policy', name), content)

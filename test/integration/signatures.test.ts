@@ -9,14 +9,11 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { nowSeconds, systemClock } from '../../src/base/clock.ts'
 import { Fault } from '../../src/base/fault.ts'
-import { embeddedAuthority } from '../../src/issue/embedded.ts'
-import { Svids } from '../../src/issue/svids.ts'
 import { DigestCheck, digestOf, parseContentDigest } from '../../src/proof/content-digest.ts'
 import type { SignedRequest } from '../../src/proof/http-message.ts'
 import { readSignature, verifySignature } from '../../src/proof/httpsig-verify.ts'
 import { WIMSE_RULES, WIMSE_TAG } from '../../src/proof/wimse-signature.ts'
 import { type BundleOf, parseBundle } from '../../src/spiffe/bundle.ts'
-import { parseTrustDomain } from '../../src/spiffe/id.ts'
 import { verifyWitSvid } from '../../src/spiffe/witsvid.ts'
 import { startAgent, type TestAgent } from '../support/agent.ts'
 import { call } from '../support/call.ts'
@@ -25,18 +22,10 @@ import { RawClient } from '../support/raw-client.ts'
 import { type ResourceServer, startResourceServer } from '../support/resource-server.ts'
 import { isSigned } from '../support/signed-request.ts'
 import { makeTestCa } from '../support/tls.ts'
+import { makeWitAuthority } from '../support/wit-authority.ts'
 
 const ca = makeTestCa()
-const authority = embeddedAuthority({
-  trustDomain: parseTrustDomain('example.org'),
-  clock: systemClock,
-  algorithm: 'ES256',
-  intermediate: false,
-  caTtl: 86_400,
-  keyTtl: 86_400,
-  wit: true,
-})
-const svids = new Svids({ authority, clock: systemClock })
+const { authority, wit } = makeWitAuthority()
 
 /** What a target says of a request that it has checked; `whole` is false when its body was cut off. */
 interface Verdict {
@@ -120,7 +109,7 @@ beforeAll(async () => {
     both: { origin, identity: 'server: login, binding: [http-signature, dpop]' },
     txn: { origin, identity: `${free}, txn_token: true` },
   }
-  egress = await startEgress({ ca, targets, wit: svids.heldWit.bind(svids) })
+  egress = await startEgress({ ca, targets, wit })
   without = await startEgress({ ca, targets, wit: 'off' })
 })
 

@@ -1,14 +1,13 @@
 /** On somebody's behalf: tokens handed in, handles on every door, a real authorization server, and nobody mixed up. */
-import { createPublicKey, generateKeyPairSync } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { publicJwkOf, thumbprint } from '../../src/spiffe/jwk.ts'
 import { parseJws } from '../../src/spiffe/jws.ts'
 import { startAgent, type TestAgent } from '../support/agent.ts'
 import { type Answer, call } from '../support/call.ts'
 import { ecPair } from '../support/certificates.ts'
+import { makeClient } from '../support/client-key.ts'
 import { startIssuer, type TestIssuer } from '../support/issuer.ts'
 import { RawClient } from '../support/raw-client.ts'
 import { type ResourceServer, startResourceServer } from '../support/resource-server.ts'
@@ -33,15 +32,14 @@ let egress: string
 
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'holdfast-subjects-'))
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const jwk = publicJwkOf(createPublicKey(privateKey))
-  writeFileSync(join(dir, 'client.pem'), String(privateKey.export({ format: 'pem', type: 'pkcs8' })), {
+  const { client, pem } = makeClient()
+  writeFileSync(join(dir, 'client.pem'), pem, {
     mode: 0o600,
   })
   writeFileSync(join(dir, 'ca.pem'), ca.pem)
   issuer = await startIssuer({
     ca,
-    clients: [{ clientId: 'shop', jwks: [{ ...jwk, kid: thumbprint(jwk) }], scopes: ['orders'] }],
+    clients: [client],
     resources: { [RESOURCE]: { scopes: ['orders'] } },
     exchange: { subjects: { [HOME]: home.publicKey } },
   })

@@ -1,11 +1,10 @@
 /** An agent, a real authorization server and two targets: `orders`, which the agent connects to, and `stock`, via sidecar. */
-import { createPublicKey, generateKeyPairSync } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { publicJwkOf, thumbprint } from '../../src/spiffe/jwk.ts'
 import { startAgent, type TestAgent } from './agent.ts'
+import { makeClient } from './client-key.ts'
 import { startIssuer } from './issuer.ts'
 import { type ResourceOptions, type ResourceServer, startResourceServer } from './resource-server.ts'
 import { makeTestCa } from './tls.ts'
@@ -28,14 +27,12 @@ export interface RelayRig extends AsyncDisposable {
 export async function startRelayRig(options: Omit<ResourceOptions, 'ca'> = {}): Promise<RelayRig> {
   const ca = makeTestCa()
   const dir = mkdtempSync(join(tmpdir(), 'holdfast-relay-'))
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const jwk = publicJwkOf(createPublicKey(privateKey))
-  const pem = String(privateKey.export({ format: 'pem', type: 'pkcs8' }))
+  const { client, pem } = makeClient()
   writeFileSync(join(dir, 'client.pem'), pem, { mode: 0o600 })
   writeFileSync(join(dir, 'ca.pem'), ca.pem)
   const issuer = await startIssuer({
     ca,
-    clients: [{ clientId: 'shop', jwks: [{ ...jwk, kid: thumbprint(jwk) }], scopes: ['orders'] }],
+    clients: [client],
     resources: { [RESOURCE]: { scopes: ['orders'] } },
   })
   const [orders, stock] = await Promise.all([

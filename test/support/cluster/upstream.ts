@@ -1,6 +1,5 @@
 /** What pods call through egress: an authorization server and a resource server on this machine, and the policy that names them. */
-import { createPublicKey, generateKeyPairSync } from 'node:crypto'
-import { publicJwkOf, thumbprint } from '../../../src/spiffe/jwk.ts'
+import { makeClient } from '../client-key.ts'
 import { startIssuer, type TestIssuer } from '../issuer.ts'
 import { type Handler, type ResourceServer, startResourceServer } from '../resource-server.ts'
 import { makeTestCa } from '../tls.ts'
@@ -31,12 +30,11 @@ const open: Handler = (_request, response) => {
 /** Starts both at `address`, which pods reach. */
 export async function startUpstream(address: string): Promise<Upstream> {
   const ca = makeTestCa()
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const jwk = publicJwkOf(createPublicKey(privateKey))
+  const { client, pem } = makeClient()
   const issuer = await startIssuer({
     ca,
     at: { name: NAMES.issuer, address },
-    clients: [{ clientId: 'shop', jwks: [{ ...jwk, kid: thumbprint(jwk) }], scopes: ['orders'] }],
+    clients: [client],
     resources: { [RESOURCE]: { scopes: ['orders'], format: 'jwt', ttlSeconds: 120 } },
   })
   const orders = await startResourceServer({
@@ -45,19 +43,19 @@ export async function startUpstream(address: string): Promise<Upstream> {
     handlers: { '/v1/open': open },
   })
   const trust = `tls: { trust: { file: ${SECRETS}/ca.pem } }`
-  const client = `client: { id: shop, auth: private_key_jwt, key: { file: ${SECRETS}/client.pem } }`
+  const asClient = `client: { id: shop, auth: private_key_jwt, key: { file: ${SECRETS}/client.pem } }`
   return {
     issuer,
     orders,
     hosts: [{ ip: address, hostnames: Object.values(NAMES) }],
     secrets: {
       'ca.pem': ca.pem,
-      'client.pem': String(privateKey.export({ format: 'pem', type: 'pkcs8' })),
+      'client.pem': pem,
     },
     policy: (entries, callers) => ({
       'identity.yaml': `layer: identity
 servers:
-  - { name: login, issuer: ${issuer.issuer}, ${client} }
+  - { name: login, issuer: ${issuer.issuer}, ${asClient} }
 entries:
 ${entries}targets:
   - { name: orders, server: login, resource: '${RESOURCE}', scopes: [orders], custody: nothing, max_ttl: 5m }

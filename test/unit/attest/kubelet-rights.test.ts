@@ -1,43 +1,26 @@
-/** What a token may do at a kubelet: told by an answer, never guessed from silence. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { watchKubeletRights } from '../../../src/attest/kubelet-rights.ts'
-import { systemClock } from '../../../src/base/clock.ts'
-import { ClusterHttps } from '../../../src/cluster/https.ts'
+import type { ClusterHttps } from '../../../src/cluster/https.ts'
 import { Health } from '../../../src/telemetry/health.ts'
 import { ManualClock } from '../../support/clock.ts'
-import { type FakeKubelet, startFakeKubelet } from '../../support/fake-kubelet.ts'
+import type { FakeKubelet } from '../../support/fake-kubelet.ts'
+import { type KubeletAccess, openKubeletAccess } from '../../support/kubelet-access.ts'
 import { until } from '../../support/until.ts'
 
+let access: KubeletAccess
 let kubelet: FakeKubelet
-let dir: string
 let https: ClusterHttps
 let answers: number
 const clock = new ManualClock()
 const health = new Health()
 const ending = new AbortController()
 beforeEach(async () => {
-  kubelet = await startFakeKubelet()
-  dir = mkdtempSync(join(tmpdir(), 'holdfast-rights-'))
-  writeFileSync(join(dir, 'ca.crt'), kubelet.ca.pem)
-  writeFileSync(join(dir, 'token'), 'good')
-  https = new ClusterHttps({
-    name: 'the kubelet',
-    url: kubelet.url,
-    verification: { kind: 'cluster-ca', file: join(dir, 'ca.crt') },
-    tokenFile: join(dir, 'token'),
-    timeout: 5_000,
-    clock: systemClock,
-  })
+  access = await openKubeletAccess()
+  ;({ kubelet } = access)
+  https = access.open()
   answers = 0
 })
-afterEach(async () => {
-  https.close()
-  await kubelet.stop()
-  rmSync(dir, { recursive: true })
-})
+afterEach(() => access.close())
 
 const MINUTE = 60_000
 const codes = () => health.degraded.map(({ code }) => code)

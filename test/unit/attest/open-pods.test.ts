@@ -1,6 +1,3 @@
-/** The attestor of pods as the configuration makes it: what it asks a kubelet, and what of it is on record. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { parseConfig } from '../../../src/config.ts'
@@ -8,33 +5,31 @@ import { openPods } from '../../../src/pods.ts'
 import type { AuditFacts } from '../../../src/telemetry/audit.ts'
 import { Health } from '../../../src/telemetry/health.ts'
 import { ManualClock } from '../../support/clock.ts'
-import { type FakeKubelet, startFakeKubelet } from '../../support/fake-kubelet.ts'
+import type { FakeKubelet } from '../../support/fake-kubelet.ts'
+import { type KubeletAccess, openKubeletAccess } from '../../support/kubelet-access.ts'
 import { until } from '../../support/until.ts'
 
 const PLACE = { podUid: '0f9a1c2e-1111-4222-8333-444455556666', containerId: 'ab'.repeat(32) }
 const LOGS = /^GET \/containerLogs\//
 
+let access: KubeletAccess
 let kubelet: FakeKubelet
-let dir: string
 let ending: AbortController
 beforeEach(async () => {
-  kubelet = await startFakeKubelet()
+  access = await openKubeletAccess()
+  ;({ kubelet } = access)
   kubelet.pods = [{ name: 'cart-1', uid: PLACE.podUid, containers: [{ name: 'app', id: PLACE.containerId }] }]
-  dir = mkdtempSync(join(tmpdir(), 'holdfast-pods-'))
-  writeFileSync(join(dir, 'ca.crt'), kubelet.ca.pem)
-  writeFileSync(join(dir, 'token'), 'good')
   ending = new AbortController()
 })
 afterEach(async () => {
   ending.abort()
-  await kubelet.stop()
-  rmSync(dir, { recursive: true })
+  await access.close()
 })
 
 async function open(more = '') {
   const at = `url: ${kubelet.url}, ca_file: ca.crt, token_file: token${more}`
   const text = `trust_domain: example.org\nkubernetes: {attestor: kubelet, kubelet: {${at}}}\n`
-  const result = await parseConfig(join(dir, 'holdfast.yaml'), text)
+  const result = await parseConfig(join(access.dir, 'holdfast.yaml'), text)
   if (!('config' in result)) throw new Error(JSON.stringify(result))
   const records: AuditFacts[] = []
   const audit = { append: (facts: AuditFacts) => void records.push(facts) }

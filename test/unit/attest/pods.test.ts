@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Containers } from '../../../src/attest/containers.ts'
 import { Attestation, type AttestedWorkload } from '../../../src/attest/identify.ts'
@@ -8,15 +5,14 @@ import { kubeletLists } from '../../../src/attest/kubelet.ts'
 import { ListedPods } from '../../../src/attest/listed-pods.ts'
 import type { OutageTold } from '../../../src/attest/outage.ts'
 import type { PodRules } from '../../../src/attest/pod-facts.ts'
-import { systemClock } from '../../../src/base/clock.ts'
 import { Fault } from '../../../src/base/fault.ts'
 import { Live } from '../../../src/base/live.ts'
-import { ClusterHttps } from '../../../src/cluster/https.ts'
 import { Health } from '../../../src/telemetry/health.ts'
 import { bookOfEntries, entry } from '../../support/book.ts'
 import { ManualClock } from '../../support/clock.ts'
-import { type FakeKubelet, type FakePod, startFakeKubelet } from '../../support/fake-kubelet.ts'
+import type { FakeKubelet, FakePod } from '../../support/fake-kubelet.ts'
 import { FakeKernel, type FakeProcess } from '../../support/kernel.ts'
+import { type KubeletAccess, openKubeletAccess } from '../../support/kubelet-access.ts'
 import { until } from '../../support/until.ts'
 
 const UID = '0f9a1c2e-1111-4222-8333-444455556666'
@@ -47,8 +43,8 @@ const BY_POD = entry('pod', ['k8s:ns:shop', 'k8s:pod-name:cart-1'], { instance: 
 const BY_UID = entry('uid', ['unix:uid:1000'])
 const RULES: PodRules = { labels: ['*'], terminating: 'serve', ephemeral: false, static: 'narrow' }
 
+let access: KubeletAccess
 let kubelet: FakeKubelet
-let dir: string
 let clock: ManualClock
 let kernel: FakeKernel
 let health: Health
@@ -57,11 +53,9 @@ let attestation: Attestation
 let answers: number
 let told: OutageTold[]
 beforeEach(async () => {
-  kubelet = await startFakeKubelet()
+  access = await openKubeletAccess()
+  ;({ kubelet } = access)
   kubelet.pods = [CART]
-  dir = mkdtempSync(join(tmpdir(), 'holdfast-pods-'))
-  writeFileSync(join(dir, 'ca.crt'), kubelet.ca.pem)
-  writeFileSync(join(dir, 'token'), 'good')
   clock = new ManualClock()
   kernel = new FakeKernel()
   health = new Health()
@@ -70,19 +64,11 @@ beforeEach(async () => {
 })
 afterEach(async () => {
   attestation.stop()
-  await kubelet.stop()
-  rmSync(dir, { recursive: true })
+  await access.close()
 })
 
 function open(rules: Partial<PodRules> = {}, ownPod?: string): void {
-  const https = new ClusterHttps({
-    name: 'the kubelet',
-    url: kubelet.url,
-    verification: { kind: 'cluster-ca', file: join(dir, 'ca.crt') },
-    tokenFile: join(dir, 'token'),
-    timeout: 5_000,
-    clock: systemClock,
-  })
+  const https = access.open()
   const lists = kubeletLists({ https, maxBytes: 1_000_000 })
   const source = new ListedPods({ lists, clock, health, every: 1_000, ownPod })
   answers = 0

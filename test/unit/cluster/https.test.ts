@@ -1,45 +1,23 @@
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { renameSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { systemClock } from '../../../src/base/clock.ts'
 import { Fault } from '../../../src/base/fault.ts'
-import { ClusterHttps, type ClusterServer } from '../../../src/cluster/https.ts'
 import { ManualClock } from '../../support/clock.ts'
 import { type FakeKubelet, startFakeKubelet } from '../../support/fake-kubelet.ts'
+import { type KubeletAccess, openKubeletAccess } from '../../support/kubelet-access.ts'
 import { makeTestCa } from '../../support/tls.ts'
 
+let access: KubeletAccess
 let kubelet: FakeKubelet
 let dir: string
-let opened: ClusterHttps[]
+let open: KubeletAccess['open']
 beforeEach(async () => {
-  kubelet = await startFakeKubelet()
-  dir = mkdtempSync(join(tmpdir(), 'holdfast-https-'))
-  writeFileSync(join(dir, 'ca.crt'), kubelet.ca.pem)
-  writeFileSync(join(dir, 'token'), 'good\n')
-  opened = []
+  access = await openKubeletAccess()
+  ;({ kubelet, dir, open } = access)
 })
-afterEach(async () => {
-  for (const each of opened) each.close()
-  await kubelet.stop()
-  rmSync(dir, { recursive: true })
-})
-
-function open(over: Partial<ClusterServer> = {}): ClusterHttps {
-  const https = new ClusterHttps({
-    name: 'the kubelet',
-    url: kubelet.url,
-    verification: { kind: 'cluster-ca', file: join(dir, 'ca.crt') },
-    tokenFile: join(dir, 'token'),
-    timeout: 5_000,
-    clock: systemClock,
-    ...over,
-  })
-  opened.push(https)
-  return https
-}
+afterEach(() => access.close())
 
 async function failure(run: Promise<unknown>): Promise<string> {
   try {
