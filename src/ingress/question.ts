@@ -36,6 +36,8 @@ const HEADERS_LIMIT = 256
 const TARGET_LIMIT = 8_192
 const CERTIFICATE_LIMIT = 64 * 1024
 const INTERMEDIATES_LIMIT = 7
+/** CGI, and what stands on it, takes `_` and `-` for one: such a copy of a header of ours passes proxies that overwrite ours. */
+const LOOK_ALIKE = /^x[-_]holdfast[-_]/i
 const NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$/
 // RFC 9110 s.5.5: a line end or NUL in a value is how one header becomes two.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for.
@@ -88,6 +90,8 @@ function headersIn(given: unknown): RawHeaders {
     const [name, value, ...rest] = pairOf(item)
     if (rest.length > 0 || typeof name !== 'string' || typeof value !== 'string') throw wrong('headers')
     if (!NAME.test(name) || BROKEN.test(value)) throw wrong('headers')
+    if (name.includes('_') && LOOK_ALIKE.test(name))
+      throw new Fault('invalid_request', 'a header has the name of one of ours, with "_" for "-"')
     return [name, value]
   })
 }
