@@ -120,7 +120,7 @@ function look(
     url,
     token: identity.server?.client ? 'full' : 'none',
     selectors: workload.selectors,
-    ...options.admission.contextOf(call, target),
+    context: options.admission.contextOf(call, target).context,
   }
   const decision = decideTarget(book, target, question)
   draft.decision = decision

@@ -37,58 +37,73 @@ export class Record {
 
   /** Puts on record that the request leaves with these headers; throws audit_unavailable, and then it must not. */
   leaves(bound: Bound): void {
-    const { decision } = this.#draft
+    const { jkt, jti, x5t } = bound
     this.#hasLeft = true
-    this.#options.audit.append({
-      ...this.#facts('egress'),
-      allowed: true,
-      ...(decision && !decision.allowed ? { observed: decision.reason } : {}),
-      jkt: bound.jkt,
-      jti: bound.jti,
-      token: bound.ath?.slice(0, 16),
-      x5t: bound.x5t,
-    })
+    this.#append('egress', { allowed: true, jkt, jti, token: bound.ath?.slice(0, 16), x5t })
     this.#options.audit.commit()
   }
 
   /** Puts on record how it ended; a refusal when it never left. */
   ended({ status, fault }: Ending): void {
-    const { audit, metrics } = this.#options
-    const why = fault ? { reason: fault.reason, owner: fault.owner } : {}
+    const { metrics } = this.#options
+    const [reason, owner] = [fault?.reason, fault?.owner]
     if (this.#hasLeft) {
       const took = durationText(this.#options.clock.monotonic() - this.#began)
       const detail = status === undefined ? took : `${Math.floor(status / 100)}xx ${took}`
-      audit.append({ ...this.#facts('egress.done'), allowed: true, ...why, detail })
-    } else if (this.#draft.workload) audit.append({ ...this.#facts('egress'), allowed: false, ...why })
+      this.#append('egress.done', { allowed: true, reason, owner, detail })
+    } else if (this.#draft.workload) this.#append('egress', { allowed: false, reason, owner })
     metrics.count('holdfast_egress_requests_total', {
       class: status === undefined ? 'none' : `s${Math.floor(status / 100)}xx`,
       reason: fault?.reason ?? 'ok',
     })
   }
 
-  #facts(event: AuditFacts['event']): AuditFacts {
-    return factsOf(event, this.#draft, this.#options.book.get().hash)
+  #append(event: AuditFacts['event'], outcome: Outcome): void {
+    const { audit, book } = this.#options
+    audit.append(factsOf(event, this.#draft, book.get().hash, outcome))
   }
 }
 
-/** What the records of a request say of it, as far as it got. */
-export function factsOf(event: AuditFacts['event'], draft: Draft, policy: string): AuditFacts {
+/** What became of a request. */
+export type Outcome = Pick<
+  AuditFacts,
+  'allowed' | 'reason' | 'owner' | 'jkt' | 'jti' | 'token' | 'x5t' | 'detail'
+>
+
+const NO_METHOD: ReadonlySet<AuditFacts['event']> = new Set(['token.release', 'probe'])
+
+/** What the records of a request say of it, as far as it got. One literal: objects merged by spreads cost 5 µs. */
+export function factsOf(
+  event: AuditFacts['event'],
+  draft: Draft,
+  policy: string,
+  { allowed, reason, owner, jkt, jti, token, x5t, detail }: Outcome,
+): AuditFacts {
   const { workload, entry, target, decision, method, url, subject } = draft
+  const isObserved = allowed && event !== 'egress.done' && decision && !decision.allowed
   const place = decision && (decision.allowed ? decision.rule : decision.nearest)
   return {
     event,
-    allowed: true,
+    allowed,
     spiffe_id: entry?.spiffeId,
     entry: entry?.name,
     pid: workload?.peer.pid,
     uid: workload?.peer.uid,
     target: target?.name,
     rule: place && `${place.file}:${place.line}`,
-    method: methodName(method),
+    method: NO_METHOD.has(event) ? undefined : methodName(method),
     origin: url?.origin,
     path: decision?.allowed ? decision.path : undefined,
     subject: subject?.id,
     policy,
+    observed: isObserved ? decision.reason : undefined,
+    reason,
+    owner,
+    jkt,
+    jti,
+    token,
+    x5t,
+    detail,
   }
 }
 

@@ -1,6 +1,6 @@
 /** What policy is asked of a request whose headers leave the agent, at every door that releases them. */
 import type { Instance, Workload } from '../attest/workload.ts'
-import type { Question } from '../policy/decide.ts'
+import type { CallContext, Question } from '../policy/decide.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { Target } from '../policy/grant.ts'
 import { kindsOf } from './permit.ts'
@@ -18,15 +18,19 @@ export interface Who {
   readonly subject: Subject | undefined
 }
 
-/** Whether the caller may hold the headers of this request, with the token that belongs to them. */
+/**
+ * Whether the caller may hold the headers of this request, with the token that belongs to them; `context` is what it
+ * is judged by beside.
+ */
 export function headersQuestion(
   { workload, entry }: Who,
   { method, url }: RequestAsk,
   { identity }: Target,
+  context: CallContext | undefined,
 ): Question {
   const { spiffeId } = entry
   const { selectors } = workload
   const [kind, ...also] = identity ? kindsOf(identity) : (['dpop'] as const)
   const token = identity?.server?.client ? 'full' : 'none'
-  return { door: 'headers', kind, also, spiffeId, entry, method, url, token, selectors }
+  return { door: 'headers', kind, also, spiffeId, entry, method, url, token, selectors, context }
 }

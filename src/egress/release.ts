@@ -15,7 +15,7 @@ import type { Gone } from '../sign/over.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import type { AuditFacts } from '../telemetry/audit.ts'
 import { bindRequest, bindToken } from './bind.ts'
-import type { BindAsk, BindOptions, Bound } from './bound.ts'
+import type { BindAsk, BindOptions } from './bound.ts'
 import { refusesToken, wantsNonce } from './challenge.ts'
 import {
   type Draft,
@@ -27,7 +27,7 @@ import {
   unknownTarget,
 } from './permit.ts'
 import { type ProbeChallenge, ProbeKeys, type ProbeTokenOptions } from './probe-token.ts'
-import { factsOf, type RecordOptions } from './record.ts'
+import { factsOf, type Outcome, type RecordOptions } from './record.ts'
 import type {
   HeadersAsk,
   Heard,
@@ -140,30 +140,39 @@ export class Releases {
         url,
       }))
       const kinds = kindsOf(permitted.identity)
+      const { decision, identity, target } = permitted
+      const { passed, signing } = signed({ kinds, identity, decision })
+      // Member by member: two spreads in one object cost 5 µs, a tenth of a signature, and a literal nothing.
       const asked: BindAsk = {
-        ...who,
-        ...permitted,
+        workload,
+        entry: who.entry,
+        instance: who.instance,
+        subject: who.subject,
+        target,
+        identity,
         kinds,
         method,
+        url,
         query,
-        ...signed({ ...permitted, kinds }),
+        passed,
+        signing,
       }
       const bound = await this.#whileLeased(asked, gone, (wait) => bindRequest(this.#options, asked, wait))
-      const { jkt, jti, ath, expires } = bound
+      const { jkt, jti, ath, expires, tokenExpires: token_expires } = bound
       const owner = { spiffeId: who.entry.spiffeId, instance: who.instance }
-      if (kinds.includes('dpop')) this.#signed.note(owner, url.htu, { jkt, target: permitted.target.name })
-      const headers = Object.fromEntries(bound.headers.map(([name, value]) => [name.toLowerCase(), value]))
-      const answer = { headers, jkt, expires, ...tokenEnd(bound) }
+      if (kinds.includes('dpop')) this.#signed.note(owner, url.htu, { jkt, target: target.name })
+      const headers: Record<string, string> = {}
+      for (const [name, value] of bound.headers) headers[name.toLowerCase()] = value
+      const answer =
+        token_expires === undefined ? { headers, jkt, expires } : { headers, jkt, expires, token_expires }
       return { answer: { answer, asked }, facts: { jkt, jti, token: ath?.slice(0, 16) } }
     })
   }
 
   #decide(call: Call, ask: RequestAsk, who: Who): Decision {
     const { admission, book } = this.#options
-    const question = (target: Target) => ({
-      ...headersQuestion(who, ask, target),
-      ...admission.contextOf(call, target),
-    })
+    const question = (target: Target) =>
+      headersQuestion(who, ask, target, admission.contextOf(call, target).context)
     const rules = book.get()
     if (!ask.target) return decideBy(rules, ask.url, question)
     // The policy may be another one since the request was read.
@@ -323,15 +332,9 @@ export class Releases {
     }
   }
 
-  #record(event: ReleaseEvent, draft: Draft, outcome: Omit<AuditFacts, 'event'>): void {
-    const { decision } = draft
-    const isObserved = outcome.allowed && decision && !decision.allowed
-    this.#options.audit.append({
-      ...factsOf(event, draft, this.#options.book.get().hash),
-      ...(event === 'sign.headers' ? {} : { method: undefined }),
-      ...(isObserved ? { observed: decision.reason } : {}),
-      ...outcome,
-    })
+  #record(event: ReleaseEvent, draft: Draft, outcome: Outcome): void {
+    const { audit, book } = this.#options
+    audit.append(factsOf(event, draft, book.get().hash, outcome))
   }
 }
 
@@ -350,10 +353,6 @@ function waitsOf(gone: Gone | undefined, onEnd: Waits['onEnd']): Waits {
     },
     onEnd,
   }
-}
-
-function tokenEnd({ tokenExpires }: Bound): Pick<ReleasedHeaders, 'token_expires'> {
-  return tokenExpires === undefined ? {} : { token_expires: tokenExpires }
 }
 
 /** For a token alone there is no request. */

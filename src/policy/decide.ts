@@ -29,7 +29,7 @@ export interface Question {
   readonly token: 'full' | 'hash' | 'none'
   readonly selectors: readonly Selector[]
   /** What is known beyond the request itself; absent: conditions that ask for it do not hold. */
-  readonly context?: CallContext
+  readonly context?: CallContext | undefined
 }
 
 /** What a door knows of a call: when it is made, on whose behalf, and what the instance did before. */

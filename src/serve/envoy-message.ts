@@ -21,17 +21,17 @@ type Headers = Readonly<Record<string, string | number>>
 
 /** Headers to set, for ext_authz: in `value`, since Envoy sends a `raw_value` of that filter out empty. */
 export function valueOptions(headers: Headers): readonly Message[] {
-  return optionsOf(headers, (value) => ({ value }))
+  return optionsOf(headers, (key, value) => ({ key, value }))
 }
 
 /** Headers to set, for ext_proc: in `raw_value`, since Envoy does not read a `value` of that filter. */
 export function rawValueOptions(headers: Headers): readonly Message[] {
-  return optionsOf(headers, (value) => ({ raw_value: Buffer.from(value, 'latin1') }))
+  return optionsOf(headers, (key, value) => ({ key, raw_value: Buffer.from(value, 'latin1') }))
 }
 
-function optionsOf(headers: Headers, writtenAs: (value: string) => Message): readonly Message[] {
+function optionsOf(headers: Headers, lineOf: (key: string, value: string) => Message): readonly Message[] {
   return Object.entries(headers).map(([key, value]) => ({
-    header: { key: key.toLowerCase(), ...writtenAs(String(value)) },
+    header: lineOf(key.toLowerCase(), String(value)),
     append_action: 'OVERWRITE_IF_EXISTS_OR_ADD',
   }))
 }

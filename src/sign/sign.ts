@@ -191,8 +191,12 @@ export class Signing {
     const place = decision && (decision.allowed ? decision.rule : decision.nearest)
     this.#options.audit.append({
       event: ask.kind === 'dpop' ? 'sign.dpop' : 'sign.wpt',
-      ...outcome,
-      ...(outcome.allowed && decision && !decision.allowed ? { observed: decision.reason } : {}),
+      allowed: outcome.allowed,
+      reason: outcome.reason,
+      owner: outcome.owner,
+      jkt: outcome.jkt,
+      jti: outcome.jti,
+      observed: outcome.allowed && decision && !decision.allowed ? decision.reason : undefined,
       spiffe_id: entry?.spiffeId,
       entry: entry?.name,
       pid,

@@ -48,10 +48,10 @@ export type AuditEvent =
 export interface AuditFacts {
   readonly event: AuditEvent
   readonly allowed: boolean
-  readonly reason?: Reason
-  readonly owner?: Owner
+  readonly reason?: Reason | undefined
+  readonly owner?: Owner | undefined
   /** In `mode: observe`: the refusal that was not carried out. */
-  readonly observed?: Reason
+  readonly observed?: Reason | undefined
   readonly spiffe_id?: string | undefined
   readonly entry?: string | undefined
   readonly instance?: string | undefined
