@@ -10,6 +10,7 @@ import {
   textOf,
 } from './check-cluster.ts'
 import { type Finding, failure, fine, type Group, skipped, warning } from './check-finding.ts'
+import { mountsPodsApi, podsApiFinding } from './check-pods-api.ts'
 import { rightsFindings } from './check-rights.ts'
 import type { Io } from './io.ts'
 import { counted } from './render.ts'
@@ -30,10 +31,12 @@ export async function kubernetesGroup(options: KubernetesOptions, io: Io): Promi
     const version = await api.get('/version')
     if (version instanceof Fault || version === undefined)
       return { name: 'kubernetes', findings: [unreachable(version)] }
+    const byPodsApi = !options.pre && mountsPodsApi(await api.get(daemonSetPath(api)))
     const findings = [
       versionFinding(version),
       await namespaceFinding(api),
-      ...(await rightsFindings(api)),
+      ...(byPodsApi ? [podsApiFinding(version, api)] : []),
+      ...(await rightsFindings(api, byPodsApi)),
       await admissionFinding(api),
       ...(options.pre ? [] : [await agentsFinding(api)]),
       await egressFinding(api),
@@ -108,9 +111,13 @@ async function admissionFinding(api: ClusterApi): Promise<Finding> {
   )
 }
 
+const DAEMON_SET = 'holdfast-agent'
+const daemonSetPath = ({ namespace }: ClusterApi) =>
+  `/apis/apps/v1/namespaces/${namespace}/daemonsets/${DAEMON_SET}`
+
 async function agentsFinding(api: ClusterApi): Promise<Finding> {
-  const name = 'holdfast-agent'
-  const set = await api.get(`/apis/apps/v1/namespaces/${api.namespace}/daemonsets/${name}`)
+  const name = DAEMON_SET
+  const set = await api.get(daemonSetPath(api))
   if (set instanceof Fault) return skipped('k8s_agents', `the DaemonSet ${name}: ${set.message}`)
   if (!set)
     return failure('k8s_agents', `there is no DaemonSet ${name} in ${api.namespace}`, {

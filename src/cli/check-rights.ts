@@ -45,19 +45,21 @@ const TOO_MUCH: readonly Right[] = [
 
 const LIST_PODS: Right = { verb: 'list', resource: 'pods', says: 'sees the pods of all nodes' }
 
-/** The findings about rights; skipped where the asker may not ask. */
-export async function rightsFindings(api: ClusterApi): Promise<readonly Finding[]> {
+/** The findings about rights; skipped where the asker may not ask. By the Pods API an agent needs none. */
+export async function rightsFindings(api: ClusterApi, byPodsApi = false): Promise<readonly Finding[]> {
   const needed = await isAllowed(api, NEEDED)
   if (needed instanceof Fault)
     return [skipped('k8s_rights', `the rights of ${accountName(api)} cannot be asked for: ${needed.message}`)]
-  return [
-    needed ? fine('k8s_rights', `it may ${rightText(NEEDED)}`) : missing(api),
-    await powersFinding(api),
-    await listFinding(api),
-  ]
+  return [rightFinding(api, needed, byPodsApi), await powersFinding(api), await listFinding(api)]
 }
 
-function missing(api: ClusterApi): Finding {
+function rightFinding(api: ClusterApi, isAllowed: boolean, byPodsApi: boolean): Finding {
+  if (isAllowed && byPodsApi)
+    return warning('k8s_rights', `${accountName(api)} may ${rightText(NEEDED)} and does not need it`, {
+      action: 'Take the right away: agents that know pods by the Pods API ask for nothing.',
+    })
+  if (isAllowed) return fine('k8s_rights', `it may ${rightText(NEEDED)}`)
+  if (byPodsApi) return fine('k8s_rights', 'it needs no right to know pods, and has none')
   return failure('k8s_rights', `${accountName(api)} may not ${rightText(NEEDED)}`, {
     why: [`without it no pod is attested: ${NEEDED.says}`],
     action: 'Bind the ClusterRole holdfast-agent, as deploy/ does; Kubernetes before 1.33 has no such right.',

@@ -5,6 +5,7 @@ import { loadConfig } from '../config.ts'
 import { reviewPolicy } from '../policy/check.ts'
 import { placeText } from '../policy/statements.ts'
 import { runPolicyTests } from '../policy/tests.ts'
+import type { Config } from '../settings.ts'
 import { agentDir, type Where } from './agent.ts'
 import { agentGroups } from './check-agent.ts'
 import {
@@ -76,7 +77,8 @@ async function filesGroup(file: string, io: Io): Promise<Group> {
     const loaded = await loadConfig(file)
     const valid = fine('config', `${file} is valid (trust domain ${loaded.trustDomain})`)
     const context = policyContext(loaded, () => io.now())
-    return { name: 'files', findings: [valid, ...(await policyFindings(loaded.policy.files, context))] }
+    const policy = await policyFindings(loaded.policy.files, context)
+    return { name: 'files', findings: [valid, ...(await podsApiFindings(loaded)), ...policy] }
   } catch (caught) {
     const fault = Fault.from(caught)
     const problems = problemsOf(fault).map(problemText)
@@ -86,6 +88,12 @@ async function filesGroup(file: string, io: Io): Promise<Group> {
       findings: [failure('config', `${file} is not valid`, { why, action: fault.action })],
     }
   }
+}
+
+async function podsApiFindings({ kubernetes }: Config): Promise<readonly Finding[]> {
+  if (kubernetes.attestor !== 'pods_api') return []
+  const { socketFinding } = await import('./check-pods-api.ts')
+  return [socketFinding(kubernetes.podsApi.socket)]
 }
 
 async function policyFindings(

@@ -173,10 +173,40 @@ if (missing) {
     })
   })
 
+  describe('an agent that knows pods by the Pods API', () => {
+    const values = { ...VALUES, kubelet: { attestor: 'pods_api', verification: 'pinned' } }
+
+    it('has no token, no right and no way to the kubelet, and its socket read-only', () => {
+      const manifests = render(values)
+      expect(manifests.filter(({ kind }) => kind.startsWith('ClusterRole'))).toEqual([])
+      const { containers, volumes } = agentOf(manifests)
+      const names = volumes.map((each: Manifest) => each.name)
+      expect(names).toEqual(['public', 'private', 'config', 'policy', 'ca', 'pods-api'])
+      expect(volumes.at(-1).hostPath).toEqual({ path: '/var/lib/kubelet/pods-api', type: 'Directory' })
+      expect(containers[0].volumeMounts.at(-1)).toEqual({
+        name: 'pods-api',
+        mountPath: '/var/lib/kubelet/pods-api',
+        readOnly: true,
+      })
+      const { spec } = objectOf(manifests, 'NetworkPolicy')
+      const ports = spec.egress.flatMap((rule: Manifest) => rule.ports.map((each: Manifest) => each.port))
+      expect(ports).toEqual([53, 53])
+    })
+
+    it('keeps token and rights for custom resources alone', () => {
+      const manifests = render({ ...values, customResources: { enabled: true } })
+      const { rules } = objectOf(manifests, 'ClusterRole')
+      expect(rules.flatMap(({ resources }: Manifest) => resources)).not.toContain('nodes/pods')
+      const names = agentOf(manifests).volumes.map((each: Manifest) => each.name)
+      expect(names).toContain('account')
+    })
+  })
+
   describe('the configuration that it writes', () => {
     it.each([
       ['as it comes', VALUES],
       ['with everything on', ALL],
+      ['with the Pods API', { ...VALUES, kubelet: { attestor: 'pods_api' } }],
       ['with settings over it', { ...VALUES, config: { wit: 'off', svid: { x509_ttl: '10m' } } }],
     ])('is one that the agent takes %s', async (_what, values) => {
       const text = objectOf(render(values), 'ConfigMap', 'holdfast-config').data['holdfast.yaml']

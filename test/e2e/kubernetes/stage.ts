@@ -31,7 +31,7 @@ export interface Stage extends AsyncDisposable {
   readonly agentOptions: AgentPodOptions
 }
 
-const CONFIG = `trust_domain: cluster.test
+const configOf = (kubernetes: string) => `trust_domain: cluster.test
 dir: /run/holdfast
 policy: { files: [/etc/holdfast-policy] }
 authority: { nodes: one }
@@ -40,7 +40,7 @@ wit: on
 audit: { sink: stdout }
 socket_aliases: [spire-agent.sock]
 ops: { listen: 'pod:9465' }
-kubernetes: { attestor: kubelet }
+kubernetes: ${kubernetes}
 `
 
 const ENTRIES = `  - name: cart
@@ -50,15 +50,16 @@ const ENTRIES = `  - name: cart
     instance: container
 `
 
-/** Opens it all; the agent is not started yet. */
-export async function openStage(): Promise<Stage> {
+/** Opens it all, for an agent with these settings of Kubernetes; it is not started yet. */
+export async function openStage(kubernetes = '{ attestor: kubelet }'): Promise<Stage> {
   const [client = ''] = GO ? prepare(GO) : []
   const cluster = await openCluster({ [CLIENT.slice(1)]: client })
   try {
     const upstream = await startUpstream(cluster.node.network.outside)
     const agentOptions = { hosts: upstream.hosts }
     const { secrets } = upstream
-    await prepareAgent(cluster, { config: CONFIG, policy: upstream.policy(ENTRIES, [CART]), secrets })
+    const policy = upstream.policy(ENTRIES, [CART])
+    await prepareAgent(cluster, { config: configOf(kubernetes), policy, secrets })
     await makeNamespace(cluster, SHOP, ['cart', 'till'])
     return {
       cluster,

@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { check } from '../../../src/cli/check.ts'
 import { kubernetesGroup } from '../../../src/cli/check-kubernetes.ts'
+import { podsApiFinding } from '../../../src/cli/check-pods-api.ts'
 import { keptIo } from '../../support/io.ts'
 
 /** An API server behind `kubectl proxy`: what it answers for a path, and what the agent may do. */
@@ -99,6 +100,36 @@ describe('kubernetesGroup', () => {
   it('fails when the kubelet would not tell the agent its pods', async () => {
     answers.allowed.clear()
     expect(await grades()).toContain('k8s_rights error')
+  })
+
+  describe('where the agents mount the socket of the Pods API', () => {
+    const mount = { mountPath: '/var/lib/kubelet/pods-api' }
+    const spec = { hostPID: true, containers: [{ volumeMounts: [mount] }] }
+    beforeEach(() => {
+      answers.objects['/apis/apps/v1/namespaces/holdfast-system/daemonsets/holdfast-agent'] = {
+        spec: { template: { spec } },
+        status: { desiredNumberScheduled: 3, numberReady: 3 },
+      }
+    })
+
+    it('wants no right', async () => {
+      expect(await grades()).toEqual(expect.arrayContaining(['k8s_pods_api ok', 'k8s_rights warn']))
+      answers.allowed.clear()
+      expect(await grades()).toContain('k8s_rights ok')
+    })
+
+    it.each([
+      ['36', 'k8s_pods_api warn'],
+      ['35', 'k8s_pods_api error'],
+    ])('wants a kubelet that has it: 1.%s', async (minor, expected) => {
+      answers.objects['/version'] = { gitVersion: `v1.${minor}.0`, minor }
+      expect(await grades()).toContain(expected)
+    })
+
+    it('looks at the socket from a pod of the agent', () => {
+      const finding = podsApiFinding({ minor: '37' }, { isSelf: true })
+      expect([finding.grade, finding.what]).toEqual(['error', expect.stringMatching(/does not exist/)])
+    })
   })
 
   it.each<[string, string, unknown, string]>([

@@ -235,6 +235,12 @@ describe('check', () => {
 
   it.each([
     ['good files', CONFIG, POLICY, ['config ok', 'policy ok', 'policy_weak warn', 'policy_tests ok']],
+    [
+      'the Pods API and no socket of it',
+      `${CONFIG}kubernetes: { attestor: pods_api, pods_api: { socket: none.sock } }\n`,
+      POLICY,
+      ['config ok', 'k8s_pods_api error', 'policy ok', 'policy_weak warn', 'policy_tests ok'],
+    ],
     ['an unknown setting', `${CONFIG}wti: on\n`, POLICY, ['config error']],
     ['an unknown key of policy', CONFIG, POLICY.replace('entries', 'entris'), ['config ok', 'policy error']],
   ])('reads %s before there is an agent', async (_what, config, policy, found) => {

@@ -27,9 +27,21 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "holdfast.onOff" -}}{{ if . }}on{{ else }}off{{ end }}{{- end }}
 
+{{/* Not empty where pods are known from the kubelet over HTTPS, which takes a token and a right; by its Pods API it takes neither. */}}
+{{- define "holdfast.asksKubelet" -}}{{ if eq .Values.kubelet.attestor "kubelet" }}yes{{ end }}{{- end }}
+
+{{- define "holdfast.pinsKubelet" -}}
+{{ if and (include "holdfast.asksKubelet" .) (eq .Values.kubelet.verification "pinned") }}yes{{ end }}
+{{- end }}
+
+{{/* Not empty where the agent shows a token to somebody. */}}
+{{- define "holdfast.hasToken" -}}
+{{ if or (include "holdfast.asksKubelet" .) .Values.customResources.enabled }}yes{{ end }}
+{{- end }}
+
 {{/* The configuration of the agent: what the chart says, and values.config over it. */}}
 {{- define "holdfast.config" -}}
-{{- $pinned := eq .Values.kubelet.verification "pinned" -}}
+{{- $pinned := include "holdfast.pinsKubelet" . -}}
 trust_domain: {{ required "trustDomain has no default: set it to the name of your trust domain" .Values.trustDomain }}
 dir: /run/holdfast
 socket_aliases: {{ toJson .Values.socketAliases }}
@@ -58,12 +70,14 @@ audit:
 ops:
   listen: pod:{{ .Values.ops.port }}
 kubernetes:
-  attestor: kubelet
+  attestor: {{ .Values.kubelet.attestor }}
+  {{- if include "holdfast.asksKubelet" . }}
   kubelet:
     verification: {{ .Values.kubelet.verification }}
     {{- if $pinned }}
     certificate_file: /etc/holdfast/kubelet/kubelet.crt
     {{- end }}
+  {{- end }}
   {{- if .Values.customResources.enabled }}
   resources:
     source: api_server
