@@ -35,6 +35,8 @@ export interface AccessToken {
   readonly server: Server
   readonly claims: Claims
   readonly expires: Seconds
+  /** What was read of it before, by `perToken`. */
+  readonly read: unknown[]
 }
 
 /** Signatures that were verified before, by the hash of the token. */
@@ -43,17 +45,17 @@ export interface KnownTokens {
   set(ath: string, known: AccessToken): void
 }
 
-/**
- * `read`, once a token: most come with many requests, and what they say stays. One object stands for a token as long as
- * it is known.
- */
+let readers = 0
+
+/** `read`, once a token: most come with many requests, and what they say stays. A WeakMap would cost each collection. */
 export function perToken<T>(read: (token: AccessToken) => T): (token: AccessToken) => T {
-  const done = new WeakMap<AccessToken, T>()
+  const at = readers
+  readers += 1
   return (token) => {
-    const known = done.get(token)
+    const known = token.read[at] as T | undefined
     if (known !== undefined) return known
     const made = read(token)
-    done.set(token, made)
+    token.read[at] = made
     return made
   }
 }
@@ -165,7 +167,7 @@ async function introspected(sources: TokenSources, token: string, check: TokenCh
 function accessToken(server: Server, claims: Claims): AccessToken {
   const { exp } = claims
   if (!isDate(exp)) throw malformed('it has no usable exp')
-  return { server, claims, expires: exp }
+  return { server, claims, expires: exp, read: [] }
 }
 
 function checkClaims(

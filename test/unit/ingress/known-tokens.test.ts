@@ -4,7 +4,7 @@ import { RecentTokens } from '../../../src/ingress/known-tokens.ts'
 import { ManualClock } from '../../support/clock.ts'
 
 const server = { issuer: 'https://login.example.org', tokenEndpoint: undefined, client: undefined }
-const known = { server, claims: { sub: 'ann' }, expires: 1 }
+const known = { server, claims: { sub: 'ann' }, expires: 1, read: [] }
 
 describe('a token that was verified', () => {
   it('is known for a minute, however often it is used', () => {
