@@ -4,11 +4,13 @@ import type { Place } from './entry.ts'
 import { type ClusterJoin, ClusterMemory, type ObjectReport } from './kubernetes-book.ts'
 import { type ClassOptions, isOurs } from './kubernetes-class.ts'
 import type { ClusterContext } from './kubernetes-entries.ts'
-import { keyOf, placeOf } from './kubernetes-object.ts'
+import { type ClusterObject, keyOf, placeOf, record } from './kubernetes-object.ts'
 import { readObject } from './kubernetes-read.ts'
 import type { PolicyCluster } from './load.ts'
 import type { ManifestObject, Manifests } from './manifests.ts'
 import type { PolicyContext, Statements } from './statements.ts'
+
+const NAME_LIMIT = 253
 
 /** What decides about objects besides policy: settings of the agent. */
 export interface ManifestOptions extends ClassOptions {
@@ -47,7 +49,7 @@ export class ManifestCluster implements PolicyCluster {
 
   /** Sentences about what is not read, or is another agent's. */
   get notes(): readonly string[] {
-    const foreign = this.#manifests.objects.filter(({ object }) => !isOurs(object, this.#options))
+    const foreign = this.#manifests.objects.filter(({ object }) => !this.#isOurs(object))
     return [
       ...this.#manifests.notes,
       ...foreign.map(({ object }) => `${keyOf(object)} is of another class: not read by this agent`),
@@ -57,7 +59,7 @@ export class ManifestCluster implements PolicyCluster {
   async join(files: readonly Statements[], given: PolicyContext): Promise<ClusterJoin> {
     const { allLabels } = this.#options
     const { objects, namespaces } = this.#manifests
-    const ours = objects.map(({ object }) => object).filter((object) => isOurs(object, this.#options))
+    const ours = objects.map(({ object }) => object).filter((object) => this.#isOurs(object))
     const context = { ...given, namespaces, allLabels }
     const state = { objects: ours, namespaces, condition: 'current' } as const
     const joined = await new ClusterMemory().join(files, state, context)
@@ -68,6 +70,12 @@ export class ManifestCluster implements PolicyCluster {
   /** Where a statement about an object stands: in its manifest. */
   placeOf(place: Place): Place {
     return (place.line === 0 && this.#byKey.get(place.file)?.place) || place
+  }
+
+  /** What is no name of a class is nobody else's: it is read, and refused. */
+  #isOurs(object: ClusterObject): boolean {
+    const { className = '' } = record(object.spec)
+    return typeof className !== 'string' || className.length > NAME_LIMIT || isOurs(object, this.#options)
   }
 
   async #check(
