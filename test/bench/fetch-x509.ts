@@ -19,7 +19,8 @@ const ACK = 1
 const STREAM = 1
 const INITIAL_WINDOW = 4
 
-const REQUEST = Buffer.concat([
+/** What a caller sends first: the opening of its connection and the call. */
+export const REQUEST = Buffer.concat([
   opening([[INITIAL_WINDOW, 65_535]]),
   frame(
     FRAME.headers,

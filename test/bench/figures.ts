@@ -101,6 +101,16 @@ export const FIGURES = {
     1_000,
     'from the start of a process in a new pod to its first X.509-SVID, 20 pods at once, on a real kubelet',
   ),
+  pods_attest_us: atMost(
+    'us',
+    1_000,
+    'agent CPU of connect, attestation, first X.509-SVID and close of a new process in a known container, less what bare grpc-js takes for such a visit',
+  ),
+  pods_220_rss_mb: atMost(
+    'mb',
+    130,
+    'the most memory of an agent with a stream of each container of 110 pods, while the list of its kubelet changes every second',
+  ),
   pods_upgrade_refused: atMost(
     'count',
     0,

@@ -11,6 +11,7 @@ import { measureEnvoy } from './envoy.ts'
 import { type FigureName, isFigureName, type Measured } from './figures.ts'
 import { measureLeases } from './leases.ts'
 import { measureNeighbour } from './neighbour.ts'
+import { measurePodCrowd } from './pod-crowd.ts'
 import { measurePods } from './pods.ts'
 import { measureProofs } from './proofs.ts'
 import { measureRenewals } from './renewals.ts'
@@ -72,6 +73,7 @@ const PARTS: readonly Part[] = [
     figures: ['sds_ack_ms', 'sds_late_ms', 'sds_rotation_rps', 'sds_rotation_lost', 'sds_return_ms'],
     measure: measureSds,
   },
+  { figures: ['pods_attest_us', 'pods_220_rss_mb'], measure: measurePodCrowd },
   { figures: ['pods_first_svid_p95_ms', 'pods_upgrade_refused'], measure: measurePods },
 ]
 

@@ -26,6 +26,8 @@ export interface FakePod {
   /** A pod of the kubelet's manifest directory. */
   readonly isStatic?: boolean
   readonly nodeName?: string
+  /** Members beside those that an attestor reads. */
+  readonly more?: { readonly metadata?: object; readonly spec?: object; readonly status?: object }
 }
 
 export interface FakeContainer {
@@ -164,6 +166,7 @@ function podJson(pod: FakePod): object {
         ? { ownerReferences: pod.owners.map((owner) => ({ apiVersion: 'apps/v1', ...owner })) }
         : {}),
       ...(pod.deleted ? { deletionTimestamp: '2026-11-28T08:30:00Z', deletionGracePeriodSeconds: 30 } : {}),
+      ...pod.more?.metadata,
     },
     spec: {
       nodeName: pod.nodeName ?? 'node-1',
@@ -172,6 +175,7 @@ function podJson(pod: FakePod): object {
       ...(init.length > 0
         ? { initContainers: init.map(({ name, image = 'busybox:1' }) => ({ name, image })) }
         : {}),
+      ...pod.more?.spec,
     },
     status: {
       phase: pod.phase ?? 'Running',
@@ -179,6 +183,7 @@ function podJson(pod: FakePod): object {
       ...statuses('containerStatuses', containers),
       ...statuses('initContainerStatuses', init),
       ...statuses('ephemeralContainerStatuses', ephemeral),
+      ...pod.more?.status,
     },
   }
 }
