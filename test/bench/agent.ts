@@ -11,6 +11,8 @@ export interface BenchAgentOptions {
   readonly entries?: number
   /** Keep the default limits instead of ones that a benchmark does not reach. */
   readonly defaultLimits?: boolean
+  /** Flags of Node beside those of each agent. */
+  readonly flags?: readonly string[]
   /** Policy by layer in place of one of its own, and more of the configuration, for an agent in the directory `base`. */
   readonly setup?: (base: string) => Setup
 }
@@ -61,7 +63,14 @@ export function spawnAgent(options: BenchAgentOptions = {}): BenchAgent {
   const startedAt = performance.now()
   const child = spawn(
     process.execPath,
-    [...HARDENING, resolve('dist/holdfast.js'), 'run', '--config', join(base, 'holdfast.yaml')],
+    [
+      ...HARDENING,
+      ...(options.flags ?? []),
+      resolve('dist/holdfast.js'),
+      'run',
+      '--config',
+      join(base, 'holdfast.yaml'),
+    ],
     { stdio: ['ignore', 'ignore', 'pipe'] },
   )
   const pid = child.pid ?? 0

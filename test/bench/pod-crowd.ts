@@ -18,6 +18,8 @@ import { NO_PYTHON } from './python.ts'
 import { median } from './rounds.ts'
 
 const PODS = 110
+/** Those of the chart. */
+const FLAGS = ['--max-semi-space-size=4']
 const CONTAINERS = ['app', 'proxy']
 const NAMES = ['pods_attest_us', 'pods_220_rss_mb'] as const
 /** For so long each answer of the kubelet is another: a list that has changed is parsed. */
@@ -74,7 +76,7 @@ async function openFullNode(): Promise<FullNode> {
   const groups = kubelet.pods.flatMap(({ uid, containers }) =>
     containers.map(({ id = '' }) => groupsAt(`${root}/kubepods/burstable/pod${uid}/${id}`)),
   )
-  const agent = await startAgent({ setup: (base) => setup(base, kubelet, root) })
+  const agent = await startAgent({ flags: FLAGS, setup: (base) => setup(base, kubelet, root) })
   return {
     agent,
     kubelet,

@@ -121,6 +121,7 @@ if (missing) {
         '/bin/node',
         '--secure-heap=1048576',
         '--secure-heap-min=2',
+        '--max-semi-space-size=4',
         '/app/dist/holdfast.js',
       ])
     })

@@ -76,7 +76,13 @@ const SPEC = {
       name: 'agent',
       image: IMAGE,
       imagePullPolicy: 'Never',
-      command: ['/bin/node', '--secure-heap=1048576', '--secure-heap-min=2', '/app/dist/holdfast.js'],
+      command: [
+        '/bin/node',
+        '--secure-heap=1048576',
+        '--secure-heap-min=2',
+        '--max-semi-space-size=4',
+        '/app/dist/holdfast.js',
+      ],
       args: ['run', '--config', '/etc/holdfast/holdfast.yaml', '--takeover'],
       env: [
         field('NODE_IP', 'status.hostIP'),
