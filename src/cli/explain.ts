@@ -33,7 +33,7 @@ export function explanationText(found: Explanation, pid: number | undefined, isC
     ['request', `${found.method ?? ''} ${found.origin}${found.path}`.trim()],
     ...row('door', found.door),
     ...factRows(found, pid),
-    ...(found.notes ?? []).map((note, index): Row => [index === 0 ? 'missing' : '', note]),
+    ...(found.notes ?? []).map((note, index): Row => [index === 0 ? 'note' : '', note]),
     ...entryRows(found),
     ...ruleRows(found),
     ['policy', found.policy],

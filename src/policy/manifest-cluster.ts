@@ -53,7 +53,16 @@ export class ManifestCluster implements PolicyCluster {
     return [
       ...this.#manifests.notes,
       ...foreign.map(({ object }) => `${keyOf(object)} is of another class: not read by this agent`),
+      ...this.#unseen.map((name) => `no file has a Namespace: the namespaceSelector of ${name} selects none`),
     ]
+  }
+
+  /** Objects that ask for labels of namespaces, where nobody knows them. */
+  get #unseen(): readonly string[] {
+    const { namespaces, objects } = this.#manifests
+    if (namespaces) return []
+    const asking = objects.filter(({ object }) => record(object.spec)['namespaceSelector'] !== undefined)
+    return asking.map(({ object }) => keyOf(object))
   }
 
   async join(files: readonly Statements[], given: PolicyContext): Promise<ClusterJoin> {

@@ -112,7 +112,7 @@ describe('each command, as text and as JSON', () => {
       const pid = await until('the child', () => readFileSync(children, 'utf8').trim())
       const { code, out } = holdfast(['explain', 'GET', API, '--pid', pid])
       expect(code).toBe(4)
-      expect(out).toMatch(/facts of \d+ +no selectors[^\n]*\n +missing +[^\n]*container/)
+      expect(out).toMatch(/facts of \d+ +no selectors[^\n]*\n +note +[^\n]*container/)
       const json = holdfast(['explain', 'GET', API, '--pid', pid, '-o', 'json'])
       expect(JSON.parse(json.out).notes).toEqual([expect.stringContaining('container')])
     } finally {

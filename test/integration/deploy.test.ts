@@ -3,10 +3,12 @@ import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
+import { checkFiles } from '../../src/cli/policy.ts'
 import { policyContext } from '../../src/cli/policy-context.ts'
 import { parseConfig } from '../../src/config.ts'
 import { parsePolicy } from '../../src/policy/load.ts'
 import { ROOT } from '../support/built-agent.ts'
+import { keptIo } from '../support/io.ts'
 import {
   ALL,
   CHART,
@@ -237,6 +239,14 @@ if (missing) {
       const values = parse(readFileSync(join(EXAMPLES, 'policy.yaml'), 'utf8'))
       const result = await policyOf({ ...VALUES, ...values, trustDomain: 'example.org' })
       expect(result).toHaveProperty('book')
+    })
+
+    it('is joined with the objects of the examples', async () => {
+      const io = keptIo()
+      const file = join(EXAMPLES, 'custom-resources.yaml')
+      expect(await checkFiles([file], { trustDomain: 'example.org' }, io)).toBe(0)
+      expect(io.written.out).toMatch(/^valid: 1 file, 4 objects/)
+      expect(io.written.out).not.toContain('silent')
     })
 
     it('is with a policy that gives nobody anything', async () => {

@@ -5,13 +5,14 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { reviewPolicy } from '../../../src/policy/check.ts'
 import { readManifests } from '../../../src/policy/manifests.ts'
+import { ROOT } from '../../support/built-agent.ts'
 import type { Api, Json } from '../../support/cluster/api.ts'
 import { openControlPlane } from '../../support/cluster/control-plane.ts'
 import { type Node, openNode } from '../../support/cluster/node.ts'
 import { missingForCluster } from '../../support/cluster/parts.ts'
 import { makePki } from '../../support/cluster/pki.ts'
 import { clusterPolicy, clusterSpiffeId, clusterStaticEntry, grant } from '../../support/custom-resources.ts'
-import { CHART } from '../../support/manifests.ts'
+import { CHART, parseManifests } from '../../support/manifests.ts'
 import { context } from '../../support/policy.ts'
 import { until } from '../../support/until.ts'
 
@@ -180,6 +181,12 @@ if (missing) {
       expect([await byServer(object), await byCheck(object)]).toEqual(['', ''])
     },
   )
+
+  it('the objects of the examples are right for the API server', async () => {
+    const text = readFileSync(join(ROOT, 'deploy/examples/kubernetes/custom-resources.yaml'), 'utf8')
+    const said = await Promise.all(parseManifests(text).map(byServer))
+    expect(said).toEqual(['', '', '', ''])
+  })
 
   it.each(WHOLE.map((object) => [object.kind, strip(object)]))(
     'no %s passes the check that the API server refuses',

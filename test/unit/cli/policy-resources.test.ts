@@ -123,6 +123,25 @@ describe('custom resources that are right', () => {
     expect(await testFiles(files, {}, keptIo())).toBe(1)
   })
 
+  it('select namespaces by the labels that the files have, and only those', async () => {
+    const team = IDS.replace(
+      'podSelector: { matchLabels: { app: web } }',
+      'namespaceSelector: { matchLabels: { team: a } }',
+    )
+    const namespace = 'apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, labels: { team: a } }\n'
+    const files = [
+      write('x.yaml', [team, CEILING, GRANT].join('---\n')),
+      write('p.yaml', PLATFORM),
+      write('t.yaml', CASES),
+    ]
+    expect(await testFiles(files, {}, keptIo())).toBe(1)
+    const { out } = await checked({ 'x.yaml': [team, CEILING, GRANT].join('---\n') })
+    expect(out).toContain(
+      'no file has a Namespace: the namespaceSelector of ClusterSPIFFEID all selects none',
+    )
+    expect(await testFiles([...files, write('n.yaml', namespace)], {}, keptIo())).toBe(0)
+  })
+
   it('are graded: an identity that pods of any namespace may get', async () => {
     const entry = ENTRY.replace('k8s:ns:monitoring, ', '')
     const { code, out } = await checked({ 'x.yaml': entry }, { failOn: 'warn' })

@@ -144,7 +144,7 @@ describe('explanationText', () => {
   it('says why facts are missing, where the agent knows', () => {
     const notes = ['unix:path is missing: x', 'unix:sha256 is missing: y']
     expect(explanationText({ ...FACTS, notes }, 7, false)).toContain(
-      '  missing     unix:path is missing: x\n              unix:sha256 is missing: y\n',
+      '  note        unix:path is missing: x\n              unix:sha256 is missing: y\n',
     )
   })
 
