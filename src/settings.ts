@@ -288,7 +288,12 @@ export const SETTINGS = {
       'path',
       'A file of at least 32 random bytes that nonces are made with, the same on each node that verifies for one service; no other user may be able to read it. Without one, a key is made at start.',
     ),
-    nonce_life: duration(2 * MINUTE, 10, 15 * MINUTE, 'How long a nonce is good for after it was given.'),
+    nonce_life: duration(
+      2 * MINUTE,
+      5,
+      15 * MINUTE,
+      'How long a nonce is good for after it was given, and as long again, or 30s at most, until it changes.',
+    ),
   },
   events: {
     listen: listen(undefined, 'The address that transmitters push security events to (RFC 8935), or off.'),

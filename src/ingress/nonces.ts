@@ -13,8 +13,8 @@ export interface NoncesOptions {
   readonly key?: KeyObject
 }
 
-/** How often it changes: callers repeat the newest, and most requests carry one. */
-const STEP: Seconds = 30
+/** How often it changes, or as often as its life is long: callers repeat the newest, and most requests carry one. */
+const LONGEST_STEP: Seconds = 30
 const TAG_BYTES = 12
 const FORM = /^[A-Za-z0-9_-]{22}$/
 
@@ -22,6 +22,7 @@ const FORM = /^[A-Za-z0-9_-]{22}$/
 export class ServerNonces {
   readonly #options: NoncesOptions
   readonly #key: KeyObject
+  readonly #step: Seconds
   /** What the clocks said last. */
   #last = { time: Number.NEGATIVE_INFINITY, monotonic: 0 }
   #least: Seconds = Number.NEGATIVE_INFINITY
@@ -29,13 +30,14 @@ export class ServerNonces {
 
   constructor(options: NoncesOptions) {
     this.#options = options
+    this.#step = Math.min(LONGEST_STEP, options.life)
     this.#key = options.key ?? createSecretKey(randomBytes(32))
   }
 
   /** The nonce of now; the same for a while, and for every caller. */
   current(): string {
     const now = Math.floor(this.#now())
-    const step = Math.max(now - (now % STEP), Math.min(this.#least, now + STEP))
+    const step = Math.max(now - (now % this.#step), Math.min(this.#least, now + this.#step))
     if (this.#newest?.given !== step) this.#newest = { given: step, nonce: this.#make(step) }
     return this.#newest.nonce
   }
@@ -51,7 +53,7 @@ export class ServerNonces {
     const bytes = Buffer.from(nonce, 'base64url')
     const given = bytes.readUInt32BE(0)
     const now = this.#now()
-    if (given > now + STEP || given + STEP + this.#options.life <= now) return undefined
+    if (given > now + this.#step || given + this.#step + this.#options.life <= now) return undefined
     return timingSafeEqual(Buffer.from(this.#make(given)), Buffer.from(nonce)) ? given : undefined
   }
 

@@ -28,7 +28,12 @@ export interface ProbeCase {
 /** How a case went: answers to what a thief sent, or why nothing was sent. */
 export type Played =
   /** One that is taken is enough for the thief. */
-  | { readonly kind: 'answered'; readonly answers: readonly Answer[] }
+  | {
+      readonly kind: 'answered'
+      readonly answers: readonly Answer[]
+      /** What was left out, and why. */
+      readonly note?: string
+    }
   /** Seen without a thief's request: `isHeld` says how it is. */
   | { readonly kind: 'observed'; readonly isHeld: boolean; readonly what: string }
   | { readonly kind: 'untried'; readonly why: string }

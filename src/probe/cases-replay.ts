@@ -7,6 +7,9 @@ import { lifeOf } from './wallet.ts'
 const STORE =
   'Let the service remember the jti of each proof for its whole window, in one store for all of its nodes (RFC 9449 s.11.1).'
 
+const OLD_LEFT_OUT =
+  'only the made-up one was sent: the other is over later than --patience or the token lets the run wait (--nonce-life)'
+
 export const REPLAY_CASES: readonly ProbeCase[] = [
   {
     id: 'replay',
@@ -57,7 +60,8 @@ export const REPLAY_CASES: readonly ProbeCase[] = [
       const wait = Math.max(0, first.given + options.nonceLife - options.now())
       // A token that ends meanwhile would be refused for that.
       const end = lifeOf(lab.bound.token, options.now())?.to ?? Number.POSITIVE_INFINITY
-      if (wait > options.patience || options.now() + wait >= end) return answered(madeUp)
+      if (wait > options.patience || options.now() + wait >= end)
+        return { ...answered(madeUp), note: OLD_LEFT_OUT }
       await options.sleep(wait * 1000)
       return answered(madeUp, await withNonce(first.text))
     },

@@ -80,7 +80,11 @@ export function judge(played: Played, judged: Judged): Result {
         evidence: 'inferred',
       }
     case 'answered':
-      return { ...common, ...ofAnswers(played.answers, judged) }
+      return {
+        ...common,
+        ...(played.note === undefined ? {} : { note: played.note }),
+        ...ofAnswers(played.answers, judged),
+      }
   }
 }
 

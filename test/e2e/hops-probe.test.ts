@@ -126,9 +126,13 @@ describe('holdfast probe at the good chain', () => {
   })
 
   it('finds old proofs and nonces refused where each proof needs a nonce', async () => {
-    const slow = ['--late', '2s', '--patience', '1s']
-    const { code, open, report } = await probe(chain.ways.nonces.url, slow, chain, [])
+    // The nodes give nonces that are good for 10 s at most: one of them is really over.
+    const slow = ['--late', '2s', '--nonce-life', '10s', '--patience', '12s']
+    const audits = chain.nodes.slice(1).flatMap(({ adminSocket }, at) => ['--audit', `b${at}=${adminSocket}`])
+    const { code, open, report } = await probe(chain.ways.nonces.url, [...slow, ...audits], chain, [])
     expect([report.inconclusive, open, code]).toEqual([undefined, UNTRIED.slice(0, 2), 0])
+    const old = report.results.find(({ id }) => id === 'old_nonce')
+    expect([old?.verdict, old?.evidence, old?.note]).toEqual(['held', 'seen', undefined])
   })
 
   it('finds everything refused with tokens of the agent, and revokes one of them at every node', async () => {

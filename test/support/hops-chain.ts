@@ -289,7 +289,7 @@ function configOf(policy: string, store: string): string {
   return `trust_domain: example.org
 policy: { files: [${policy}] }
 egress: { socket: on }
-verifier: { socket: on, skew: ${SKEW}s, denylist: { file: denied.jsonl }${store} }
+verifier: { socket: on, skew: ${SKEW}s, nonce_life: 5s, denylist: { file: denied.jsonl }${store} }
 `
 }
 

@@ -7,9 +7,9 @@ import { ManualClock } from '../../support/clock.ts'
 
 const SECOND = 1_000
 
-function open(key?: string) {
+function open(key?: string, life = 120) {
   const clock = new ManualClock()
-  const options = { clock, life: 120, ...(key ? { key: createSecretKey(Buffer.from(key.repeat(32))) } : {}) }
+  const options = { clock, life, ...(key ? { key: createSecretKey(Buffer.from(key.repeat(32))) } : {}) }
   return { clock, nonces: new ServerNonces(options) }
 }
 
@@ -22,6 +22,16 @@ describe('a nonce', () => {
     clock.advance(120 * SECOND)
     expect(nonces.givenAt(nonce)).toBe(given)
     clock.advance(30 * SECOND)
+    expect(nonces.givenAt(nonce)).toBeUndefined()
+  })
+
+  it('of a short life changes as often, and is soon over', () => {
+    const { clock, nonces } = open(undefined, 5)
+    const nonce = nonces.current()
+    clock.advance(5 * SECOND)
+    expect(nonces.current()).not.toBe(nonce)
+    expect(nonces.givenAt(nonce)).toBeDefined()
+    clock.advance(5 * SECOND)
     expect(nonces.givenAt(nonce)).toBeUndefined()
   })
 
