@@ -15,7 +15,7 @@ import type { Message } from '../serve/messages.ts'
 import { STATUS } from '../serve/status.ts'
 import type { Gone } from '../sign/over.ts'
 import { askOf, checkLines, type EnvoyRequest, parseChoice, spent } from './envoy-request.ts'
-import type { RawHeaders } from './headers.ts'
+import { firstOf, hasBody, type RawHeaders, takesBody } from './headers.ts'
 import type { LoadReleases } from './release-api.ts'
 
 export interface SignCheckOptions {
@@ -75,8 +75,17 @@ function requestIn(http: Members): EnvoyRequest {
     authority: text('host'),
     path: text('path'),
     fields: lines,
-    hasBody: Number(http['size'] ?? 0) !== 0,
+    hasBody: mayHaveBody(text('method'), lines, http['size']),
   }
+}
+
+/**
+ * Envoy asks before it has read the body, when `size` is 0 in any case: its length tells, and where Envoy does not show
+ * that (`allowed_headers`), the method.
+ */
+function mayHaveBody(method: string, lines: RawHeaders, size: unknown): boolean {
+  if (Number(size ?? 0) !== 0 || hasBody(lines)) return true
+  return takesBody(method) && Number(firstOf(lines, 'content-length') ?? 1) !== 0
 }
 
 /** The raw ones where Envoy sends them; pseudo-headers are no headers. */

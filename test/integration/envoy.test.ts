@@ -22,6 +22,7 @@ import {
   setBy,
 } from '../support/envoy-stream.ts'
 import { first, RawClient } from '../support/raw-client.ts'
+import { SDS } from '../support/sds.ts'
 import { until } from '../support/until.ts'
 
 const uid = process.getuid?.() ?? 0
@@ -320,6 +321,7 @@ describe('signing methods', () => {
   const METHODS = [
     ...Object.keys(methodsOf('holdfast.v1.ProofService')).map((name) => `holdfast.v1.ProofService/${name}`),
     ...Object.keys(methodsOf('SpiffeWorkloadAPI')).map((name) => `SpiffeWorkloadAPI/${name}`),
+    ...Object.keys(methodsOf(SDS)).map((name) => `${SDS}/${name}`),
     PROCESS,
     CHECK,
   ]

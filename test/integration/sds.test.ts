@@ -1,11 +1,15 @@
 /** SDS over the real workload socket: what a proxy is given under which name, when, and when again. */
 import { createPrivateKey, createPublicKey } from 'node:crypto'
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { Live } from '../../src/base/live.ts'
 import type { FederatedBundles } from '../../src/issue/trusted-bundles.ts'
-import type { Bundle } from '../../src/spiffe/bundle.ts'
+import { type Bundle, formatBundle } from '../../src/spiffe/bundle.ts'
 import type { TrustDomain } from '../../src/spiffe/id.ts'
 import { type AgentOptions, startAgent, type TestAgent } from '../support/agent.ts'
+import { startBuiltAgent } from '../support/built-agent.ts'
 import { call } from '../support/call.ts'
 import { makeAuthority } from '../support/certificates.ts'
 import { ManualClock } from '../support/clock.ts'
@@ -177,6 +181,41 @@ describe('trust', () => {
   })
 })
 
+describe('the bundles of federation.directory', () => {
+  it('reach the streams that are open when a file is written, changed and taken away', async () => {
+    const base = mkdtempSync(join(tmpdir(), 'holdfast-federation-'))
+    using _base = { [Symbol.dispose]: () => rmSync(base, { recursive: true, force: true }) }
+    const put = (count: number) => {
+      const text = formatBundle(foreignBundle('a.test', count)[1])
+      writeFileSync(join(base, 'next'), text, { mode: 0o644 })
+      renameSync(join(base, 'next'), join(base, 'bundles', 'a.test.json'))
+    }
+    for (const name of ['bundles', 'policy']) mkdirSync(join(base, name))
+    for (const [name, text] of Object.entries(identityPolicy([{ ...WEB, federatesWith: ['a.test'] }])))
+      writeFileSync(join(base, 'policy', name), text)
+    writeFileSync(
+      join(base, 'holdfast.yaml'),
+      `trust_domain: ${TRUST_DOMAIN}\npolicy: { files: [policy] }\nfederation: { directory: ${join(base, 'bundles')} }\n`,
+    )
+    put(1)
+    await using agent = await startBuiltAgent({
+      args: ['--config', join(base, 'holdfast.yaml')],
+      dir: join(base, 'run'),
+    })
+    using client = new RawClient(agent.socket)
+    const [all, own] = [openSds(client, ['ALL']), openSds(client, ['ROOTCA'])]
+    const trustOf = async (count: number) => secretsIn(await all.message(count))[0]?.trustDomains
+    expect(await trustOf(1)).toEqual({ 'a.test': 1, [TRUST_DOMAIN]: 1 })
+    await own.message(1)
+    put(2)
+    expect(await trustOf(2)).toEqual({ 'a.test': 2, [TRUST_DOMAIN]: 1 })
+    rmSync(join(base, 'bundles', 'a.test.json'))
+    expect(await trustOf(3)).toEqual({ [TRUST_DOMAIN]: 1 })
+    await settled(client)
+    expect([own.messages.length, own.ending]).toEqual([1, undefined])
+  })
+})
+
 describe('a stream', () => {
   it('is sent nothing for an ACK, a NACK or an old nonce', async () => {
     await using agent = await withIdentities([WEB])
@@ -252,6 +291,18 @@ describe('a stream', () => {
     stream.ask('ROOTCA')
     stream.ask('ROOTCA', 'default')
     expect(secretsIn(await stream.message(3)).map(({ name }) => name)).toEqual(['default'])
+  })
+
+  it('goes on with what is left when a key is no longer delivered, and ends when nothing is', async () => {
+    await using agent = await withIdentities([WEB])
+    using client = new RawClient(agent.socket)
+    const [both, key] = [openSds(client, ['default', 'ROOTCA']), openSds(client, ['default'])]
+    await Promise.all([both.message(1), key.message(1)])
+    await agent.setPolicy(identityPolicy([{ ...WEB, deliver: { x509: false } }]))
+    expect(await key.end()).toMatchObject({ code: 'PERMISSION_DENIED', info: { reason: 'delivery_denied' } })
+    both.ask('ALL', 'default')
+    expect(secretsIn(await both.message(2)).map(({ name }) => name)).toEqual(['ALL'])
+    expect(both.ending).toBeUndefined()
   })
 
   it('of an identity that is withdrawn ends with the reason', async () => {

@@ -2,73 +2,16 @@
  * An application behind an Envoy, whose requests the agent signs: the configurations to copy against a real
  * authorization server and a target that demands proofs and nonces. The application holds neither token nor proof.
  */
-import { request } from 'node:http'
 import { decodeJwt } from 'jose'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { startAgent } from '../../support/agent.ts'
-import {
-  ENVOY_VERSIONS,
-  type EnvoyVersion,
-  freePort,
-  hasEnvoy,
-  startEnvoy,
-  type TestEnvoy,
-} from '../../support/envoy.ts'
-import { envoySample, type Places } from '../../support/envoy-sample.ts'
+import { ENVOY_VERSIONS, hasEnvoy, type TestEnvoy } from '../../support/envoy.ts'
+import { openSigning, sendBy } from '../../support/envoy-egress.ts'
 import { ID, type SigningRig, startSigningRig } from '../../support/envoy-signing.ts'
 import { until } from '../../support/until.ts'
 
-interface Got {
-  readonly status: number
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>
-  readonly body: string
-}
-
-interface Sent {
-  readonly method?: string
-  readonly path?: string
-  readonly headers?: Readonly<Record<string, string | string[]>>
-  readonly body?: string
-}
-
-function send(port: number, { method = 'GET', path = '/v1/items', headers = {}, body }: Sent = {}) {
-  return new Promise<Got>((resolve, reject) => {
-    const sent = request({ port, host: '127.0.0.1', method, path, headers, agent: false }, (response) => {
-      let text = ''
-      response.setEncoding('utf8')
-      response.on('data', (chunk) => (text += chunk))
-      response.once('end', () =>
-        resolve({ status: response.statusCode ?? 0, headers: response.headers, body: text }),
-      )
-      response.once('error', reject)
-    })
-    sent.once('error', reject).end(body)
-  })
-}
-
-const reasonOf = ({ body }: Got) => (JSON.parse(body) as { error?: { reason: string } }).error?.reason
-
-/** The listener takes connections a moment after Envoy says LIVE. */
-async function open(
-  name: string,
-  rig: SigningRig,
-  places: Places = {},
-  version: EnvoyVersion = ENVOY_VERSIONS[0],
-) {
-  const port = await freePort()
-  const bootstrap = envoySample(name, {
-    'port_value: 443': `port_value: ${rig.orders.port}`,
-    'address: orders.example.org': 'address: 127.0.0.1',
-    'orders.example.org': 'localhost',
-    '15001': String(port),
-    '/etc/ssl/certs/ca-certificates.crt': rig.caFile,
-    '/run/holdfast/public/workload.sock': rig.agent.socket,
-    ...places,
-  })
-  const envoy = await startEnvoy(bootstrap, { version })
-  await until('the listener', () => send(port, { path: '/none' }).catch(() => undefined))
-  return { port, envoy }
-}
+const reasonOf = ({ body }: { readonly body: string }) =>
+  (JSON.parse(body) as { error?: { reason: string } }).error?.reason
 
 let rig: SigningRig
 beforeAll(async () => {
@@ -88,7 +31,7 @@ describe.skipIf(!hasEnvoy).each(ENVOY_VERSIONS)('requests signed at each try, by
   let envoy: TestEnvoy
   let port: number
   beforeAll(async () => {
-    ;({ envoy, port } = await open('egress-signing.yaml', rig, {}, version))
+    ;({ envoy, port } = await openSigning('egress-signing.yaml', rig, {}, version))
   }, 300_000)
   afterAll(async () => envoy?.[Symbol.asyncDispose]())
   let mark = 0
@@ -98,7 +41,7 @@ describe.skipIf(!hasEnvoy).each(ENVOY_VERSIONS)('requests signed at each try, by
   })
 
   it('arrive with a token and a proof of the caller, which the application never had', async () => {
-    const { status, body } = await send(port, { path: '/v1/items?x=1' })
+    const { status, body } = await sendBy(port, { path: '/v1/items?x=1' })
     const [first] = arrived(mark)
     expect([status, JSON.parse(body).sub]).toEqual([200, 'shop'])
     expect(first?.headers.authorization).toMatch(/^DPoP ey/)
@@ -114,7 +57,7 @@ describe.skipIf(!hasEnvoy).each(ENVOY_VERSIONS)('requests signed at each try, by
 
   it('carry a fresh proof at each try, and the nonce challenge never reaches the application', async () => {
     rig.orders.nonce = `nonce-of-${version}`
-    const { status, headers } = await send(port, { method: 'POST', body: 'x'.repeat(5_000) })
+    const { status, headers } = await sendBy(port, { method: 'POST', body: 'x'.repeat(5_000) })
     const tries = arrived(mark)
     expect([status, headers['dpop-nonce'], headers['www-authenticate']]).toEqual([200, undefined, undefined])
     expect(tries.map(({ proof }) => proof['nonce'])).toEqual([
@@ -122,7 +65,7 @@ describe.skipIf(!hasEnvoy).each(ENVOY_VERSIONS)('requests signed at each try, by
       `nonce-of-${version}`,
     ])
     expect(new Set(tries.map(({ proof }) => proof.jti)).size).toBe(2)
-    expect((await send(port)).status).toBe(200)
+    expect((await sendBy(port)).status).toBe(200)
     expect(arrived(mark).length).toBe(3)
   })
 
@@ -136,7 +79,7 @@ describe.skipIf(!hasEnvoy).each(ENVOY_VERSIONS)('requests signed at each try, by
       'holdfast-spiffe-id': 'spiffe://dev.holdfast.test/other',
       'txn-token': 'forged',
     }
-    const { status } = await send(port, { headers: forged })
+    const { status } = await sendBy(port, { headers: forged })
     const [first] = arrived(mark)
     expect(status).toBe(200)
     expect(JSON.stringify(first?.headers)).not.toContain('forged')
@@ -149,7 +92,7 @@ describe.skipIf(!hasEnvoy).each(ENVOY_VERSIONS)('requests signed at each try, by
     ['escapes that are no UTF-8', { path: '/v1/%C0%AE' }, 400, 'url_refused'],
     ['a handle of nobody', { headers: { 'holdfast-subject': 'nobody' } }, 403, 'subject_unknown'],
   ])('are refused for %s, with the reason and the cure', async (_what, sent, status, reason) => {
-    const got = await send(port, sent)
+    const got = await sendBy(port, sent)
     expect([got.status, reasonOf(got)]).toEqual([status, reason])
     expect(got.headers['content-type']).toBe('application/json')
     expect(rig.orders.requests.length).toBe(mark)
@@ -158,20 +101,20 @@ describe.skipIf(!hasEnvoy).each(ENVOY_VERSIONS)('requests signed at each try, by
   it.each([['/v1/./y/../items'], ['/v1//items'], ['/v1/%69tems']])(
     'are signed as they are sent: %s',
     async (path) => {
-      expect((await send(port, { path })).status).toBe(200)
+      expect((await sendBy(port, { path })).status).toBe(200)
       expect(arrived(mark)[0]?.proof['htu']).toBe(`https://localhost:${rig.orders.port}/v1/items`)
     },
   )
 
   it('name no other target, whatever Host says', async () => {
-    expect((await send(port, { headers: { host: 'evil.example.org' } })).status).toBe(200)
+    expect((await sendBy(port, { headers: { host: 'evil.example.org' } })).status).toBe(200)
     expect(arrived(mark)[0]?.proof['htu']).toBe(`https://localhost:${rig.orders.port}/v1/items`)
   })
 
   it('are refused at custody nothing: an Envoy that adds headers holds them', async () => {
     await rig.agent.setPolicy(rig.policy('nothing'))
     try {
-      const got = await send(port)
+      const got = await sendBy(port)
       expect([got.status, reasonOf(got)]).toEqual([403, 'custody_denied'])
       expect(rig.orders.requests.length).toBe(mark)
     } finally {
@@ -186,10 +129,10 @@ describe.skipIf(!hasEnvoy)('requests signed without a name of the target', () =>
       'initial_metadata:\n                    - { key: holdfast-target, value: orders }\n': '',
       'host_rewrite_literal: localhost': `host_rewrite_literal: LOCALHOST:${rig.orders.port}`,
     }
-    const { envoy, port } = await open('egress-signing.yaml', rig, places)
+    const { envoy, port } = await openSigning('egress-signing.yaml', rig, places)
     await using _envoy = envoy
     const mark = rig.orders.requests.length
-    expect((await send(port)).status).toBe(200)
+    expect((await sendBy(port)).status).toBe(200)
     expect(arrived(mark)[0]?.proof['htu']).toBe(`https://localhost:${rig.orders.port}/v1/items`)
   })
 })
@@ -198,7 +141,7 @@ describe.skipIf(!hasEnvoy)('requests signed once, by ext_authz', () => {
   let envoy: TestEnvoy
   let port: number
   beforeAll(async () => {
-    ;({ envoy, port } = await open('egress-check.yaml', rig))
+    ;({ envoy, port } = await openSigning('egress-check.yaml', rig))
   }, 300_000)
   afterAll(async () => envoy?.[Symbol.asyncDispose]())
   let mark = 0
@@ -208,7 +151,7 @@ describe.skipIf(!hasEnvoy)('requests signed once, by ext_authz', () => {
   })
 
   it('arrive with a token and a proof', async () => {
-    const { status } = await send(port, { headers: { authorization: 'Bearer forged', dpop: 'forged' } })
+    const { status } = await sendBy(port, { headers: { authorization: 'Bearer forged', dpop: 'forged' } })
     const [first] = arrived(mark)
     expect(status).toBe(200)
     expect(first?.headers.authorization).toMatch(/^DPoP ey/)
@@ -217,7 +160,7 @@ describe.skipIf(!hasEnvoy)('requests signed once, by ext_authz', () => {
 
   it('bring the nonce challenge to the application, since nothing hears the answer', async () => {
     rig.orders.nonce = 'unheard'
-    const { status, headers } = await send(port)
+    const { status, headers } = await sendBy(port)
     expect([status, headers['dpop-nonce']]).toEqual([401, 'unheard'])
   })
 
@@ -225,7 +168,7 @@ describe.skipIf(!hasEnvoy)('requests signed once, by ext_authz', () => {
     ['a path that no grant allows', { path: '/v2/items' }, 403, 'policy_denied'],
     ['escapes that are no UTF-8', { path: '/v1/%C0%AE' }, 400, 'url_refused'],
   ])('are refused for %s, with the reason and the cure', async (_what, sent, status, reason) => {
-    const got = await send(port, sent)
+    const got = await sendBy(port, sent)
     expect([got.status, reasonOf(got)]).toEqual([status, reason])
     expect(rig.orders.requests.length).toBe(mark)
   })
@@ -233,7 +176,7 @@ describe.skipIf(!hasEnvoy)('requests signed once, by ext_authz', () => {
   it('are refused at custody nothing', async () => {
     await rig.agent.setPolicy(rig.policy('nothing'))
     try {
-      const got = await send(port)
+      const got = await sendBy(port)
       expect([got.status, reasonOf(got)]).toEqual([403, 'custody_denied'])
     } finally {
       await rig.agent.setPolicy(rig.policy('headers'))
@@ -248,7 +191,7 @@ describe.skipIf(!hasEnvoy)('an agent that ends and comes back', () => {
     let [done, isOver] = [0, false]
     const line = async () => {
       while (!isOver) {
-        const answer = await send(port).catch((error: Error) => ({ status: 0, body: error.message }))
+        const answer = await sendBy(port).catch((error: Error) => ({ status: 0, body: error.message }))
         done += 1
         if (answer.status !== 200) failed.push([answer.status, answer.body])
       }
@@ -271,7 +214,7 @@ describe.skipIf(!hasEnvoy)('an agent that ends and comes back', () => {
     ['for another that takes its socket over', true],
   ])('%s loses no request of an Envoy', async (_how, takeover) => {
     await using own = await startSigningRig()
-    const { envoy, port } = await open('egress-signing.yaml', own)
+    const { envoy, port } = await openSigning('egress-signing.yaml', own)
     await using _envoy = envoy
     const under = load(port)
     await under.answered(20)
@@ -284,12 +227,12 @@ describe.skipIf(!hasEnvoy)('an agent that ends and comes back', () => {
   it('is told as 503 while it is away for good, and nothing leaves unsigned', async () => {
     await using own = await startSigningRig()
     const fast = { 'num_retries: 10': 'num_retries: 1' }
-    const { envoy, port } = await open('egress-signing.yaml', own, fast)
+    const { envoy, port } = await openSigning('egress-signing.yaml', own, fast)
     await using _envoy = envoy
-    expect((await send(port)).status).toBe(200)
+    expect((await sendBy(port)).status).toBe(200)
     const before = own.orders.requests.length
     await own.agent.daemon.stop(0)
-    expect((await send(port)).status).toBe(503)
+    expect((await sendBy(port)).status).toBe(503)
     expect(own.orders.requests.length).toBe(before)
   })
 })
