@@ -93,7 +93,12 @@ export const KUBERNETES_SETTINGS = {
       'Whether the status of each object says if it was accepted, where the API server allows that.',
     ),
   },
-  poll: duration(1, 1, MINUTE, 'How often the kubelet is asked while a pod holds an identity.'),
+  poll: duration(
+    1,
+    1,
+    MINUTE,
+    'How often the kubelet is asked while a pod holds an identity; by its Pods API also whenever it tells of a change.',
+  ),
   max_facts_age: duration(
     5,
     1,

@@ -151,7 +151,7 @@ export class Attestation {
   async explainPod(namespace: string, name: string): Promise<PodExplained> {
     if (this.#pods) return this.#pods.containers.explain(namespace, name)
     throw new Fault('not_found', 'no attestor of pods is configured', {
-      action: 'Set kubernetes.attestor: kubelet.',
+      action: 'Set kubernetes.attestor to kubelet or pods_api.',
     })
   }
 

@@ -6,6 +6,7 @@ import type { AuditFacts } from '../../../src/telemetry/audit.ts'
 import { Health } from '../../../src/telemetry/health.ts'
 import { ManualClock } from '../../support/clock.ts'
 import type { FakeKubelet } from '../../support/fake-kubelet.ts'
+import { startFakePodsApi } from '../../support/fake-pods-api.ts'
 import { type KubeletAccess, openKubeletAccess } from '../../support/kubelet-access.ts'
 import { until } from '../../support/until.ts'
 
@@ -79,4 +80,21 @@ it('looks what its token may do, unless the configuration says that it knows', a
   expect(kubelet.asked.filter((each) => LOGS.test(each))).toHaveLength(1)
   containers.stop()
   other.containers.stop()
+})
+
+it('asks the Pods API alone where the configuration says so', async () => {
+  await using api = await startFakePodsApi()
+  api.pods = kubelet.pods
+  const text = `trust_domain: example.org\nkubernetes: {attestor: pods_api, pods_api: {socket: ${api.socket}}}\n`
+  const result = await parseConfig(join(access.dir, 'holdfast.yaml'), text)
+  if (!('config' in result)) throw new Error(JSON.stringify(result))
+  const [clock, health] = [new ManualClock(), new Health()]
+  const { config } = result
+  const { signal } = ending
+  const pods = openPods({ config, pod: undefined, clock, health, audit: { append: () => {} }, signal })
+  const container = pods?.containers.find(PLACE)
+  await container?.ready
+  expect(container?.selectors).toContain('k8s:pod-name:cart-1')
+  expect([api.asked, kubelet.asked, health.degraded]).toEqual([['ListPods'], [], []])
+  pods?.containers.stop()
 })
