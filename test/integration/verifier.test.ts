@@ -1,14 +1,14 @@
 /** The verifier over time: lost bindings, revocations, nonces of several nodes, and tokens of a real server. */
-import { createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
 import type { Config } from '../../src/config.ts'
-import { publicJwkOf, thumbprint } from '../../src/spiffe/jwk.ts'
 import { startAgent, type TestAgent } from '../support/agent.ts'
 import { call } from '../support/call.ts'
+import { makeClient } from '../support/client-key.ts'
 import { startIssuer, type TestIssuer } from '../support/issuer.ts'
 import { makeTestCa } from '../support/tls.ts'
 import { openVerifyRig, type VerifyRig } from '../support/verify-rig.ts'
@@ -151,15 +151,12 @@ describe('tokens of a real server', () => {
 
   beforeAll(async () => {
     const dir = directory()
-    const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-    const jwk = publicJwkOf(createPublicKey(privateKey))
-    writeFileSync(join(dir, 'client.pem'), String(privateKey.export({ format: 'pem', type: 'pkcs8' })), {
-      mode: 0o600,
-    })
+    const { client, pem } = makeClient()
+    writeFileSync(join(dir, 'client.pem'), pem, { mode: 0o600 })
     writeFileSync(join(dir, 'ca.pem'), ca.pem)
     issuer = await startIssuer({
       ca,
-      clients: [{ clientId: 'shop', jwks: [{ ...jwk, kid: thumbprint(jwk) }], scopes: ['orders'] }],
+      clients: [client],
       resources: { [RESOURCE]: { scopes: ['orders'] }, [OPAQUE]: { scopes: ['orders'], format: 'opaque' } },
     })
     agent = await startAgent({

@@ -1,10 +1,9 @@
 /** Requests that an Envoy signs with the agent's help: a real authorization server, a target that wants DPoP, the agent. */
-import { createPublicKey, generateKeyPairSync } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { publicJwkOf, thumbprint } from '../../src/spiffe/jwk.ts'
 import { startAgent, type TestAgent } from './agent.ts'
+import { makeClient } from './client-key.ts'
 import { startIssuer, type TestIssuer } from './issuer.ts'
 import { type ResourceServer, startResourceServer } from './resource-server.ts'
 import { makeTestCa } from './tls.ts'
@@ -29,15 +28,13 @@ export async function startSigningRig(): Promise<SigningRig> {
   const ca = makeTestCa()
   const dir = mkdtempSync(join(tmpdir(), 'holdfast-signing-'))
   const caFile = join(dir, 'ca.pem')
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const jwk = publicJwkOf(createPublicKey(privateKey))
-  const pem = String(privateKey.export({ format: 'pem', type: 'pkcs8' }))
+  const { client, pem } = makeClient()
   writeFileSync(join(dir, 'client.pem'), pem, { mode: 0o600 })
   writeFileSync(caFile, ca.pem)
   const issuer = await startIssuer({
     ca,
     nonces: true,
-    clients: [{ clientId: 'shop', jwks: [{ ...jwk, kid: thumbprint(jwk) }], scopes: ['orders'] }],
+    clients: [client],
     resources: { [RESOURCE]: { scopes: ['orders'], format: 'jwt' } },
   })
   const orders = await startResourceServer({ ca })
