@@ -92,7 +92,10 @@ export class PodsApi implements PodLists {
     this.#isClosed = true
     this.#cancel()
     this.#stream?.cancel()
-    void this.#door?.then((door) => door.close())
+    this.#door?.then(
+      (door) => door.close(),
+      () => {},
+    )
   }
 
   async #list(signal: AbortSignal): Promise<Buffer> {

@@ -5,6 +5,7 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ACCOUNT, agentPod } from '../../support/cluster/agent-pod.ts'
+import type { Json } from '../../support/cluster/api.ts'
 import { containerOf } from '../../support/cluster/pods.ts'
 import { until } from '../../support/until.ts'
 import { identitySuite } from './identity.ts'
@@ -76,11 +77,30 @@ if (missing) {
   it.skip('the Pods API of a real kubelet is asked', () => {})
 } else {
   let stage: Stage
+  let agent: Json
   beforeAll(async () => {
     stage = await openPodsApiStage()
-    await startAgent(stage, 'agent-1')
+    agent = await startAgent(stage, 'agent-1')
   }, 300_000)
   afterAll(() => stage?.[Symbol.asyncDispose](), 60_000)
+
+  it('its pod has the socket, and no token', async () => {
+    const run = (...command: readonly string[]) => stage.cluster.containers.exec(containerOf(agent), command)
+    const config = ['--config', '/etc/holdfast/holdfast.yaml']
+    const { out } = await run(
+      '/bin/node',
+      '/app/dist/holdfast.js',
+      'check',
+      '--pre',
+      ...config,
+      '--output',
+      'json',
+    )
+    const found = JSON.parse(out).groups.flatMap(({ findings }: Json) => findings)
+    expect(found).toContainEqual(expect.objectContaining({ id: 'k8s_pods_api', grade: 'ok' }))
+    const account = '/var/run/secrets/kubernetes.io'
+    expect((await run('/bin/busybox', 'ls', account)).err).toMatch(/No such file/)
+  })
 
   describe('an agent without a token knows a caller:', () => identitySuite(() => stage))
   describe('an agent without a token follows a caller:', () => lifecycleSuite(() => stage))
