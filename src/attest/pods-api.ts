@@ -1,7 +1,7 @@
 /**
  * The Pods API of a kubelet (KEP-4188): gRPC on a unix socket of the node, for which no token, no right and no API server
- * is needed. The list is the truth; the watch only says when to ask for it: DELETED means that the containers of a pod have
- * ended, not that it is gone, none comes when a pod is deleted by force while they run on, and a busy kubelet drops events.
+ * is needed. The list is the truth; the watch only says when to ask for it. DELETED means that the containers of a pod have
+ * ended: a Job that is done is still listed, a pod that was deleted by force is not listed long before. Events may be lost.
  */
 import { backoff } from '../base/backoff.ts'
 import type { Clock, Millis } from '../base/clock.ts'
@@ -51,7 +51,7 @@ const LIMITED_TRIES = 5
 /** What is read of the watch before the rest waits for the end of `WINDOW`. */
 const EVENTS_LIMIT = 256
 const WINDOW: Millis = 100
-/** A watch that lasted so long is opened again at once. */
+/** A watch that lasted so long is opened again soon, as if for the first time. */
 const LASTING: Millis = 10_000
 
 /** Asks the kubelet behind one socket. */
