@@ -1,6 +1,8 @@
 /** The verifier in the shapes that servers take: node, Express, Fastify, fetch. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { withSignedBody } from './body.ts'
+import { type BodyRules, withSignedBody } from './body.ts'
+import { readBody, withBody } from './fetch-body.ts'
+import { peekBody } from './node-body.ts'
 import type { Ask, Outcome, VerifiedRequest } from './outcome.ts'
 import { type PeerFacts, receivedByFetch, receivedByNode } from './received.ts'
 import { stripFetch, stripNode } from './strip.ts'
@@ -39,19 +41,38 @@ export type FastifyPlugin = (instance: FastifyInstanceLike, options: unknown, do
 
 export type FetchHandler = (request: Request, verified: VerifiedRequest) => Response | Promise<Response>
 
+/** Asks, and compares bodies of signed requests. */
+export interface Asking {
+  readonly ask: Ask
+  readonly bodies: BodyRules
+}
+
 /** Verifies a request of node:http, node:https or node:http2, and removes from it what it says of its own caller. */
-export async function askNode(ask: Ask, request: IncomingMessage, target?: string): Promise<Outcome> {
+export async function askNode(
+  { ask, bodies }: Asking,
+  request: IncomingMessage,
+  target?: string,
+): Promise<Outcome> {
   const outcome = await ask(() => receivedByNode(request, target ?? request.url ?? ''))
   stripNode(request)
-  return outcome
+  if (outcome.verified?.binding.kind !== 'http-signature') return outcome
+  const read = (limit: number) => peekBody(request, limit)
+  const compared = await withSignedBody(outcome, bodies, request.method ?? '', read)
+  const isUnread = compared.verified === undefined && !request.complete && request.httpVersionMajor < 2
+  return isUnread ? closing(compared.challenge) : compared
+}
+
+/** What is left of the body stays unread. */
+function closing({ status, headers }: Challenge): Outcome {
+  return { verified: undefined, challenge: { status, headers: { ...headers, connection: 'close' } } }
 }
 
 /** `request.holdfast` is who called; whoever may not call never reaches `next`. */
-export function express(ask: Ask): ExpressHandler {
+export function express(asking: Asking): ExpressHandler {
   return (request, response, next) => {
     // Express takes the path off that a router is mounted at, and keeps what arrived.
     const { originalUrl } = request as { readonly originalUrl?: string }
-    askNode(ask, request, originalUrl).then((outcome) => {
+    askNode(asking, request, originalUrl).then((outcome) => {
       if (!outcome.verified) return refuse(response, outcome.challenge)
       Object.assign(request, { holdfast: outcome.verified })
       for (const [name, value] of Object.entries(outcome.headers)) response.setHeader(name, value)
@@ -67,12 +88,12 @@ function refuse(response: ServerResponse, { status, headers }: Challenge): void 
 
 type Challenge = Extract<Outcome, { readonly verified: undefined }>['challenge']
 
-/** For all routes of the instance it is registered with, before any body is read. */
-export function fastify(ask: Ask): FastifyPlugin {
+/** For all routes of the instance it is registered with, before Fastify reads a body. */
+export function fastify(asking: Asking): FastifyPlugin {
   const plugin: FastifyPlugin = (instance, _options, done) => {
     instance.decorateRequest('holdfast', null)
     instance.addHook('onRequest', async (request, reply) => {
-      const outcome = await askNode(ask, request.raw, request.originalUrl)
+      const outcome = await askNode(asking, request.raw, request.originalUrl)
       const { headers } = outcome.verified ? outcome : outcome.challenge
       for (const [name, value] of Object.entries(headers)) reply.header(name, value)
       if (outcome.verified) return void Object.assign(request, { holdfast: outcome.verified })
@@ -91,18 +112,22 @@ export function fastify(ask: Ask): FastifyPlugin {
 
 /** Of the connection only what `facts` say is known. */
 export function fetchHandler(
-  ask: Ask,
+  { ask, bodies }: Asking,
   handler: FetchHandler,
 ): (request: Request, facts?: PeerFacts) => Promise<Response> {
   return async (request, facts = {}) => {
-    const outcome = await ask(() => receivedByFetch(request, facts))
+    const asked = await ask(() => receivedByFetch(request, facts))
+    let whole = stripFetch(request)
+    const outcome = await withSignedBody(asked, bodies, request.method, async (limit) => {
+      const body = await readBody(whole, limit)
+      whole = withBody(whole, body)
+      return body
+    })
     if (!outcome.verified) {
       const { status, headers } = outcome.challenge
       return new Response(null, { status, headers })
     }
-    const signed = await withSignedBody(stripFetch(request), outcome.verified)
-    if (!signed) return new Response(null, { status: 400, headers: { 'cache-control': 'no-store' } })
-    const response = await handler(signed, outcome.verified)
+    const response = await handler(whole, outcome.verified)
     return withHeaders(response, outcome.headers)
   }
 }

@@ -14,7 +14,7 @@ import type { AgentVerifierOptions } from './options.ts'
 import { type Outcome, tell, verifiedOf } from './outcome.ts'
 import type { Received } from './received.ts'
 
-const MEMBERS = ['socket', 'route', 'timeoutMs', 'onRefused'] as const
+const MEMBERS = ['socket', 'route', 'timeoutMs', 'bodyLimit', 'onRefused'] as const
 const TIMEOUT = 5_000
 const CONNECTIONS = 16
 // sockaddr_un.sun_path.

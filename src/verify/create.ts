@@ -11,12 +11,17 @@ import {
   fetchHandler,
 } from './adapters.ts'
 import { openByAgent } from './agent.ts'
+import { bodyRulesOf } from './body.ts'
 import { openLocal } from './local.ts'
 import type { VerifierOptions } from './options.ts'
 import type { Outcome } from './outcome.ts'
 import type { PeerFacts } from './received.ts'
 
-/** Verifies requests; each way refuses by itself whatever does not hold. */
+/**
+ * Verifies requests; each way refuses by itself whatever does not hold. The body of a request that is bound by an HTTP
+ * signature is read whole and compared before the request goes on, whose body is unread then: register what parses bodies
+ * after the verifier.
+ */
 export interface RequestVerifier {
   /** Verifies a request of a plain node server, which has to answer by the outcome. */
   node(request: IncomingMessage): Promise<Outcome>
@@ -35,11 +40,12 @@ export function makeVerifier(options: VerifierOptions, clock: Clock = systemCloc
     typeof options === 'object' && options !== null && 'socket' in options
       ? openByAgent(options)
       : openLocal(options, clock)
+  const asking = { ask, bodies: bodyRulesOf(options) }
   return {
-    node: (request) => askNode(ask, request),
-    express: () => express(ask),
-    fastify: () => fastify(ask),
-    fetchHandler: (handler) => fetchHandler(ask, handler),
+    node: (request) => askNode(asking, request),
+    express: () => express(asking),
+    fastify: () => fastify(asking),
+    fetchHandler: (handler) => fetchHandler(asking, handler),
     close,
   }
 }

@@ -36,6 +36,7 @@ const COMMON = [
   'nonceKey',
   'statusListMaxAge',
   'statusListStale',
+  'bodyLimit',
   'bundleOf',
   'isRevoked',
   'onRefused',

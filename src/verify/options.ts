@@ -120,6 +120,12 @@ export interface CommonOptions {
   readonly statusListMaxAge?: number
   /** How much longer while it cannot be had; 600 s when absent. */
   readonly statusListStale?: number
+  /**
+   * The longest body of a signed request, in bytes: such a body is read whole and compared with the digest that the
+   * signature covers, before the application gets the request. 1 MiB when absent; 0: the application compares, by
+   * `isBodyOf`.
+   */
+  readonly bodyLimit?: number
   /** The SPIFFE bundle document of a trust domain, asked for with each SVID; undefined: it is not trusted. */
   readonly bundleOf?: (trustDomain: string) => string | undefined
   /** Whether what the request shows was revoked. */
@@ -143,6 +149,12 @@ export interface AgentVerifierOptions {
   readonly route?: string
   /** For one answer, in milliseconds; 5 s when absent. */
   readonly timeoutMs?: number
+  /**
+   * The longest body of a signed request, in bytes: such a body is read whole and compared with the digest that the
+   * signature covers, before the application gets the request. 1 MiB when absent; 0: the application compares, by
+   * `isBodyOf`.
+   */
+  readonly bodyLimit?: number
   readonly onRefused?: OnRefused
 }
 

@@ -10,6 +10,6 @@ declare module 'express' {
     use(...handlers: (string | Handler | App)[]): App
   }
 
-  const express: { (): App; Router(): App }
+  const express: { (): App; Router(): App; json(): Handler; raw(options: { type: string }): Handler }
   export default express
 }
