@@ -2,43 +2,23 @@
 import { expect, it } from 'vitest'
 import { containerOf, deletePod, getPod, untilGone } from '../../support/cluster/pods.ts'
 import { until } from '../../support/until.ts'
-import { ask, CLIENT, callerCommand, lastOf, linesOf, type Stage, startCaller } from './stage.ts'
+import { forcedEndings } from './endings.ts'
+import { ask, callerCommand, linesOf, type Stage, startCaller } from './stage.ts'
 
 const IDENTITY = 'http://localhost/v1/identity'
 const ITEMS = 'http://orders/v1/items'
 
 export function lifecycleSuite(stage: () => Stage): void {
-  it('refuses a pod that was deleted by force while its processes still run, and ends what is open', async () => {
+  it('refuses a pod that was deleted by force while its processes still run, and ends what is open, within 2 s of the list', async () => {
     const { cluster } = stage()
-    const watch = ['/bin/sh', '-c', `${CLIENT} watch >/out/lines`]
-    const pods = await Promise.all([
-      startCaller(stage(), 'asks', callerCommand('workload', IDENTITY, 50)),
-      startCaller(stage(), 'holds', callerCommand('egress', 'http://orders/v1/open', 'open')),
-      startCaller(stage(), 'watches', watch),
-    ])
-    const [asks, holds, watches] = pods
-    const last = (pod: unknown) => lastOf(cluster, pod)
-    await until('an answer', () => /^200 /.test(last(asks)))
-    await until('an open answer', () => last(holds) === '200 open')
-    await until('an open stream', () => linesOf(cluster, watches).some((line) => line.includes('"x509"')))
-    // A runtime that hangs keeps the processes alive.
-    cluster.containers.hang(true)
-    try {
-      await Promise.all(pods.map((pod) => deletePod(cluster, pod, true)))
-      await until('a refusal', () => /^403 .*"pod_unknown"/.test(last(asks)))
-      await until('the end of an open answer', () => last(holds) === '0 ended')
-      await until('the end of an open stream', () => last(watches).includes('x509_error'))
+    const endings = await forcedEndings(stage(), '', async (asks) => {
       const after = linesOf(cluster, asks).length
       await until('more answers', () => linesOf(cluster, asks).length > after + 5)
-      expect(
-        linesOf(cluster, asks)
-          .slice(after)
-          .filter((line) => !line.startsWith('403')),
-      ).toEqual([])
-    } finally {
-      cluster.containers.hang(false)
-    }
-  })
+      const others = linesOf(cluster, asks).slice(after)
+      expect(others.filter((line) => !line.startsWith('403'))).toEqual([])
+    })
+    expect(Object.entries(endings).filter(([, ms]) => ms > 2_000)).toEqual([])
+  }, 60_000)
 
   it('keeps a key as long as its container runs, and makes another for the next one', async () => {
     const { cluster } = stage()
