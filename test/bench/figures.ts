@@ -111,6 +111,17 @@ export const FIGURES = {
     130,
     'the most memory of an agent with a stream of each container of 110 pods, while the list of its kubelet changes every second',
   ),
+  pods_forced_end_ms: atMost(
+    'ms',
+    2_000,
+    'from the end of the list of the kubelet to that of the calls, streams and connections of a pod deleted by force, the worst',
+  ),
+  pods_recovery_ms: atMost(
+    'ms',
+    5_000,
+    'after an outage of the API server, from when the kubelet lists a container that began in it to its first identity, the worst',
+  ),
+  pods_outage_lost: atMost('count', 0, 'requests of a known pod through egress that fail in such an outage'),
   pods_upgrade_refused: atMost(
     'count',
     0,

@@ -74,7 +74,16 @@ const PARTS: readonly Part[] = [
     measure: measureSds,
   },
   { figures: ['pods_attest_us', 'pods_220_rss_mb'], measure: measurePodCrowd },
-  { figures: ['pods_first_svid_p95_ms', 'pods_upgrade_refused'], measure: measurePods },
+  {
+    figures: [
+      'pods_first_svid_p95_ms',
+      'pods_forced_end_ms',
+      'pods_recovery_ms',
+      'pods_outage_lost',
+      'pods_upgrade_refused',
+    ],
+    measure: measurePods,
+  },
 ]
 
 async function main(args: readonly string[]): Promise<void> {

@@ -1,5 +1,7 @@
-/** Pods of a real kubelet: how soon a new one has its identity, and what an upgrade of the agent costs them. */
+/** Pods of a real kubelet: how soon a new one has its identity, what an upgrade or an outage costs them, how soon one is over. */
 
+import { forcedEndings } from '../e2e/kubernetes/endings.ts'
+import { type Outage, outageOf } from '../e2e/kubernetes/outage-run.ts'
 import {
   CLIENT,
   callerCommand,
@@ -32,22 +34,49 @@ read ended rest </proc/uptime
 echo "$began $ended" >/out/lines
 exec sleep 2147483647`
 
-/** Both figures; skipped where a cluster cannot run. */
+const NAMES = [
+  'pods_first_svid_p95_ms',
+  'pods_forced_end_ms',
+  'pods_recovery_ms',
+  'pods_outage_lost',
+  'pods_upgrade_refused',
+] as const
+
+/** The figures; skipped where a cluster cannot run. */
 export async function measurePods({ quick }: BenchOptions): Promise<readonly Measured[]> {
-  if (missing) return [skipped('pods_first_svid_p95_ms'), skipped('pods_upgrade_refused')]
+  if (missing) return NAMES.map((name) => ({ name, value: undefined, note: `needs ${missing}` }))
   await using stage = await openStage()
   await startAgent(stage, 'agent-1')
   const times: number[] = []
   for (let round = 0; round < (quick ? 1 : 3); round++) times.push(...(await firstTimes(stage, round)))
+  const rounds = Array.from({ length: quick ? 1 : 3 }, (_none, at) => `-${at}`)
+  const ends: number[] = []
+  for (const round of rounds) ends.push(...Object.values(await forcedEndings(stage, round)))
+  const outages: Outage[] = []
+  for (const round of rounds) outages.push(await outageOf(stage, round))
+  const lines = outages.flatMap(({ known }) => known)
   const calls = await upgrade(stage)
-  const refused = calls.filter((line) => !line.startsWith('200')).length
+  const refused = calls.filter(isBad).length
   return [
     { name: 'pods_first_svid_p95_ms', value: quantile(times, 0.95), note: `p50 ${quantile(times, 0.5)} ms` },
+    {
+      name: 'pods_forced_end_ms',
+      value: Math.max(...ends),
+      note: `p50 ${Math.round(quantile(ends, 0.5))} ms`,
+    },
+    {
+      name: 'pods_recovery_ms',
+      value: Math.max(...outages.map(({ recovery }) => recovery)),
+      note: wholes(outages),
+    },
+    { name: 'pods_outage_lost', value: lines.filter(isBad).length, note: `${lines.length} requests` },
     { name: 'pods_upgrade_refused', value: refused, note: `${calls.length} calls` },
   ]
 }
 
-const skipped = (name: Measured['name']): Measured => ({ name, value: undefined, note: `needs ${missing}` })
+const wholes = (outages: readonly Outage[]) =>
+  `${outages.map(({ whole }) => (whole / 1_000).toFixed(1)).join(', ')} s from the API server being ready`
+const isBad = (line: string) => !line.startsWith('200')
 
 async function firstTimes(stage: Stage, round: number): Promise<readonly number[]> {
   const names = Array.from({ length: AT_ONCE }, (_none, index) => `first-${round}-${index}`)

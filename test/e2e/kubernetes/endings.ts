@@ -1,6 +1,6 @@
 /** How soon everything ends that a pod has of the agent, once the kubelet does not list it any more. */
 import type { Json } from '../../support/cluster/api.ts'
-import { openApi } from '../../support/cluster/api.ts'
+import { listedPods } from '../../support/cluster/kubelet.ts'
 import { deletePod } from '../../support/cluster/pods.ts'
 import { until } from '../../support/until.ts'
 import { CLIENT, callerCommand, lastOf, linesOf, type Stage, startCaller } from './stage.ts'
@@ -36,10 +36,9 @@ export async function forcedEndings(
   await until('an answer', () => /^200 /.test(last(asks)))
   await until('an open answer', () => last(holds) === '200 open')
   await until('an open stream', () => linesOf(cluster, watches).some((line) => line.includes('"x509"')))
-  // A runtime that hangs keeps the processes alive.
-  cluster.containers.hang(true)
+  // A runtime that hangs keeps the processes alive, once they have been told to end; one that hung before would hold up the kubelet.
   try {
-    const lists = followLists(stage, pods)
+    const lists = followLists(stage, pods).finally(() => cluster.containers.hang(true))
     const when = async (what: string, probe: () => boolean) => {
       await until(what, probe)
       return performance.now()
@@ -47,7 +46,9 @@ export async function forcedEndings(
     const ends = Promise.all([
       when('a refusal', () => /^403 .*"pod_unknown"/.test(last(asks))),
       when('the end of an open answer', () => last(holds) === '0 ended'),
-      when('the end of an open stream', () => last(watches).includes('x509_error')),
+      when('the end of an open stream', () =>
+        linesOf(cluster, watches).some((line) => line.includes('x509_error')),
+      ),
     ])
     await Promise.all(pods.map((pod) => deletePod(cluster, pod, true)))
     const [named, ended] = await Promise.all([lists, ends])
@@ -61,18 +62,11 @@ export async function forcedEndings(
 
 /** When the kubelet was last asked for a list that still named each of `pods`; resolves when none is named any more. */
 async function followLists({ cluster }: Stage, pods: readonly Json[]): Promise<readonly number[]> {
-  const { node, pki } = cluster
-  const kubelet = openApi(
-    `https://${node.network.node}:10250`,
-    pki.ca,
-    pki.client('lists', 'lists', 'system:masters'),
-  )
   const named = pods.map(() => 0)
   const open = new Set(pods.keys())
   await until('lists without the pods', async () => {
     const asked = performance.now()
-    const { items } = await kubelet.ask('GET', '/pods')
-    const uids = new Set((items ?? []).map((pod: Json) => pod.metadata.uid))
+    const uids = new Set((await listedPods(cluster.node)).map(({ metadata }) => metadata.uid))
     for (const at of open) {
       if (uids.has(pods[at].metadata.uid)) named[at] = asked
       else open.delete(at)

@@ -9,6 +9,7 @@ import { outageSuite } from './outage.ts'
 import { pidNamespaceSuite } from './pid-namespace.ts'
 import { rightsSuite } from './rights.ts'
 import { missing, openStage, type Stage, startAgent } from './stage.ts'
+import { staticPodsSuite } from './static-pods.ts'
 import { upgradeSuite } from './upgrade.ts'
 
 if (missing) {
@@ -26,6 +27,7 @@ if (missing) {
   describe('an agent in a pod', () => {
     beforeAll(async () => void (await startAgent(stage, 'agent-1')), 60_000)
     describe('knows a caller:', () => identitySuite(() => stage))
+    describe('knows a static pod, which', () => staticPodsSuite(() => stage))
     describe('follows a caller:', () => lifecycleSuite(() => stage))
     describe('pods', () => csiSuite(() => stage))
     describe('without an API server', () => outageSuite(() => stage))

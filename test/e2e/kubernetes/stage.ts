@@ -13,6 +13,7 @@ import { until } from '../../support/until.ts'
 
 export const SHOP = 'shop'
 export const CART = 'spiffe://cluster.test/ns/shop/sa/cart'
+export const STATIC = 'spiffe://cluster.test/static'
 /** The client of an SDK that nobody here wrote, in the image. */
 export const CLIENT = '/usr/bin/client'
 /** A user that no image knows. */
@@ -48,6 +49,10 @@ const ENTRIES = `  - name: cart
     selectors: ['k8s:ns:shop', 'k8s:sa:cart']
     deliver: { x509: true, jwt: true, wit: true }
     instance: container
+  - name: static
+    spiffe_id: ${STATIC}
+    selectors: ['k8s:pod-name:static-node-1', 'k8s:container-name:app']
+    deliver: { x509: true, jwt: false, wit: false }
 `
 
 /** Opens it all, for an agent with these settings of Kubernetes; it is not started yet. */
@@ -114,6 +119,8 @@ export function callerPod(
   return podOf(SHOP, name, {
     account,
     spec: {
+      // Without the API server a kubelet cannot renew such a token, and then it tells nothing new of the pod.
+      automountServiceAccountToken: false,
       containers: [{ ...WAITING, command, volumeMounts, env, stdin: true }],
       volumes: [
         { name: 'sockets', hostPath: { path: SOCKETS, type: 'Directory' } },
