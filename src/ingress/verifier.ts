@@ -113,7 +113,8 @@ export class Verifier {
   #recordAllowed(asker: Asker, question: Question, verified: Verified, { observed }: Findings): void {
     const { route, binding, caller, hop, rule } = verified
     if (binding.proof) this.#carriers.carried(route, hop ?? DIRECT)
-    this.#options.metrics.count('holdfast_verified_total', { reason: 'ok' })
+    const outcome = observed ? { reason: 'observed', observed } : { reason: 'ok' }
+    this.#options.metrics.count('holdfast_verified_total', outcome)
     this.#append(asker, question, {
       allowed: true,
       ...(observed ? { observed } : {}),

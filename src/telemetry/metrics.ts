@@ -42,7 +42,8 @@ const HELP: Readonly<Record<CounterName, string>> = {
   holdfast_tokens_total: 'Access tokens, by what was done and reason.',
   holdfast_egress_requests_total: 'Requests of the egress door, by class of status and reason.',
   holdfast_reloads_total: 'Reloads of configuration, policy, CA and bundle files, by result.',
-  holdfast_verified_total: 'Incoming requests that services asked about, by reason.',
+  holdfast_verified_total:
+    'Incoming requests that services asked about, by reason: ok, that of the refusal, or observed, with the reason that it would have been refused for without `mode: observe`.',
   holdfast_binding_lost_total:
     'Requests with a bound token and no proof, by the hop that carried proofs until then.',
   holdfast_replay_local_total: 'Proofs that the memory of this node alone decided.',

@@ -51,6 +51,23 @@ describe('the verifier where policy only observes', () => {
 
     it.each(unprovenFor(way))('answers as ever %s', (_case, each) => expectAnswer(rig, way, each))
 
+    it('counts what would have been refused apart from what is right', async () => {
+      const count = async (labels: string) =>
+        Number(
+          (await rig.agent.metrics.render())
+            .split('\n')
+            .find((line) => line.startsWith(`holdfast_verified_total{${labels}}`))
+            ?.split(' ')
+            .at(-1) ?? 0,
+        )
+      const [right, observed] = ['reason="ok"', 'reason="observed",observed="policy_denied"']
+      const before = [await count(right), await count(observed)]
+      await way.ask(rig.socket, rig.request())
+      expect([await count(right), await count(observed)]).toEqual([Number(before[0]) + 1, before[1]])
+      expect((await way.ask(rig.socket, rig.request({ method: 'PUT' }))).isAllowed).toBe(true)
+      expect(await count(observed)).toBe(Number(before[1]) + 1)
+    })
+
     it('refuses a method that no grant can allow', async () => {
       const heard = await way.ask(rig.socket, rig.request({ method: 'TRACE' }))
       expect([heard.isAllowed, heard.status]).toEqual([false, statusAt(way, 403)])
