@@ -9,7 +9,7 @@ import { isCredential } from '../policy/header-names.ts'
 import { type CanonicalUrl, canonicalUrl } from '../proof/target.ts'
 import { METHOD, required } from '../sign/ask.ts'
 import { parseWorkloadId, type SpiffeId } from '../spiffe/id.ts'
-import { firstOf, pairsOf, type RawHeaders } from './headers.ts'
+import { firstOf, namesOf, type RawHeaders } from './headers.ts'
 import { originOf, statementsOf, unknownTarget } from './permit.ts'
 import type { SentAsk } from './release-ask.ts'
 
@@ -126,9 +126,8 @@ const ALWAYS = [
 
 /** Names that must not go on beside `added`, as they were spelled, whether or not Envoy showed them here. */
 export function spent(fields: RawHeaders, added: ReadonlySet<string>, isTransaction: boolean): string[] {
-  const shown = pairsOf(fields).map(([name]) => name)
-  const names = [...shown.filter((name) => isCredential(plain(name))), ...ALWAYS]
-  if (!isTransaction) names.push('txn-token', ...shown.filter((name) => plain(name) === 'txn-token'))
+  const names = [...namesOf(fields, (name) => isCredential(plain(name))), ...ALWAYS]
+  if (!isTransaction) names.push('txn-token', ...namesOf(fields, (name) => plain(name) === 'txn-token'))
   return [...new Set(names)].filter((name) => !added.has(name))
 }
 

@@ -15,7 +15,7 @@ import type { Message } from '../serve/messages.ts'
 import { STATUS } from '../serve/status.ts'
 import type { Gone } from '../sign/over.ts'
 import { askOf, checkLines, type EnvoyRequest, parseChoice, spent } from './envoy-request.ts'
-import { firstOf, hasBody, type RawHeaders, takesBody } from './headers.ts'
+import { firstOf, hasBody, type RawHeaders, takesBody, withoutPseudo } from './headers.ts'
 import type { LoadReleases } from './release-api.ts'
 
 export interface SignCheckOptions {
@@ -90,8 +90,6 @@ function mayHaveBody(method: string, lines: RawHeaders, size: unknown): boolean 
 
 /** The raw ones where Envoy sends them; pseudo-headers are no headers. */
 function linesIn(http: Members): RawHeaders {
-  const lines =
-    rawLines(http['header_map']) ??
-    Object.entries(memberOf(http, 'headers')).map(([name, value]) => [name, String(value)])
-  return lines.filter(([name]) => !name?.startsWith(':')).flat()
+  const lines = rawLines(http['header_map']) ?? Object.entries(memberOf(http, 'headers'))
+  return withoutPseudo(lines.flatMap(([name, value]) => [name, String(value)]))
 }

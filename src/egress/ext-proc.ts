@@ -17,7 +17,7 @@ import { STATUS } from '../serve/status.ts'
 import type { Gone } from '../sign/over.ts'
 import { nonceIn } from './challenge.ts'
 import { askOf, checkLines, type EnvoyRequest, parseChoice, spent } from './envoy-request.ts'
-import { firstOf, pairsOf, type RawHeaders, valuesOf } from './headers.ts'
+import { firstOf, namesOf, type RawHeaders, valuesOf, withoutPseudo } from './headers.ts'
 import type { SignedSending } from './release.ts'
 import type { LoadReleases } from './release-api.ts'
 
@@ -136,7 +136,7 @@ function answered(caller: Caller, signed: SignedSending | undefined, lines: RawH
       challenge: valuesOf(fields, 'www-authenticate').join(', ').slice(0, CHALLENGES_LIMIT),
     })
   }
-  const foreign = pairsOf(fields).flatMap(([name]) => (name.startsWith('holdfast-') ? [name] : []))
+  const foreign = namesOf(fields, (name) => name.startsWith('holdfast-'))
   return { response: { header_mutation: { remove_headers: ['dpop-nonce', ...new Set(foreign)] } } }
 }
 
@@ -194,8 +194,4 @@ function linesOf(head: unknown): RawHeaders {
   const lines = rawLines(memberOf(head, 'headers')) ?? []
   checkLines(lines.length)
   return lines.flat()
-}
-
-function withoutPseudo(lines: RawHeaders): RawHeaders {
-  return pairsOf(lines).flatMap(([name, value]) => (name.startsWith(':') ? [] : [name, value]))
 }

@@ -200,8 +200,22 @@ function filter(
 }
 
 export function pairsOf(raw: RawHeaders): readonly [string, string][] {
-  return Array.from(
-    { length: raw.length >> 1 },
-    (_, at) => [raw[at * 2] ?? '', raw[at * 2 + 1] ?? ''] as [string, string],
-  )
+  const pairs: [string, string][] = []
+  for (let at = 0; at + 1 < raw.length; at += 2) pairs.push([raw[at] ?? '', raw[at + 1] ?? ''])
+  return pairs
+}
+
+/** The names, as they were spelled, of those that `isWanted` takes. */
+export function namesOf(raw: RawHeaders, isWanted: (name: string) => boolean): readonly string[] {
+  const names: string[] = []
+  for (let at = 0; at + 1 < raw.length; at += 2) if (isWanted(raw[at] ?? '')) names.push(raw[at] ?? '')
+  return names
+}
+
+/** Without the pseudo-header fields of HTTP/2, which are no fields (RFC 9113 s.8.3). */
+export function withoutPseudo(raw: RawHeaders): RawHeaders {
+  const kept: string[] = []
+  for (let at = 0; at + 1 < raw.length; at += 2)
+    if (!raw[at]?.startsWith(':')) kept.push(raw[at] ?? '', raw[at + 1] ?? '')
+  return kept
 }

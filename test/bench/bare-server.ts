@@ -1,8 +1,9 @@
-/** The process of the floor: FetchX509SVID and FetchJWTSVID with made-up answers. */
+/** The process of the floor: FetchX509SVID, FetchJWTSVID, Check and Process with made-up answers of the agent's size. */
 import { createServer } from 'node:net'
 import {
   Server,
   ServerCredentials,
+  type ServerDuplexStream,
   type ServerWritableStream,
   type ServiceDefinition,
   type sendUnaryData,
@@ -21,7 +22,20 @@ const X509 = {
 const JWT = { spiffe_id: SPIFFE_ID, svid: 'x'.repeat(420) }
 const BACKLOG = 4_096
 
-const definitions = loadSync('workload.proto', { keepCase: true, includeDirs: ['proto'] })
+const PROOF = 'x'.repeat(430)
+const SPENT = ['authorization', 'signature', 'signature-input', 'workload-identity-token', 'txn-token']
+const SET = [{ header: { key: 'dpop', value: PROOF } }]
+const SET_RAW = [{ header: { key: 'dpop', raw_value: Buffer.from(PROOF) } }]
+const CHECKED = { status: { code: 0 }, ok_response: { headers: SET, headers_to_remove: SPENT } }
+const SIGNED = {
+  request_headers: { response: { header_mutation: { set_headers: SET_RAW, remove_headers: SPENT } } },
+}
+const HEARD = { response_headers: { response: { header_mutation: { remove_headers: ['dpop-nonce'] } } } }
+
+const definitions = loadSync(['workload.proto', 'ext_authz.proto', 'ext_proc.proto'], {
+  keepCase: true,
+  includeDirs: ['proto'],
+})
 const server = new Server({ 'grpc.enable_channelz': 0 })
 server.addService(definitions['SpiffeWorkloadAPI'] as ServiceDefinition, {
   FetchX509SVID: (call: ServerWritableStream<object, object>) => {
@@ -29,6 +43,16 @@ server.addService(definitions['SpiffeWorkloadAPI'] as ServiceDefinition, {
     call.write({ svids: [X509] })
   },
   FetchJWTSVID: (_call: object, answer: sendUnaryData<object>) => answer(null, { svids: [JWT] }),
+})
+server.addService(definitions['envoy.service.auth.v3.Authorization'] as ServiceDefinition, {
+  Check: (_call: object, answer: sendUnaryData<object>) => answer(null, CHECKED),
+})
+server.addService(definitions['envoy.service.ext_proc.v3.ExternalProcessor'] as ServiceDefinition, {
+  Process: (call: ServerDuplexStream<object, object>) => {
+    call.on('error', () => {})
+    call.on('data', (message: object) => call.write('request_headers' in message ? SIGNED : HEARD))
+    call.on('end', () => call.end())
+  },
 })
 const injector = server.createConnectionInjector(ServerCredentials.createInsecure())
 const listener = createServer((socket) => {
