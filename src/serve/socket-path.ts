@@ -7,6 +7,7 @@ import { chmodSync, renameSync, statSync, unlinkSync } from 'node:fs'
 import { connect, createServer, type ListenOptions, type Server, type Socket } from 'node:net'
 import type { Clock } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
+import { membersOf } from '../base/members.ts'
 import { peerCredentials } from '../base/native.ts'
 import { fdOf } from './fd.ts'
 
@@ -75,7 +76,8 @@ export class SocketPath {
   async open(): Promise<void> {
     const holder = await answeringPid(this.#options.path)
     if (holder !== undefined && !this.#options.takeover) {
-      throw new Fault('agent_running', `an agent with pid ${holder} answers on ${this.#options.path}`)
+      const who = holder === 0 ? 'somebody, it cannot be seen who,' : `an agent with pid ${holder}`
+      throw new Fault('agent_running', `${who} answers on ${this.#options.path}`)
     }
     await this.#listen()
     if (holder === undefined) this.#rename()
@@ -174,7 +176,13 @@ function inodeOf(path: string): bigint | undefined {
   return statSync(path, { bigint: true, throwIfNoEntry: false })?.ino
 }
 
-/** The pid of the agent that answers on `path`; undefined when nobody does. */
+/** What connecting to a path says when nobody listens there. */
+const NOBODY: ReadonlySet<unknown> = new Set(['ECONNREFUSED', 'ENOENT'])
+
+/**
+ * The pid of the agent that answers on `path`; undefined when nobody listens there, and only then: the path of an agent
+ * whose queue is full (EAGAIN), or that this one asks too late because the machine is busy, is not for the taking. 0: unknown.
+ */
 export function answeringPid(path: string): Promise<number | undefined> {
   return new Promise((resolve) => {
     const socket = connect({ path })
@@ -182,8 +190,8 @@ export function answeringPid(path: string): Promise<number | undefined> {
       socket.destroy()
       resolve(pid)
     }
-    socket.setTimeout(PROBE_MS, () => done(undefined))
-    socket.once('error', () => done(undefined))
+    socket.setTimeout(PROBE_MS, () => done(0))
+    socket.once('error', (error) => done(NOBODY.has(membersOf(error)['code']) ? undefined : 0))
     socket.once('connect', () => {
       const fd = fdOf(socket)
       done(fd === undefined ? 0 : peerCredentials(fd).pid)

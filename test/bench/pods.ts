@@ -56,7 +56,7 @@ export async function measurePods({ quick }: BenchOptions): Promise<readonly Mea
   for (const round of rounds) outages.push(await outageOf(stage, round))
   const lines = outages.flatMap(({ known }) => known)
   const calls = await upgrade(stage)
-  const refused = calls.filter(isBad).length
+  const refused = calls.filter(isBad)
   return [
     { name: 'pods_first_svid_p95_ms', value: quantile(times, 0.95), note: `p50 ${quantile(times, 0.5)} ms` },
     {
@@ -70,7 +70,13 @@ export async function measurePods({ quick }: BenchOptions): Promise<readonly Mea
       note: wholes(outages),
     },
     { name: 'pods_outage_lost', value: lines.filter(isBad).length, note: `${lines.length} requests` },
-    { name: 'pods_upgrade_refused', value: refused, note: `${calls.length} calls` },
+    {
+      name: 'pods_upgrade_refused',
+      value: refused.length,
+      note: [`${calls.length} calls`, ...new Set(refused.map((line) => line.slice(0, 200)))]
+        .slice(0, 3)
+        .join('; '),
+    },
   ]
 }
 
