@@ -45,8 +45,12 @@ const DRAIN_GRACE: Millis = 2_000
 const GIVE_BACK_LIMIT: Millis = 3_000
 const ANSWER_FIRST: Millis = 50
 const LOOK_EVERY: Millis = 20
-/** A newcomer has the path: for so long whoever connected before is still served, from the queue of the socket too. */
-const LINGER: Millis = 500
+/**
+ * A newcomer has the path: whoever connected before is still served, from the queue of the socket too, until no call has
+ * begun for so long. Clients that keep a connection busy are sent away after the limit.
+ */
+const QUIET: Millis = 500
+const LINGER_LIMIT: Millis = 5_000
 
 /** Starts an agent; its sockets answer UNAVAILABLE until it is ready. Throws what keeps it from starting. */
 export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
@@ -75,6 +79,8 @@ class Agent implements Daemon {
   #phase: Phase = 'starting'
   #reloading: Promise<void> = Promise.resolve()
   #isLeaving = false
+  /** When a call last began. */
+  #called: Millis = 0
 
   constructor(options: DaemonOptions, directories: Directories, core: Core) {
     this.#options = options
@@ -100,7 +106,7 @@ class Agent implements Daemon {
         ...this.#options,
         revocationsFile: '',
         directories: this.directories,
-        admit: () => refuse(this.#phase),
+        admit: () => this.#admit(),
         admin: {
           status: () => this.status(),
           reload: () => this.reload(),
@@ -180,12 +186,15 @@ class Agent implements Daemon {
   async stop(grace: Millis): Promise<void> {
     if (this.#isLeaving) return
     this.#isLeaving = true
-    if (this.#phase === 'ready' && this.#doors?.isTaken()) await this.#linger(grace)
+    const { clock } = this.#options
+    const end = clock.monotonic() + grace
+    if (this.#phase === 'ready' && this.#doors?.isTaken()) await this.#linger(grace / 2)
+    const rest = end - clock.monotonic()
     this.#phase = 'draining'
-    this.#doors?.leave(grace, false)
+    this.#doors?.leave(rest, false)
     this.#endStreams()
-    const given = grace > 0 ? this.#doors?.giveBack(Math.min(grace, GIVE_BACK_LIMIT)) : undefined
-    await settled(this.#options.clock, grace, () => this.#doors?.connections() === 0)
+    const given = grace > 0 ? this.#doors?.giveBack(Math.min(rest, GIVE_BACK_LIMIT)) : undefined
+    await settled(clock, rest, () => this.#doors?.connections() === 0)
     await given
     this.end()
   }
@@ -218,7 +227,7 @@ class Agent implements Daemon {
   }
 
   async #becomePassive(): Promise<void> {
-    await this.#linger(LINGER)
+    await this.#linger(LINGER_LIMIT)
     if (this.#phase !== 'ready' || !this.#doors?.isTaken()) return
     this.#phase = 'passive'
     this.#options.log.warn('another agent took the socket over; this one serves nobody until SIGTERM')
@@ -228,7 +237,14 @@ class Agent implements Daemon {
   }
 
   #linger(limit: Millis): Promise<void> {
-    return new Promise((resolve) => void this.#options.clock.after(Math.min(limit, LINGER), resolve))
+    const { clock } = this.#options
+    this.#called = clock.monotonic()
+    return settled(clock, Math.min(limit, LINGER_LIMIT), () => clock.monotonic() - this.#called >= QUIET)
+  }
+
+  #admit(): void {
+    this.#called = this.#options.clock.monotonic()
+    refuse(this.#phase)
   }
 
   /** With UNAVAILABLE: a session closed under its streams reads as CANCELLED, which SPIFFE clients never retry. */
