@@ -2,6 +2,9 @@
  * Envoy's external authorization (`envoy.service.auth.v3.Authorization`), for an Envoy that is itself the asking workload.
  * The filter needs `include_peer_certificate: true` where callers or hops are known by certificate; `encode_raw_headers`
  * is understood. `context_extensions: {route: NAME}` names the route. Envoy sends no `workload.spiffe.io`.
+ *
+ * With `with_request_body: {max_request_bytes: N, pack_as_bytes: true}` the body of a signed request is compared with the
+ * digest that its signature covers; `context_extensions: {body: required}` refuses one whose body is not shown whole.
  */
 import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
@@ -29,7 +32,11 @@ const CREDENTIALS: ReadonlySet<string> = new Set([
 ])
 /** What the application has no use for once it is verified. */
 const SPENT = ['authorization', 'dpop', 'workload-identity-token', 'workload-proof-token'] as const
+/** Set by Envoy with each body that it shows. */
+const PARTIAL = 'x-envoy-auth-partial-body'
 const PEM_LIMIT = 96 * 1024
+
+type Lines = readonly (readonly [string, string])[]
 
 /** The methods of the service. */
 export function extAuthzHandlers(verifier: Verifier): Handlers {
@@ -54,23 +61,38 @@ function questionIn(request: Message): Question {
   const attributes = memberOf(request, 'attributes')
   const http = memberOf(memberOf(attributes, 'request'), 'http')
   const source = memberOf(attributes, 'source')
-  const { route } = memberOf(attributes, 'context_extensions')
+  const { body, route } = memberOf(attributes, 'context_extensions')
   const { address } = memberOf(memberOf(source, 'address'), 'socket_address')
   const certificate = certificateIn(source['certificate'])
-  return parseQuestion({
+  const lines = headersIn(http)
+  const question = parseQuestion({
     ...(route === undefined ? {} : { route }),
     method: http['method'],
     path: http['path'],
-    headers: headersIn(http),
+    headers: lines,
     peer: {
       ...(certificate ? { certificate } : {}),
       ...(typeof address === 'string' && isIP(address) !== 0 ? { address } : {}),
     },
   })
+  return { ...question, body: { whole: wholeBodyIn(http, lines), isRequired: body === 'required' } }
+}
+
+/** Envoy says itself whether it is all of the body. */
+function wholeBodyIn(http: Members, lines: Lines): Buffer | undefined {
+  // The last one is Envoy's: with encode_raw_headers it comes after what the caller sent.
+  const lastOf = (wanted: string) => lines.filter(([name]) => name.toLowerCase() === wanted).at(-1)?.[1]
+  const shown = http['raw_body']
+  const body = Buffer.isBuffer(shown) ? shown : Buffer.alloc(0)
+  const length = lastOf('content-length')
+  const isWhole = lastOf(PARTIAL)?.toLowerCase() === 'false'
+  // Where Envoy is not asked to show bodies, a caller may say this header: then none is there.
+  if (body.length === 0 && length !== '0') return undefined
+  return isWhole && (length === undefined || Number(length) === body.length) ? body : undefined
 }
 
 /** The raw ones where Envoy sends them; pseudo headers are no headers. Some names it joins even then, Authorization too. */
-function headersIn(http: Members): readonly (readonly [string, string])[] {
+function headersIn(http: Members): Lines {
   const lines =
     rawLines(http['header_map']) ??
     Object.entries(memberOf(http, 'headers')).map(([name, value]) => [name, String(value)] as const)

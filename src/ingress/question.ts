@@ -4,6 +4,7 @@ import { Fault } from '../base/fault.ts'
 import { METHOD, type Members, optional, refuseUnknown, required } from '../sign/ask.ts'
 import { parseSpiffeId, type SpiffeId } from '../spiffe/id.ts'
 import type { RawHeaders } from './inbound.ts'
+import type { AskedBody } from './signed-body.ts'
 
 /** One request as it arrived, and who was at the other end. */
 export interface Question {
@@ -18,6 +19,8 @@ export interface Question {
   readonly peer: AskedPeer
   /** Whose handle is wanted; that of the first identity when absent. */
   readonly spiffeId: SpiffeId | undefined
+  /** Where the asking proxy shows bodies. */
+  readonly body?: AskedBody
 }
 
 /** The peer as the service saw it: its certificate is verified here. */

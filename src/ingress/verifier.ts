@@ -19,6 +19,7 @@ import { type Challenge, challengeOf } from './challenge.ts'
 import type { VerifyOptions } from './checking.ts'
 import { type ChannelPeer, credentialsIn, type RawHeaders } from './inbound.ts'
 import type { AskedPeer, Question } from './question.ts'
+import { checkShownBody } from './signed-body.ts'
 import { type Findings, type Verified, verifyRequest } from './verify.ts'
 
 export interface VerifierOptions extends VerifyOptions {
@@ -53,6 +54,7 @@ export class Verifier {
     try {
       route = this.#routeFor(asker, question)
       const verified = await this.#verify(question, route, found)
+      checkShownBody(verified.binding, question.body)
       const answer = await this.#answer(asker, question, route, verified)
       this.#recordAllowed(asker, question, verified, found)
       return { answer }
