@@ -1,9 +1,9 @@
 /** How soon everything ends that a pod has of the agent, once the kubelet does not list it any more. */
 import type { Json } from '../../support/cluster/api.ts'
 import { listedPods } from '../../support/cluster/kubelet.ts'
-import { deletePod } from '../../support/cluster/pods.ts'
+import { deletePod, startPod } from '../../support/cluster/pods.ts'
 import { until } from '../../support/until.ts'
-import { CLIENT, callerCommand, lastOf, linesOf, type Stage, startCaller } from './stage.ts'
+import { CLIENT, callerCommand, callerPod, lastOf, linesOf, type Stage } from './stage.ts'
 
 const IDENTITY = 'http://localhost/v1/identity'
 const OPEN = 'http://orders/v1/open'
@@ -25,11 +25,16 @@ export async function forcedEndings(
   meanwhile: (asking: Json) => Promise<void> = async () => {},
 ): Promise<Endings> {
   const { cluster } = stage
-  const watch = ['/bin/sh', '-c', `${CLIENT} watch >/out/lines`]
+  // The first process of a container is not ended by the signal that tells it to; its child does not hear of it.
+  const watch = ['/bin/sh', '-c', `${CLIENT} watch >/out/lines; exec sleep 2147483647`]
+  const startPatient = (name: string, command: readonly string[]) => {
+    const pod = callerPod(name, command)
+    return startPod(cluster, { ...pod, spec: { ...pod.spec, terminationGracePeriodSeconds: 30 } })
+  }
   const pods = await Promise.all([
-    startCaller(stage, `asks${name}`, callerCommand('workload', IDENTITY, 50)),
-    startCaller(stage, `holds${name}`, callerCommand('egress', OPEN, 'open')),
-    startCaller(stage, `watches${name}`, watch),
+    startPatient(`asks${name}`, callerCommand('workload', IDENTITY, 50)),
+    startPatient(`holds${name}`, callerCommand('egress', OPEN, 'open')),
+    startPatient(`watches${name}`, watch),
   ])
   const [asks, holds, watches] = pods
   const last = (pod: Json) => lastOf(cluster, pod)
