@@ -59,6 +59,14 @@ export const optional = (kind: 'text' | 'path' | 'url', says: string, written = 
   says,
 })
 
+/** One that always holds something. */
+export const preset = (kind: 'text' | 'path', value: string, says: string): Setting<string> => ({
+  form: { kind },
+  value,
+  written: value,
+  says,
+})
+
 export const choice = <const T extends string>(of: readonly T[], value: T, says: string): Setting<T> => ({
   form: { kind: 'choice', of },
   value,

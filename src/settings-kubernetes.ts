@@ -1,15 +1,5 @@
 /** The settings of an agent on a Kubernetes node. */
-import {
-  choice,
-  count,
-  duration,
-  flag,
-  HOUR,
-  MINUTE,
-  optional,
-  type Setting,
-  texts,
-} from './settings-forms.ts'
+import { choice, count, duration, flag, HOUR, MINUTE, optional, preset, texts } from './settings-forms.ts'
 
 /** Where Kubernetes puts the token of a service account and the CA of the API server. */
 export const ACCOUNT_DIRECTORY = '/var/run/secrets/kubernetes.io/serviceaccount'
@@ -46,22 +36,20 @@ export const KUBERNETES_SETTINGS = {
     max_mib: count(64, 1, 1024, 'The longest list of pods that is read, in MiB.'),
   },
   pods_api: {
-    socket: {
-      form: { kind: 'path' },
-      value: '/var/lib/kubelet/pods-api/pods-api.sock',
-      written: '/var/lib/kubelet/pods-api/pods-api.sock',
-      says: 'The socket of the Pods API. Root owns it and its directory, and nobody else may write there.',
-    } satisfies Setting<string> as Setting<string>,
+    socket: preset(
+      'path',
+      '/var/lib/kubelet/pods-api/pods-api.sock',
+      'The socket of the Pods API. Root owns it and its directory, and nobody else may write there.',
+    ),
     timeout: duration(5, 1, MINUTE, 'How long one answer of it may take.'),
     max_mib: count(16, 1, 1024, 'The longest list of pods that is read, in MiB.'),
   },
   cluster_name: optional('text', 'What templates call the cluster: {{ .ClusterName }}.'),
-  cluster_domain: {
-    form: { kind: 'text' },
-    value: 'cluster.local',
-    written: 'cluster.local',
-    says: 'The DNS domain of the cluster, in templates: {{ .ClusterDomain }}.',
-  } satisfies Setting<string> as Setting<string>,
+  cluster_domain: preset(
+    'text',
+    'cluster.local',
+    'The DNS domain of the cluster, in templates: {{ .ClusterDomain }}.',
+  ),
   resources: {
     source: choice(
       ['off', 'api_server'],
@@ -75,12 +63,7 @@ export const KUBERNETES_SETTINGS = {
       'The token that is shown to it; read for each request.',
       `${ACCOUNT_DIRECTORY}/token`,
     ),
-    class_name: {
-      form: { kind: 'text' },
-      value: 'holdfast',
-      written: 'holdfast',
-      says: 'The className of the entries that are for this agent.',
-    } satisfies Setting<string> as Setting<string>,
+    class_name: preset('text', 'holdfast', 'The className of the entries that are for this agent.'),
     classless: flag(true, 'Whether entries without className are for it too.'),
     max_age: duration(
       24 * HOUR,
@@ -111,12 +94,11 @@ export const KUBERNETES_SETTINGS = {
     24 * HOUR,
     'The same while the kubelet does not answer: then known containers keep their identities so long, and new ones get none.',
   ),
-  cgroup_root: {
-    form: { kind: 'text' },
-    value: 'auto',
-    written: 'auto',
-    says: 'The cgroup in which the kubelet makes kubepods, such as /kubelab or /kubelet.slice; auto takes it from where the agent is itself.',
-  } satisfies Setting<string> as Setting<string>,
+  cgroup_root: preset(
+    'text',
+    'auto',
+    'The cgroup in which the kubelet makes kubepods, such as /kubelab or /kubelet.slice; auto takes it from where the agent is itself.',
+  ),
   pod_labels: texts(['*'], 'The labels of pods that become selectors; * is all of them.'),
   terminating_pods: choice(
     ['serve', 'end'],

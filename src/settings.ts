@@ -18,6 +18,7 @@ import {
   type Named,
   type OwnerContact,
   optional,
+  preset,
   type Setting,
   texts,
 } from './settings-forms.ts'
@@ -253,12 +254,11 @@ export const SETTINGS = {
         'path',
         'The key of that certificate (PEM); no other user may be able to read the file.',
       ),
-      prefix: {
-        form: { kind: 'text' },
-        value: 'holdfast',
-        written: 'holdfast',
-        says: 'What its keys and channels begin with; deploy/redis/users.acl allows no others.',
-      } satisfies Setting<string> as Setting<string>,
+      prefix: preset(
+        'text',
+        'holdfast',
+        'What its keys and channels begin with; deploy/redis/users.acl allows no others.',
+      ),
       on_failure: choice(
         ['refuse', 'local'],
         'refuse',

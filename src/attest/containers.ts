@@ -89,7 +89,6 @@ export class Containers {
     options.kubelet.watch(() => {
       this.#look()
       this.pods.look()
-      this.#need()
     })
   }
 

@@ -7,6 +7,7 @@ import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
 import type { RuleBook } from '../policy/book.ts'
+import { signalOf } from '../serve/call-end.ts'
 import type { Caller } from '../serve/caller.ts'
 import type { Dialog, Hear } from '../serve/dialog.ts'
 import { memberOf, rawLines, rawValueOptions } from '../serve/envoy-message.ts'
@@ -61,7 +62,7 @@ interface TryOptions extends ExtProcOptions {
 function openTry(options: TryOptions, caller: Caller, dialog: Dialog): Hear {
   const { answerTimeout, clock, headTimeout, waiting } = options
   let signed: SignedSending | undefined
-  const gone = goneOf(dialog)
+  const gone = signalOf(dialog.onClose)
   let cancel = clock.after(headTimeout, () => dialog.end(new Fault('deadline')))
   dialog.onClose(() => {
     cancel()
@@ -92,21 +93,6 @@ function openTry(options: TryOptions, caller: Caller, dialog: Dialog): Hear {
 interface Try {
   readonly head: unknown
   readonly gone: Gone
-}
-
-/** Gives the signal that aborts when the stream has ended. */
-function goneOf(dialog: Dialog): Gone {
-  let gone: AbortController | undefined
-  let isOver = false
-  dialog.onClose(() => {
-    isOver = true
-    gone?.abort(new Fault('canceled'))
-  })
-  return () => {
-    gone ??= new AbortController()
-    if (isOver) gone.abort(new Fault('canceled'))
-    return gone.signal
-  }
 }
 
 async function signTry(options: ExtProcOptions, caller: Caller, dialog: Dialog, { head, gone }: Try) {

@@ -96,8 +96,3 @@ export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Pr
     stop()
   }
 }
-
-/** Calls back once, at once when it has happened; until the returned function is called. */
-export function whenAborted(signal: AbortSignal | undefined, then: (reason: unknown) => void): () => void {
-  return signal ? onAbort(signal, () => then(signal.reason)) : () => {}
-}

@@ -5,8 +5,8 @@
  */
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
-import { checkLease, type Gone, type Lease } from '../sign/over.ts'
-import { orAborted, whenAborted } from './lifeline.ts'
+import { checkLease, type Gone, type Lease, whenOver } from '../sign/over.ts'
+import { orAborted } from './lifeline.ts'
 
 export interface WaitOptions extends Lease {
   readonly clock: Clock
@@ -46,12 +46,9 @@ export class Wait {
   #open(): AbortController {
     const { clock, gone, instance, timeout, workload } = this.#options
     const ending = new AbortController()
-    const endLease = (reason: unknown) => ending.abort(Fault.from(reason, 'lease_ended'))
     this.#stops = [
       clock.after(timeout, () => ending.abort(new Fault('deadline'))),
-      whenAborted(workload.signal, endLease),
-      whenAborted(instance.signal, endLease),
-      whenAborted(gone?.(), () => ending.abort(new Fault('canceled'))),
+      whenOver({ workload, instance, gone: gone?.() }, (fault) => ending.abort(fault)),
     ]
     return ending
   }

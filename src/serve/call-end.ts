@@ -26,16 +26,23 @@ export function endWithLease(caller: Caller, onClose: OnClose, end: (fault: Faul
  * `cancelled` of every call, answered or not, and to abort costs 20 µs.
  */
 export function goneOf(call: UnaryCall): () => AbortSignal {
-  let gone: AbortController | undefined
+  return signalOf((gone) => {
+    if (call.cancelled) gone()
+    call.once('cancelled', gone)
+  })
+}
+
+/** Gives the signal that aborts when `listen` calls back. Nobody listens before somebody asks for it. */
+export function signalOf(listen: (gone: () => void) => void): () => AbortSignal {
+  let controller: AbortController | undefined
   const open = () => {
     const opened = new AbortController()
-    if (call.cancelled) opened.abort()
-    call.once('cancelled', () => opened.abort())
+    listen(() => opened.abort(new Fault('canceled')))
     return opened
   }
   return () => {
-    gone ??= open()
-    return gone.signal
+    controller ??= open()
+    return controller.signal
   }
 }
 

@@ -206,3 +206,14 @@ function sourcesOf(keys: Readonly<Record<string, KeyObject>>): TokenSources {
     known,
   }
 }
+
+/** The reason of a refusal; `ok` without one. */
+export async function outcomeOf({ verify }: Pick<TestVerifier, 'verify'>, request: Inbound): Promise<string> {
+  try {
+    await verify(request)
+    return 'ok'
+  } catch (error) {
+    if (error instanceof Fault) return error.reason
+    throw error
+  }
+}

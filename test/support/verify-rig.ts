@@ -1,6 +1,6 @@
 /** An agent that verifies for this process, the server whose tokens it takes, and callers whose requests are right but for what a test changes. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:https'
+import { createServer, request } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -287,4 +287,18 @@ async function svidOf(agent: TestAgent, id: string): Promise<Buffer> {
   using client = new RawClient(agent.socket)
   const { svids } = await first(client, 'SpiffeWorkloadAPI/FetchX509SVID')
   return svids.find(({ spiffe_id: one }: { spiffe_id: string }) => one === id).x509_svid
+}
+
+/** Sends it to a proxy of the test's own, over TLS, header by header; the status of its answer. */
+export function askOver(port: number, { method, path, headers }: Received): Promise<number> {
+  const options = { port, host: '127.0.0.1', agent: false, setHost: false, rejectUnauthorized: false }
+  return new Promise((resolve, reject) => {
+    const sent = request({ ...options, method, path })
+    for (const [name, value] of headers) sent.appendHeader(name, value)
+    sent.once('error', reject).once('response', (response) => {
+      response.resume()
+      resolve(response.statusCode ?? 0)
+    })
+    sent.end()
+  })
 }

@@ -1,7 +1,6 @@
 /** The configuration to copy of deploy/nginx: the verifier's answers through a real nginx, and what the application gets. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
-import { request } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ROOT } from '../../support/built-agent.ts'
 import { freePort } from '../../support/envoy.ts'
 import { hasNginx, startNginx, type TestNginx } from '../../support/nginx.ts'
-import { openVerifyRig, type Received, type VerifyRig } from '../../support/verify-rig.ts'
+import { askOver, openVerifyRig, type Received, type VerifyRig } from '../../support/verify-rig.ts'
 
 if (!hasNginx) console.warn('SKIPPED: the sample of nginx needs nginx; .ci/tools installs it')
 
@@ -48,24 +47,7 @@ describe.skipIf(!hasNginx)('the sample of nginx', () => {
     if (dir) rmSync(dir, { recursive: true, force: true })
   })
 
-  const ask = ({ method, path, headers }: Received) =>
-    new Promise<number>((resolve, reject) => {
-      const sent = request({
-        port,
-        host: '127.0.0.1',
-        method,
-        path,
-        agent: false,
-        setHost: false,
-        rejectUnauthorized: false,
-      })
-      for (const [name, value] of headers) sent.appendHeader(name, value)
-      sent.once('error', reject).once('response', (response) => {
-        response.resume()
-        resolve(response.statusCode ?? 0)
-      })
-      sent.end()
-    })
+  const ask = (received: Received) => askOver(port, received)
 
   it('lets a right request in, without credentials and with no name but the verified one', async () => {
     const forged = [

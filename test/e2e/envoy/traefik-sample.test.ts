@@ -2,7 +2,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer as createApp } from 'node:http'
-import { request } from 'node:https'
 import { type AddressInfo, connect, createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ROOT } from '../../support/built-agent.ts'
 import { freePort } from '../../support/envoy.ts'
 import { until } from '../../support/until.ts'
-import { openVerifyRig, type Received, type VerifyRig } from '../../support/verify-rig.ts'
+import { askOver, openVerifyRig, type Received, type VerifyRig } from '../../support/verify-rig.ts'
 
 const hasTraefik = spawnSync('traefik', ['version']).status === 0
 if (hasTraefik) describe('the sample of Traefik', suite)
@@ -70,17 +69,7 @@ function suite(): void {
     if (dir) rmSync(dir, { recursive: true, force: true })
   })
 
-  const ask = ({ method, path, headers }: Received) =>
-    new Promise<number>((resolve, reject) => {
-      const options = { port, host: '127.0.0.1', agent: false, setHost: false, rejectUnauthorized: false }
-      const sent = request({ ...options, method, path })
-      for (const [name, value] of headers) sent.appendHeader(name, value)
-      sent.once('error', reject).once('response', (response) => {
-        response.resume()
-        resolve(response.statusCode ?? 0)
-      })
-      sent.end()
-    })
+  const ask = (received: Received) => askOver(port, received)
 
   it('lets a right request in, without credentials and with no name but the verified one', async () => {
     const forged = [

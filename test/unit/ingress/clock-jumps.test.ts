@@ -1,8 +1,7 @@
 /** A verifier whose clock is set: whatever it was and becomes, no proof is taken twice, and it goes on when it is right. */
 import { beforeEach, describe, expect, it } from 'vitest'
-import { Fault } from '../../../src/base/fault.ts'
 import type { Inbound } from '../../../src/ingress/inbound.ts'
-import { openVerifier, type TestVerifier } from '../../support/verifier.ts'
+import { openVerifier, outcomeOf, type TestVerifier } from '../../support/verifier.ts'
 
 const MINUTE = 60_000
 const JUMP = 10 * MINUTE
@@ -12,14 +11,7 @@ beforeEach(async () => {
   v = await openVerifier()
 })
 
-async function outcome(request: Inbound): Promise<string> {
-  try {
-    await v.verify(request)
-    return 'ok'
-  } catch (error) {
-    return Fault.from(error).reason
-  }
-}
+const outcome = (request: Inbound) => outcomeOf(v, request)
 
 /** The same numbers on every run (mulberry32). */
 function numbers(seed: number): () => number {

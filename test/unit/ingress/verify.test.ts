@@ -1,7 +1,6 @@
 /** What the verifier takes and what it refuses, each refusal by a request that is right but for one thing. */
 import { beforeEach, describe, expect, it } from 'vitest'
 import { nowSeconds } from '../../../src/base/clock.ts'
-import { Fault } from '../../../src/base/fault.ts'
 import { x5tOf } from '../../../src/ingress/confirmation.ts'
 import type { ChannelPeer, Inbound } from '../../../src/ingress/inbound.ts'
 import { holdKey } from '../../../src/keys/signer.ts'
@@ -14,7 +13,7 @@ import { makeWitSvid } from '../../../src/spiffe/witsvid.ts'
 import { ecPair } from '../../support/certificates.ts'
 import { DPOP_CASES, other, TOKEN_HEADER_CASES, withTokenHeader } from '../../support/request-cases.ts'
 import { makeTestCa } from '../../support/tls.ts'
-import { openVerifier, type RequestOf, type TestVerifier } from '../../support/verifier.ts'
+import { openVerifier, outcomeOf, type RequestOf, type TestVerifier } from '../../support/verifier.ts'
 
 const WEB = 'spiffe://example.org/web' as SpiffeId
 let v: TestVerifier
@@ -23,16 +22,7 @@ beforeEach(async () => {
   v = await openVerifier()
 })
 
-/** The reason of a refusal; `ok` without one. */
-async function outcome(request: Inbound): Promise<string> {
-  try {
-    await v.verify(request)
-    return 'ok'
-  } catch (error) {
-    if (error instanceof Fault) return error.reason
-    throw error
-  }
-}
+const outcome = (request: Inbound) => outcomeOf(v, request)
 
 const ca = makeTestCa()
 const certified = ecPair()
