@@ -42,6 +42,8 @@ export interface DenialFacts {
   readonly issuer: string | undefined
   readonly subject: string | undefined
   readonly clientId: string | undefined
+  /** Who acts for the subject now (`act.sub`, RFC 8693 s.4.1). */
+  readonly actor: string | undefined
   /** `jti` of the token. */
   readonly tokenId: string | undefined
   readonly jkt: string | undefined

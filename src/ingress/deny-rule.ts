@@ -44,7 +44,7 @@ export function parseDenyRule(members: unknown): DenyRule {
     throw invalid('it is not a mapping')
   const rule: Record<string, string | number> = {}
   for (const [name, value] of Object.entries(members)) {
-    if (name in FACTS || name === 'reason') rule[name] = textOf(name, value)
+    if (Object.hasOwn(FACTS, name) || name === 'reason') rule[name] = textOf(name, value)
     else if (name === 'before' || name === 'until') rule[name] = timeOf(name, value)
     else throw invalid(`it has the unknown member ${JSON.stringify(name.slice(0, 64))}`)
   }
@@ -83,16 +83,25 @@ export function ruleKey(rule: DenyRule): string {
 
 /** The keys of the rules that may hold for `facts`. */
 export function factKeys(facts: DenialFacts): readonly string[] {
-  return NAMES.flatMap((name) => {
-    const value = facts[FACTS[name]]
-    return typeof value === 'string' ? [keyOf(name, value)] : []
-  })
+  return NAMES.flatMap((name) => valuesOf(name, facts).map((value) => keyOf(name, value)))
+}
+
+/** The SPIFFE IDs of a request: the one that was proven, and those that its token names its caller by. */
+export function spiffeIdsIn({ spiffeId, clientId, subject, actor }: DenialFacts): readonly string[] {
+  const named = [clientId, subject, actor].filter((text) => text?.startsWith('spiffe://'))
+  return [spiffeId, ...named].filter((text) => text !== undefined)
+}
+
+function valuesOf(name: Name, facts: DenialFacts): readonly string[] {
+  if (name === 'spiffe_id') return spiffeIdsIn(facts)
+  const value = facts[FACTS[name]]
+  return typeof value === 'string' ? [value] : []
 }
 
 export function holds(rule: DenyRule, facts: DenialFacts, now: Seconds): boolean {
   if (rule.until <= now) return false
   if (rule.before !== undefined && facts.issuedAt !== undefined && facts.issuedAt >= rule.before) return false
-  return NAMES.every((name) => rule[name] === undefined || rule[name] === facts[FACTS[name]])
+  return NAMES.every((name) => rule[name] === undefined || valuesOf(name, facts).includes(rule[name]))
 }
 
 /** The same text for the same rule, wherever it comes from. */

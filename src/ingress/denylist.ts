@@ -3,7 +3,7 @@ import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Revocations } from '../policy/revocations.ts'
 import type { DenialFacts, Denials } from './checking.ts'
-import { type DenyRule, factKeys, holds, ruleId, ruleKey } from './deny-rule.ts'
+import { type DenyRule, factKeys, holds, ruleId, ruleKey, spiffeIdsIn } from './deny-rule.ts'
 
 /** `shared` is what other agents said; the rest is this agent's own. */
 export type DenySource = 'file' | 'url' | 'events' | 'shared'
@@ -38,7 +38,7 @@ export class Denylist implements Denials {
     const { clock, revocations } = this.#options
     if (!revocations.isEmpty) {
       const isRevoked =
-        (facts.spiffeId !== undefined && revocations.find('spiffe_id', facts.spiffeId)) ||
+        spiffeIdsIn(facts).some((id) => revocations.find('spiffe_id', id)) ||
         (facts.jkt !== undefined && revocations.find('jkt', facts.jkt))
       if (isRevoked) throw new Fault('token_revoked', 'an operator revoked the caller or its key')
     }

@@ -121,6 +121,7 @@ function denialFacts(caller: Caller, token: AccessToken | undefined, binding: Bi
     issuer: token?.server.issuer,
     subject: caller.subject,
     clientId: caller.clientId,
+    actor: caller.actors[0],
     tokenId: typeof jti === 'string' ? jti : undefined,
     jkt: binding.jkt,
     issuedAt: typeof iat === 'number' ? iat : undefined,

@@ -55,6 +55,7 @@ async function open() {
         issuer: undefined,
         subject: jkt,
         clientId: undefined,
+        actor: undefined,
         tokenId: undefined,
         jkt,
         issuedAt: undefined,

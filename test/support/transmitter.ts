@@ -34,6 +34,7 @@ const NOBODY: DenialFacts = {
   issuer: undefined,
   subject: undefined,
   clientId: undefined,
+  actor: undefined,
   tokenId: undefined,
   jkt: undefined,
   issuedAt: undefined,

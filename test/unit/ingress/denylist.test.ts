@@ -7,6 +7,7 @@ import { type DenyRule, formatDenyRule, parseDenyRule, ruleId } from '../../../s
 import { Denylist } from '../../../src/ingress/denylist.ts'
 import { parseDenylist } from '../../../src/ingress/denylist-text.ts'
 import { Revocations } from '../../../src/policy/revocations.ts'
+import type { SpiffeId } from '../../../src/spiffe/id.ts'
 import { ManualClock } from '../../support/clock.ts'
 
 const NOBODY: DenialFacts = {
@@ -14,6 +15,7 @@ const NOBODY: DenialFacts = {
   issuer: undefined,
   subject: undefined,
   clientId: undefined,
+  actor: undefined,
   tokenId: undefined,
   jkt: undefined,
   issuedAt: undefined,
@@ -62,6 +64,19 @@ describe('a rule', () => {
     expect([denies(), denies(other)]).toEqual([true, false])
   })
 
+  it.each(['spiffeId', 'clientId', 'subject', 'actor'] as const)(
+    'of a SPIFFE ID denies whom a token names so (%s), whoever revoked it',
+    (member) => {
+      const { denies, denylist, revocations, rule } = open()
+      const [id, other] = ['spiffe://example.org/web' as SpiffeId, 'spiffe://example.org/web2' as SpiffeId]
+      denylist.replace('shared', [rule({ spiffe_id: id })])
+      expect([denies({ [member]: id }), denies({ [member]: other })]).toEqual([true, false])
+      denylist.replace('shared', [])
+      revocations.add('spiffe_id', id)
+      expect([denies({ [member]: id }), denies({ [member]: other })]).toEqual([true, false])
+    },
+  )
+
   it('with before denies what does not say when it was issued', () => {
     const { denies, denylist, rule } = open()
     denylist.replace('file', [rule({ sub: 'ann', before: 1 })])
@@ -81,6 +96,7 @@ describe('a rule', () => {
     ['no mapping', ['sub']],
     ['nothing', { until: 1, reason: 'x' }],
     ['an unknown member', { sub: 'ann', until: 1, reason: 'x', audience: 'y' }],
+    ['a name that every object has', { sub: 'ann', until: 1, reason: 'x', toString: 'y' }],
     ['no end', { sub: 'ann', reason: 'x' }],
     ['no reason', { sub: 'ann', until: 1 }],
     ['an end that is none', { sub: 'ann', until: 'soon', reason: 'x' }],
