@@ -24,7 +24,7 @@ const TOKEN_LIMIT = 64 * 1024
 const PART = /^[A-Za-z0-9_-]+$/
 // Which characters may be last, by the length modulo 4: bits beyond the last whole byte are 0 (RFC 4648 s.3.5).
 const LAST = [undefined, /(?!)/, /[AQgw]$/, /[AEIMQUYcgkosw048]$/]
-const RSA = { leastBits: 2048, mostBits: 8192, mostExponent: 2n ** 32n }
+const RSA = { leastBits: 2048, mostBits: 8192, leastExponent: 3n, mostExponent: 2n ** 32n }
 const CURVES: Readonly<Record<string, string>> = {
   ES256: 'prime256v1',
   ES384: 'secp384r1',
@@ -81,6 +81,15 @@ function decode(part: string): Buffer | undefined {
   return Buffer.from(part, 'base64url')
 }
 
+/**
+ * What names a token: of a compact JWS all but its signature, since ECDSA takes two for one text (r, s and r, n-s), and
+ * whoever holds the token can make the other.
+ */
+export function nameOfToken(token: string): string {
+  const [header, payload, signature, ...more] = token.split('.')
+  return signature === undefined || more.length > 0 ? token : `${header}.${payload}`
+}
+
 /** Whether the signature is `key`'s by `alg`; false, never a throw, when key and algorithm do not fit. */
 export function verifyJws(jws: Jws, key: KeyObject, alg: JwsAlg): boolean {
   return verifyBytes(Buffer.from(jws.signingInput, 'latin1'), jws.signature, key, alg)
@@ -101,7 +110,10 @@ export function isFit(key: KeyObject, alg: JwsAlg): boolean {
   const { asymmetricKeyType: type, asymmetricKeyDetails: details } = key
   if (alg.startsWith('ES')) return type === 'ec' && details?.namedCurve === CURVES[alg]
   const { modulusLength: bits = 0, publicExponent = 0n } = details ?? {}
-  return type === 'rsa' && bits >= RSA.leastBits && bits <= RSA.mostBits && publicExponent <= RSA.mostExponent
+  // With the exponent 1 the signature is the text itself, which anybody makes; an even one is of no key (RFC 8017 s.3.1).
+  const isExponent =
+    publicExponent >= RSA.leastExponent && publicExponent <= RSA.mostExponent && publicExponent % 2n === 1n
+  return type === 'rsa' && bits >= RSA.leastBits && bits <= RSA.mostBits && isExponent
 }
 
 /** Signs `payload` under `header`; the members' order is kept. */

@@ -233,6 +233,7 @@ describe('verifyJwtSvid, by the claim matrix of threats row 8', () => {
   it('threats row 10: does not compute with RSA keys whose modulus or exponent would cost milliseconds', () => {
     expect(isFit(rsaKey(2048, 'AQAB'), 'RS256')).toBe(true)
     expect(isFit(rsaKey(16_384, 'AQAB'), 'RS256')).toBe(false)
+    for (const exponent of ['AQ', 'Ag']) expect(isFit(rsaKey(2048, exponent), 'RS256')).toBe(false)
     expect(isFit(rsaKey(2048, Buffer.alloc(128, 0xff).toString('base64url')), 'RS256')).toBe(false)
   })
 
