@@ -179,10 +179,18 @@ function checkClaims(
     throw new Fault('token_expired', `the token expired ${Math.ceil(now - exp)} s ago`, { owner: 'caller' })
   checkBegin('nbf', nbf, now, skew)
   checkBegin('iat', iat, now, skew)
-  const life = exp - (isDate(iat) ? iat : now)
-  if (life > identity.maxTtl)
-    unmet(new Fault('token_too_long', `the token lives ${Math.ceil(life)} s, over ${identity.maxTtl} s`))
+  const life = lifeOf(iat, exp, now)
+  if (life > identity.maxTtl) unmet(tooLong(life, identity.maxTtl))
   if (!isFor(aud, identity.audience)) throw new Fault('token_audience')
+}
+
+/** From `iat` to `exp`; of a token that does not say when it was issued, what is left of it. */
+export function lifeOf(iat: unknown, exp: Seconds, now: Seconds): Seconds {
+  return exp - (isDate(iat) ? iat : now)
+}
+
+export function tooLong(life: Seconds, limit: Seconds): Fault {
+  return new Fault('token_too_long', `the token lives ${Math.ceil(life)} s, over ${limit} s`)
 }
 
 function checkBegin(name: string, value: unknown, now: Seconds, skew: Seconds): void {

@@ -8,8 +8,8 @@ import type { RouteException } from '../policy/route.ts'
 export interface BearerUse {
   /** Its `client_id`, or `sub` where it has none. */
   readonly client: string
-  /** Hash of the token. */
-  readonly ath: string
+  /** Hash of what names the token: the same for all texts that are one token. */
+  readonly name: string
   /** From `iat`, or now, to `exp`. */
   readonly life: Seconds
   readonly address: string | undefined
@@ -71,11 +71,11 @@ export class Bearers {
     else turn.count += 1
   }
 
-  #watch(exception: RouteException, client: string, { address, ath }: BearerUse): void {
+  #watch(exception: RouteException, client: string, { address, name }: BearerUse): void {
     if (address === undefined) return
-    const known = this.#sources.get(ath)
+    const known = this.#sources.get(name)
     if (known === address) return
-    put(this.#sources, ath, address, TOKENS_LIMIT)
+    put(this.#sources, name, address, TOKENS_LIMIT)
     if (known !== undefined) this.#options.onMoved(exception, client)
   }
 }

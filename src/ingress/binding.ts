@@ -9,10 +9,10 @@ import { WIMSE_RULES, WIMSE_TAG } from '../proof/wimse-signature.ts'
 import { checkWpt } from '../proof/wpt-check.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import { thumbprint } from '../spiffe/jwk.ts'
-import type { JwsAlg } from '../spiffe/jws.ts'
+import { type JwsAlg, nameOfToken } from '../spiffe/jws.ts'
 import { verifyJwtSvid } from '../spiffe/jwtsvid.ts'
 import { verifyWitSvid } from '../spiffe/witsvid.ts'
-import type { AccessToken } from './access-token.ts'
+import { type AccessToken, lifeOf, tooLong } from './access-token.ts'
 import { type Checking, isJwtSvid, type VerifyOptions } from './checking.ts'
 import { type Confirmation, confirmationOf, x5tOf } from './confirmation.ts'
 import { only, type RawHeaders, valuesOf } from './inbound.ts'
@@ -67,12 +67,7 @@ export function bindingOf(
   const { client_id: client, azp, sub, iat } = token.claims
   if (credentials.wit !== undefined) return withOwnToken(byWit(options, checking), client ?? azp ?? sub)
   const binding = takes(checking, { ...NOTHING, kind: 'bearer' })
-  excepted(
-    options,
-    checking,
-    client ?? azp ?? sub,
-    token.expires - (typeof iat === 'number' ? iat : checking.now),
-  )
+  excepted(options, checking, client ?? azp ?? sub, lifeOf(iat, token.expires, checking.now))
   return binding
 }
 
@@ -84,11 +79,11 @@ function withOwnToken(binding: Binding, client: unknown): Binding {
 
 /** Only under an exception of security, whose conditions hold for this very token. */
 function excepted(options: VerifyOptions, checking: Checking, client: unknown, life: Seconds): void {
-  const { ath = '', inbound } = checking
+  const { credentials, inbound } = checking
   const exception = options.routes().exceptionOf(inbound.route.name)
   options.bearers.check(exception, {
     client: typeof client === 'string' ? client : '',
-    ath,
+    name: hashOf(nameOfToken(credentials.token ?? '')),
     life,
     address: inbound.peer.address,
   })
@@ -99,7 +94,10 @@ function checkScheme({ credentials }: Checking, { jkt, x5t }: Confirmation): voi
   const { scheme, dpop } = credentials
   if (jkt !== undefined && scheme !== 'dpop') throw new Fault('token_downgraded')
   if (scheme === 'dpop' && dpop === undefined) throw new Fault('proof_missing')
-  if (scheme === 'dpop' && jkt === undefined && x5t === undefined) throw new Fault('token_unbound')
+  if (scheme !== 'dpop' || jkt !== undefined) return
+  if (x5t === undefined) throw new Fault('token_unbound')
+  // Its proof would prove nothing: no token says whose it has to be.
+  throw new Fault('token_unbound', 'the scheme is DPoP, and the token is bound to a certificate alone')
 }
 
 function byProof(options: VerifyOptions, checking: Checking, { jkt, x5t }: Confirmation): Binding {
@@ -179,12 +177,14 @@ function textOf({ parameters }: ReceivedSignature, name: string): string {
 
 /** Design: a JWT-SVID is a bearer credential, but for one whose SPIFFE ID the channel has proven as well. */
 function byJwtSvid(options: VerifyOptions, checking: Checking): Binding {
-  const { channel, credentials, identity, now } = checking
-  const [audience = ''] = identity.audience
-  const { spiffeId, expires } = verifyJwtSvid(credentials.token ?? '', audience, options.bundleOf, now)
+  const { channel, credentials, identity, now, unmet } = checking
+  const { token = '' } = credentials
+  const { claims, spiffeId, expires } = verifyJwtSvid(token, identity.audience, options.bundleOf, now)
+  const life = lifeOf(claims['iat'], expires, now)
+  if (life > identity.maxTtl) unmet(tooLong(life, identity.maxTtl))
   if (channel.spiffeId !== undefined && channel.spiffeId !== spiffeId)
     throw new Fault('token_stolen', 'the JWT-SVID is of another workload than the channel')
-  if (channel.spiffeId === undefined) excepted(options, checking, spiffeId, expires - now)
+  if (channel.spiffeId === undefined) excepted(options, checking, spiffeId, life)
   return takes(checking, { ...NOTHING, kind: 'jwt_svid', spiffeId })
 }
 

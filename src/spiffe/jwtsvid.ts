@@ -36,10 +36,15 @@ export function makeJwtSvid(claims: JwtSvidClaims, signer: JwsSigner): string {
 }
 
 /**
- * Verifies `token` for `audience` with the bundle of its subject's trust domain. Throws svid_invalid, svid_expired,
+ * Verifies `token` for one of `audience` with the bundle of its subject's trust domain. Throws svid_invalid, svid_expired,
  * svid_audience, bundle_missing, spiffe_id_invalid.
  */
-export function verifyJwtSvid(token: string, audience: string, bundleOf: BundleOf, now: Seconds): JwtSvid {
+export function verifyJwtSvid(
+  token: string,
+  audience: string | readonly string[],
+  bundleOf: BundleOf,
+  now: Seconds,
+): JwtSvid {
   const jws = parseJws(token)
   if (!jws) throw invalid('it is not a compact JWS')
   const alg = checkHeader(jws.header)
@@ -95,12 +100,13 @@ function isDate(value: unknown): value is number {
   return typeof value === 'number' && Number.isFinite(value) && value > 0 && value <= LAST_DATE
 }
 
-function checkAudience(aud: unknown, wanted: string): readonly string[] {
+function checkAudience(aud: unknown, wanted: string | readonly string[]): readonly string[] {
+  const names = typeof wanted === 'string' ? [wanted] : wanted
   const list: readonly unknown[] = Array.isArray(aud) ? aud : [aud]
   if (list.length === 0 || !list.every((value) => typeof value === 'string' && value !== ''))
     throw invalid('it has no usable aud')
-  if (!list.includes(wanted))
-    throw new Fault('svid_audience', `the JWT-SVID is not for ${JSON.stringify(wanted.slice(0, 128))}`)
+  if (!names.some((name) => list.includes(name)))
+    throw new Fault('svid_audience', `the JWT-SVID is not for ${JSON.stringify(names[0]?.slice(0, 128))}`)
   return list as readonly string[]
 }
 

@@ -1,6 +1,7 @@
 /** What the verifier takes and what it refuses, each refusal by a request that is right but for one thing. */
 import { beforeEach, describe, expect, it } from 'vitest'
 import { nowSeconds } from '../../../src/base/clock.ts'
+import type { DenialFacts } from '../../../src/ingress/checking.ts'
 import { x5tOf } from '../../../src/ingress/confirmation.ts'
 import type { ChannelPeer, Inbound } from '../../../src/ingress/inbound.ts'
 import { holdKey } from '../../../src/keys/signer.ts'
@@ -11,9 +12,10 @@ import type { SpiffeId } from '../../../src/spiffe/id.ts'
 import { makeJwtSvid } from '../../../src/spiffe/jwtsvid.ts'
 import { makeWitSvid } from '../../../src/spiffe/witsvid.ts'
 import { ecPair } from '../../support/certificates.ts'
+import { otherSignature } from '../../support/ecdsa.ts'
 import { DPOP_CASES, other, TOKEN_HEADER_CASES, withTokenHeader } from '../../support/request-cases.ts'
 import { makeTestCa } from '../../support/tls.ts'
-import { openVerifier, outcomeOf, type RequestOf, type TestVerifier } from '../../support/verifier.ts'
+import { openVerifier, outcomeOf, type RequestOf, ROUTES, type TestVerifier } from '../../support/verifier.ts'
 
 const WEB = 'spiffe://example.org/web' as SpiffeId
 let v: TestVerifier
@@ -70,6 +72,34 @@ describe('a DPoP request', () => {
     expect(await outcome(request)).toBe('token_revoked')
     v.denies = () => false
     expect(await outcome(request)).toBe('ok')
+  })
+
+  it('names all that a revocation may name', async () => {
+    const [id, actor] = ['spiffe://example.org/batch', 'spiffe://example.org/web']
+    const facts: DenialFacts[] = []
+    v.denies = (seen) => facts.push(seen) > 0
+    const claims = { client_id: id, sub: 'ann', act: { sub: actor, act: undefined } }
+    expect(await outcome(v.request({ claims }))).toBe('token_revoked')
+    expect(facts).toEqual([
+      {
+        spiffeId: undefined,
+        issuer: 'https://login.example.org',
+        subject: 'ann',
+        clientId: id,
+        actor,
+        tokenId: 't-1',
+        jkt: v.key.jkt,
+        issuedAt: nowSeconds(v.clock),
+      },
+    ])
+  })
+
+  it('whose proof has the other signature that ECDSA takes is the same request', async () => {
+    const request = v.request()
+    expect(await outcome(request)).toBe('ok')
+    const again = request.headers.map((text) => (text.startsWith('ey') ? otherSignature(text) : text))
+    expect(again).not.toEqual(request.headers)
+    expect(await outcome({ ...request, headers: again })).toBe('proof_replayed')
   })
 
   it('of a thief does not use up the proof of the owner', async () => {
@@ -136,6 +166,12 @@ describe('a token bound to a certificate', () => {
     expect(await outcome(mtls({ peer: peer({ certificate: ca.certify(spki, { uri: WEB }) }) }))).toBe(
       'token_stolen',
     )
+  })
+
+  it('is refused with the scheme DPoP, whatever the proof is: nothing says by which key it has to be', async () => {
+    const shown = { scheme: 'DPoP', claims: { cnf }, peer: peer({ certificate }) }
+    expect(await outcome(v.request(shown))).toBe('token_unbound')
+    expect(await outcome(mtls({ scheme: 'DPoP', headers: ['DPoP', 'x'] }))).toBe('token_unbound')
   })
 
   it('is refused when only a header of the caller shows it', async () => {
@@ -232,6 +268,16 @@ describe('a bearer token', () => {
     const request = bearer({ claims: { cnf: undefined, exp: nowSeconds(v.clock) + 60 } })
     for (const address of ['192.0.2.1', '192.0.2.1', '192.0.2.2'])
       expect(await outcome({ ...request, peer: peer({ address }) })).toBe('ok')
+    expect(v.moved).toEqual(['web'])
+  })
+
+  it('that comes from a second address with the other signature that ECDSA takes is told of', async () => {
+    const token = v.token({ cnf: undefined, exp: nowSeconds(v.clock) + 60 })
+    for (const [shown, address] of [
+      [token, '192.0.2.1'],
+      [otherSignature(token), '192.0.2.2'],
+    ] as const)
+      expect(await outcome(bearer({ token: shown, peer: peer({ address }) }))).toBe('ok')
     expect(v.moved).toEqual(['web'])
   })
 
@@ -342,9 +388,9 @@ describe('a WIT with its proof', () => {
 })
 
 describe('a JWT-SVID', () => {
-  const svid = (peerId?: SpiffeId, audience = ['api']) => {
+  const svid = (peerId?: SpiffeId, audience = ['api'], age = 0) => {
     const now = nowSeconds(v.clock)
-    const claims = { spiffeId: WEB, audience, now, expires: now + 60, kid: 'j1' }
+    const claims = { spiffeId: WEB, audience, now: now - age, expires: now + 60, kid: 'j1' }
     const token = makeJwtSvid(claims, holdKey(v.issuer.privateKey, 'ES256'))
     const from = peer({ spiffeId: peerId })
     return { ...v.request({ route: 'svid', peer: from }), headers: ['Authorization', `Bearer ${token}`] }
@@ -355,5 +401,26 @@ describe('a JWT-SVID', () => {
     expect(await outcome(svid())).toBe('token_unbound')
     expect(await outcome(svid('spiffe://example.org/batch' as SpiffeId))).toBe('token_stolen')
     expect(await outcome(svid(WEB, ['other']))).toBe('svid_audience')
+  })
+
+  it('may be for any audience of the route', async () => {
+    const identity = `${ROUTES['identity']}`.replace('audience: [api]', 'audience: [gate, api]')
+    v = await openVerifier({ ...ROUTES, identity })
+    expect(await outcome(svid(WEB))).toBe('ok')
+    expect(await outcome(svid(WEB, ['other', 'gate']))).toBe('ok')
+    expect(await outcome(svid(WEB, ['other']))).toBe('svid_audience')
+  })
+
+  it('that lives longer than tokens of the route may is refused, however little of that is left', async () => {
+    const limit = v.route('svid').identity?.maxTtl ?? 0
+    expect(await outcome(svid(WEB, ['api'], limit - 60))).toBe('ok')
+    expect(await outcome(svid(WEB, ['api'], limit - 59))).toBe('token_too_long')
+  })
+
+  it('counts as a bearer token of its whole life under an exception', async () => {
+    const security = `${ROUTES['security']}  - { route: svid, binding: bearer, approver: ann, until: 2030-01-01, clients: ['${WEB}'], max_ttl: 2m }\n`
+    v = await openVerifier({ ...ROUTES, security })
+    expect(await outcome(svid(undefined, ['api'], 60))).toBe('ok')
+    expect(await outcome(svid(undefined, ['api'], 61))).toBe('token_too_long')
   })
 })
