@@ -126,8 +126,16 @@ export interface ProbedService extends AsyncDisposable {
   revokedKeys: () => ReadonlySet<unknown>
 }
 
+/** A name, and the address that it has. */
+export interface ProbePlace {
+  readonly name: string
+  readonly address: string
+}
+
 /** The server of tokens, a CA and a clock that several services of one test share. */
 export interface ProbeRig extends AsyncDisposable {
+  /** Where the server is, and the services. */
+  readonly at: ProbePlace
   readonly ca: TestCa
   readonly clock: ShiftedClock
   readonly issuer: TestIssuer
@@ -142,7 +150,9 @@ export interface ProbeRig extends AsyncDisposable {
 export const AUDIENCE = 'https://api.example.org'
 export const OTHER_AUDIENCE = 'https://other.example.org'
 
-export async function openProbeRig(ttlSeconds = 120, nonces = false): Promise<ProbeRig> {
+const LOOPBACK: ProbePlace = { name: 'localhost', address: '127.0.0.1' }
+
+export async function openProbeRig(ttlSeconds = 120, nonces = false, at = LOOPBACK): Promise<ProbeRig> {
   const ca = makeTestCa()
   const clock = shiftedClock()
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
@@ -151,6 +161,7 @@ export async function openProbeRig(ttlSeconds = 120, nonces = false): Promise<Pr
   const resource = { scopes: ['read'], ttlSeconds }
   const issuer = await startIssuer({
     ca,
+    at,
     nonces,
     clients: [{ clientId: 'web', jwks: [{ ...client.publicJwk, kid: client.jkt }], scopes: ['read'] }],
     resources: { [AUDIENCE]: resource, [OTHER_AUDIENCE]: resource },
@@ -160,6 +171,7 @@ export async function openProbeRig(ttlSeconds = 120, nonces = false): Promise<Pr
   const clientKeyFile = join(dir, 'client.pem')
   writeFileSync(clientKeyFile, pem, { mode: 0o600 })
   return {
+    at,
     ca,
     clock,
     issuer,
@@ -235,11 +247,12 @@ export function fetched(url: string, ca: TestCa, { method, headers, body }: Fetc
 export async function startProbedService(options: ServiceOptions): Promise<ProbedService> {
   const { rig } = options
   rig.clock.reset()
-  const server = createServer(rig.ca.serverFiles())
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { name, address: ip } = rig.at
+  const server = createServer(rig.ca.serverFiles({ dns: name, ip }))
+  await new Promise<void>((resolve) => server.listen(0, ip, resolve))
   const address = server.address()
   const port = typeof address === 'object' && address ? address.port : 0
-  const origin = `https://localhost:${port}`
+  const origin = `https://${name}:${port}`
   const auditFile = rig.file(`audit-${port}.jsonl`, '')
   const denied = { revoked: new Set<unknown>(), revokedKeys: (): ReadonlySet<unknown> => new Set() }
   const book = await bookOf(policyOf(options, options.publicOrigin ?? origin), {
@@ -266,7 +279,8 @@ function verifyOptions(
   denied: Pick<ProbedService, 'revoked' | 'revokedKeys'>,
 ): VerifyOptions {
   const { clock, ca } = rig
-  const jwks = () => fetched(`${rig.issuer.issuer}/jwks`, ca, { method: 'GET', headers: {}, body: '' })
+  const place = `${rig.issuer.issuer.replace(rig.at.name, rig.at.address)}/jwks`
+  const jwks = () => fetched(place, ca, { method: 'GET', headers: {}, body: '' })
   return {
     clock,
     routes: () => book.routes,

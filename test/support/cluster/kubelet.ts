@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { until } from '../until.ts'
 import type { Json } from './api.ts'
 import type { ControlPlane } from './control-plane.ts'
+import { writeKubeconfig } from './kubeconfig.ts'
 import type { Node } from './node.ts'
 import { KUBELET } from './parts.ts'
 import type { KeyFiles, Pki } from './pki.ts'
@@ -33,11 +34,10 @@ export async function startKubelet(
   const config = join(place, 'config.json')
   writeFileSync(join(place, 'resolv.conf'), '')
   writeFileSync(config, JSON.stringify(settings(place, node, pki, server, runtime)))
-  writeFileSync(join(place, 'kubeconfig'), JSON.stringify(kubeconfig(plane.url, pki, client)))
   const command = [
     KUBELET,
     `--config=${config}`,
-    `--kubeconfig=${join(place, 'kubeconfig')}`,
+    `--kubeconfig=${writeKubeconfig(join(place, 'kubeconfig'), plane.url, pki, client)}`,
     `--root-dir=${place}`,
     `--cert-dir=${join(place, 'pki')}`,
     `--hostname-override=${NODE_NAME}`,
@@ -104,17 +104,6 @@ function settings(place: string, node: Node, pki: Pki, server: KeyFiles, runtime
     healthzPort: 0,
     registerNode: true,
     shutdownGracePeriod: '0s',
-  }
-}
-
-function kubeconfig(url: string, pki: Pki, client: KeyFiles): object {
-  return {
-    apiVersion: 'v1',
-    kind: 'Config',
-    clusters: [{ name: 'c', cluster: { server: url, 'certificate-authority': pki.caFile } }],
-    users: [{ name: 'u', user: { 'client-certificate': client.cert, 'client-key': client.key } }],
-    contexts: [{ name: 'x', context: { cluster: 'c', user: 'u' } }],
-    'current-context': 'x',
   }
 }
 

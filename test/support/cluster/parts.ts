@@ -20,6 +20,8 @@ const CACHE = join(
 /** Programs that `test/e2e/kubernetes/parts/build` compiles. */
 export const APISERVER = join(CACHE, 'kube-apiserver')
 export const KUBELET = join(CACHE, 'kubelet')
+export const CONTROLLERS = join(CACHE, 'kube-controller-manager')
+export const SCHEDULER = join(CACHE, 'kube-scheduler')
 /** Where Debian and Fedora have the CNI plugins. */
 export const CNI = '/usr/lib/cni'
 
@@ -57,4 +59,12 @@ export function missingForCluster(): string | undefined {
   if (!runs('ip', '-V')) return 'iproute2'
   if (isProgram(APISERVER) && isProgram(KUBELET)) return undefined
   return `kube-apiserver and kubelet ${VERSION}, which test/e2e/kubernetes/parts/build compiles in minutes`
+}
+
+/** Why no cluster with controllers can be run here; undefined when it can. */
+export function missingForControllers(): string | undefined {
+  const lacking = missingForCluster()
+  if (lacking) return lacking
+  if (isProgram(CONTROLLERS) && isProgram(SCHEDULER)) return undefined
+  return `kube-controller-manager and kube-scheduler ${VERSION}, which test/e2e/kubernetes/parts/build compiles`
 }
