@@ -69,6 +69,19 @@ describe.skipIf(!hasEnvoy).each(ENVOY_VERSIONS)('requests signed at each try, by
     expect(arrived(mark).length).toBe(3)
   })
 
+  it('reset no call, which the agent would have to take for a flood', async () => {
+    rig.orders.nonce = `next-of-${version}`
+    for (let at = 0; at < 3; at++) expect((await sendBy(port)).status).toBe(200)
+    const { total, reset } = await until('the calls to end', async () => {
+      const found = await envoy.stats(/^cluster\.holdfast\.(http2\.tx_reset|upstream_rq_(total|active))$/)
+      const of = (name: string) => found[`cluster.holdfast.${name}`] ?? 0
+      if (of('upstream_rq_active') > 0) return undefined
+      return { total: of('upstream_rq_total'), reset: of('http2.tx_reset') }
+    })
+    expect(total).toBeGreaterThan(3)
+    expect(reset).toBe(0)
+  })
+
   it('lose what the application says of itself', async () => {
     const forged = {
       authorization: 'Bearer forged',
