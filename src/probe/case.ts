@@ -37,6 +37,8 @@ export type Played =
   /** Seen without a thief's request: `isHeld` says how it is. */
   | { readonly kind: 'observed'; readonly isHeld: boolean; readonly what: string }
   | { readonly kind: 'untried'; readonly why: string }
+  /** What has to be taken was not, so that a refusal of the thief would show nothing. */
+  | { readonly kind: 'spoilt'; readonly why: string }
   /** The binding in use does not promise it. */
   | { readonly kind: 'uncovered'; readonly why: string }
 
@@ -46,6 +48,10 @@ export function answered(...answers: readonly (Answer | undefined)[]): Played {
   return told.length > 0
     ? { kind: 'answered', answers: told }
     : untried('the same is taken without it: another case says so')
+}
+
+export function spoilt(why: string): Played {
+  return { kind: 'spoilt', why }
 }
 
 export function untried(why: string): Played {

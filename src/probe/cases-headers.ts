@@ -1,5 +1,7 @@
 /** Cases about what a hop would say and anybody can write: forwarded hosts, certificates and users. */
+import { parseJws } from '../spiffe/jws.ts'
 import { answered, type ProbeCase } from './case.ts'
+import type { Lab } from './lab.ts'
 import type { Fields } from './send.ts'
 
 const FOREIGN = 'attacker.invalid'
@@ -11,18 +13,38 @@ const FORWARDED: Fields = [
   ['X-Forwarded-Proto', 'https'],
   ['Forwarded', `host=${FOREIGN};proto=https`],
 ]
-const USER: Fields = [
+/** The last two are what the verifier itself has proxies set (forward-auth, ext_authz). */
+const USER = [
   'X-Forwarded-User',
   'X-Remote-User',
   'Remote-User',
   'X-Auth-Request-User',
   'X-User-Id',
-].map((name) => [name, ANYBODY] as const)
-const CERTIFICATE: Fields = [
-  ['X-Forwarded-Client-Cert', `Hash=${HASH};Subject="CN=${ANYBODY}";URI=spiffe://example.org/${ANYBODY}`],
-  ['X-SSL-Client-Verify', 'SUCCESS'],
-  ['X-SSL-Client-S-DN', `CN=${ANYBODY}`],
-]
+  'X-Holdfast-Caller',
+  'X-Holdfast-Subject',
+] as const
+const userFields = (name: string): Fields => USER.map((field) => [field, name] as const)
+
+const CERTIFICATE_BYTES = 600
+/** A name in a certificate that nobody has made: what is read of it is what the headers say. */
+function certificateFields(name: string): Fields {
+  const uri = name.startsWith('spiffe://') ? name : `spiffe://example.org/${name}`
+  return [
+    ['X-Forwarded-Client-Cert', `Hash=${HASH};Subject="CN=${name}";URI=${uri}`],
+    ['Client-Cert', `:${Buffer.alloc(CERTIFICATE_BYTES).toString('base64')}:`],
+    ['X-SSL-Client-Verify', 'SUCCESS'],
+    ['X-SSL-Client-S-DN', `CN=${name}`],
+  ]
+}
+
+const NAME = /^[!#-+\--:<-[\]-~]{1,256}$/
+
+/** Somebody, and whom the token of the lab names: a service that knows its callers refuses the first in any case. */
+function namesAt({ bound }: Lab): readonly string[] {
+  const { sub, client_id: client } = parseJws(bound.token)?.payload ?? {}
+  const known = [sub, client].filter((name) => typeof name === 'string' && NAME.test(name))
+  return [...new Set([ANYBODY, ...(known as readonly string[])])]
+}
 
 export const HEADER_CASES: readonly ProbeCase[] = [
   {
@@ -55,8 +77,8 @@ export const HEADER_CASES: readonly ProbeCase[] = [
     isCore: true,
     play: async (lab) =>
       answered(
-        await lab.beyond([], CERTIFICATE),
-        await lab.beyond(lab.fields(undefined, 'Bearer'), CERTIFICATE),
+        ...(await lab.beyond([], ...namesAt(lab).map(certificateFields))),
+        ...(await lab.beyond(lab.fields(undefined, 'Bearer'), certificateFields(ANYBODY))),
       ),
   },
   {
@@ -67,6 +89,6 @@ export const HEADER_CASES: readonly ProbeCase[] = [
     cure: 'Let the service take identity headers from hops that authenticate themselves only, and the gateway overwrite them.',
     phase: 'now',
     isCore: true,
-    play: async (lab) => answered(await lab.beyond([], USER)),
+    play: async (lab) => answered(...(await lab.beyond([], ...namesAt(lab).map(userFields)))),
   },
 ]

@@ -12,6 +12,8 @@ async function withProof(lab: Lab, change: (lab: Lab) => ProofChange) {
   return answered(await lab.attempt(() => lab.fields(lab.proof(change(lab)))))
 }
 
+const OTHER_HALF =
+  'the private half was that of another key, so that none is shown: a library that compares the halves refuses it for that'
 const HOUR = 3600
 const TEN_MINUTES = 600
 
@@ -71,7 +73,12 @@ export const PROOF_CASES: readonly ProbeCase[] = [
     sends: 'a proof whose jwk shows a private key',
     reasons: ['proof_malformed'],
     cure: `${AGAIN}a jwk with a private member is refused (check 7).`,
-    play: (lab) => withProof(lab, () => ({ header: { jwk: withPrivateHalf(lab.bound.key.publicJwk) } })),
+    play: async (lab) => {
+      const played = await withProof(lab, () => ({
+        header: { jwk: withPrivateHalf(lab.bound.key.publicJwk) },
+      }))
+      return { ...played, note: OTHER_HALF }
+    },
   },
   {
     ...application,
@@ -92,13 +99,16 @@ export const PROOF_CASES: readonly ProbeCase[] = [
   {
     ...application,
     id: 'two_proofs',
-    sends: 'two DPoP headers, the first of them genuine',
+    sends: 'two DPoP headers, one of them genuine: the first, then the last',
     reasons: ['proof_repeated'],
     cure: `${AGAIN}more than one DPoP header is refused (check 1).`,
-    play: async (lab) =>
-      answered(
-        await lab.attempt(() => [...lab.fields(lab.proof()), ['DPoP', lab.proof({ key: lab.stranger })]]),
-      ),
+    play: async (lab) => {
+      const foreign = () => lab.proof({ key: lab.stranger })
+      return answered(
+        await lab.attempt(() => [...lab.fields(lab.proof()), ['DPoP', foreign()]]),
+        await lab.attempt(() => [...lab.fields(foreign()), ['DPoP', lab.proof()]]),
+      )
+    },
   },
 ]
 

@@ -1,7 +1,8 @@
 /** Cases about proofs that were used before, or are too old: RFC 9449 s.11.1 and s.9. */
 
 import { fateOf } from './answer.ts'
-import { answered, type ProbeCase, untried } from './case.ts'
+import { answered, type Played, type ProbeCase, spoilt, untried } from './case.ts'
+import type { Lab } from './lab.ts'
 import { lifeOf } from './wallet.ts'
 
 const STORE =
@@ -9,6 +10,15 @@ const STORE =
 
 const OLD_LEFT_OUT =
   'only the made-up one was sent: the other is over later than --patience or the token lets the run wait (--nonce-life)'
+
+/** After a wait the token may have ended, or the caller be locked out: then a refusal is none of what was sent. */
+async function stillTaken(lab: Lab, played: Played): Promise<Played> {
+  if (played.kind !== 'answered' || played.answers.some((answer) => fateOf(answer) === 'taken')) return played
+  if (fateOf((await lab.genuine()).answer) === 'taken') return played
+  return spoilt(
+    'the genuine request after the wait was not taken: use a token that lives longer, or wait less',
+  )
+}
 
 export const REPLAY_CASES: readonly ProbeCase[] = [
   {
@@ -22,7 +32,7 @@ export const REPLAY_CASES: readonly ProbeCase[] = [
     isAboutProof: true,
     play: async (lab) => {
       const { answer, proof } = await lab.genuine()
-      if (fateOf(answer) !== 'taken') return untried('the genuine request before it was not taken')
+      if (fateOf(answer) !== 'taken') return spoilt('the genuine request before it was not taken')
       // Twice: a store for each of two nodes tells every other replay.
       return answered(await lab.send(lab.fields(proof)), await lab.send(lab.fields(proof)))
     },
@@ -39,9 +49,9 @@ export const REPLAY_CASES: readonly ProbeCase[] = [
       const { late } = lab.options
       if (late === 0) return untried('no wait was asked for (--late 60s)')
       const { answer, proof } = await lab.genuine()
-      if (fateOf(answer) !== 'taken') return untried('the genuine request before it was not taken')
+      if (fateOf(answer) !== 'taken') return spoilt('the genuine request before it was not taken')
       await lab.options.sleep(late * 1000)
-      return answered(await lab.send(lab.fields(proof)))
+      return stillTaken(lab, answered(await lab.send(lab.fields(proof))))
     },
   },
   {
@@ -63,7 +73,7 @@ export const REPLAY_CASES: readonly ProbeCase[] = [
       if (wait > options.patience || options.now() + wait >= end)
         return { ...answered(madeUp), note: OLD_LEFT_OUT }
       await options.sleep(wait * 1000)
-      return answered(madeUp, await withNonce(first.text))
+      return stillTaken(lab, answered(madeUp, await withNonce(first.text)))
     },
   },
 ]

@@ -1,6 +1,6 @@
 /** Cases about what outlives one proof: cookies, caches, and a query that no proof covers. */
 import { fateOf } from './answer.ts'
-import { answered, type ProbeCase, untried } from './case.ts'
+import { answered, type ProbeCase, spoilt, untried } from './case.ts'
 import { tokenMark } from './records.ts'
 
 export const SESSION_CASES: readonly ProbeCase[] = [
@@ -13,10 +13,14 @@ export const SESSION_CASES: readonly ProbeCase[] = [
     phase: 'now',
     play: async (lab) => {
       const { answer } = await lab.genuine()
-      if (fateOf(answer) !== 'taken') return untried('the genuine request before it was not taken')
+      if (fateOf(answer) !== 'taken') return spoilt('the genuine request before it was not taken')
       const cookie = ['Cookie', answer.cookies.join('; ')] as const
+      if (answer.otherCookies > 0) return spoilt('a cookie was set that the lab cannot send back')
       if (answer.cookies.length === 0) return { kind: 'observed', isHeld: true, what: 'no cookie was set' }
-      return answered(await lab.beyond([], [cookie]), await lab.beyond(lab.fields(undefined), [cookie]))
+      return answered(
+        ...(await lab.beyond([], [cookie])),
+        ...(await lab.beyond(lab.fields(undefined), [cookie])),
+      )
     },
   },
   {
@@ -30,10 +34,9 @@ export const SESSION_CASES: readonly ProbeCase[] = [
     play: async (lab) => {
       const query = lab.freshQuery()
       const { answer } = await lab.genuine(query)
-      if (fateOf(answer) !== 'taken') return untried('the genuine request before it was not taken')
-      const nobody = await lab.beyond([], [], query)
-      const other = lab.fields(lab.proof({ key: lab.stranger }))
-      return answered(nobody, await lab.beyond(other, [], query))
+      if (fateOf(answer) !== 'taken') return spoilt('the genuine request before it was not taken')
+      const nobody = await lab.again([], query)
+      return answered(nobody, await lab.again(lab.fields(lab.proof({ key: lab.stranger })), query))
     },
   },
   {
@@ -48,7 +51,7 @@ export const SESSION_CASES: readonly ProbeCase[] = [
       if (!downstream) return untried('no audit of a service further on was named (--downstream-audit)')
       downstream.mark()
       const { answer } = await lab.genuine()
-      if (fateOf(answer) !== 'taken') return untried('the genuine request was not taken')
+      if (fateOf(answer) !== 'taken') return spoilt('the genuine request was not taken')
       const { own, others } = await downstream.sightings(tokenMark(lab.bound.token))
       if (own) return { kind: 'observed', isHeld: false, what: `its token was shown to ${own.verifier}` }
       if (others === 0) return untried('the request led to no call further on that is on record')

@@ -1,7 +1,7 @@
 /** Cases about the access token: shown without its proof, ended, revoked, meant for others, too long. */
 
 import { fateOf } from './answer.ts'
-import { answered, type ProbeCase, untried } from './case.ts'
+import { answered, type ProbeCase, spoilt, untried } from './case.ts'
 import type { Lab } from './lab.ts'
 import { type Credential, lifeOf } from './wallet.ts'
 
@@ -97,7 +97,7 @@ export const TOKEN_CASES: readonly ProbeCase[] = [
       if (hasEnded(lab, credential)) return untried('the revoked token has ended by itself')
       if (revoke) {
         if (fateOf(await freshWith(lab, credential)) !== 'taken')
-          return untried('the token was not taken even before it was revoked')
+          return spoilt('the token was not taken even before it was revoked')
         await revoke()
         await lab.options.sleep(REVOKED_WITHIN)
       }

@@ -20,6 +20,8 @@ export interface LabOptions {
   readonly htu: string
   /** Where requests go. */
   readonly url: string
+  /** What `Host` says where it is not the host of `url`. */
+  readonly host?: string
   readonly wallet: Wallet
   readonly roots: string | undefined
   /** Requests a second. */
@@ -118,21 +120,29 @@ export class Lab {
     return this.send(make(), query)
   }
 
-  /** What `fields` add to `control`; undefined where `control` alone is taken, so that nothing can be told. */
-  async beyond(control: Fields, fields: Fields, query?: string): Promise<Answer | undefined> {
-    const alone = await this.send(control)
-    return fateOf(alone) === 'taken' ? undefined : this.send([...control, ...fields], query)
+  /** What each of `added` adds to `control`; nothing where `control` alone is taken, so that nothing can be told. */
+  async beyond(control: Fields, ...added: readonly Fields[]): Promise<readonly Answer[]> {
+    if (fateOf(await this.send(control)) === 'taken') return []
+    const answers: Answer[] = []
+    for (const fields of added) answers.push(await this.send([...control, ...fields]))
+    return answers
+  }
+
+  /** What `fields` get at the URL of an earlier request; undefined where they are taken anywhere. */
+  async again(fields: Fields, query: string): Promise<Answer | undefined> {
+    return fateOf(await this.send(fields)) === 'taken' ? undefined : this.send(fields, query)
   }
 
   /** One request with these fields and the marks of the run. */
   async send(fields: Fields, query = this.freshQuery()): Promise<Answer> {
-    const { records, rate, run, method, url, roots } = this.options
+    const { records, rate, run, method, url, host, roots } = this.options
     if (this.#sent > 0) await this.options.sleep(Math.ceil(1000 / rate))
     this.#sent += 1
     records?.mark()
     const sending: Sending = {
       method,
       url: withQuery(url, query),
+      ...(host === undefined ? {} : { host }),
       fields: [['Holdfast-Probe', run], ['Accept', '*/*'], ...fields],
       roots,
     }

@@ -10,6 +10,8 @@ export type Fields = readonly (readonly [name: string, value: string])[]
 export interface Sending {
   readonly method: 'GET' | 'HEAD'
   readonly url: string
+  /** What `Host` says; the host of `url` when absent. */
+  readonly host?: string
   readonly fields: Fields
   /** Roots in PEM instead of the system's. */
   readonly roots: string | undefined
@@ -20,9 +22,9 @@ const BODY_LIMIT = 1024 * 1024
 const HEAD_LIMIT = 64 * 1024
 
 /** Never rejects: that there was no answer is an answer. */
-export function send({ method, url, fields, roots }: Sending): Promise<Omit<Answer, 'record'>> {
+export function send({ method, url, host, fields, roots }: Sending): Promise<Omit<Answer, 'record'>> {
   const place = new URL(url)
-  const headers = [['Host', place.host] as const, ...fields].flat()
+  const headers = [['Host', host ?? place.host] as const, ...fields].flat()
   const options = {
     method,
     headers: headers as unknown as string[],
@@ -33,13 +35,14 @@ export function send({ method, url, fields, roots }: Sending): Promise<Omit<Answ
   }
   return new Promise((resolve) => {
     const answer = (response: IncomingMessage) => {
-      resolve({ ...readAnswer(response.statusCode ?? 0, response.headers), failure: undefined })
+      const read = readAnswer(response.statusCode ?? 0, response.headers)
+      resolve({ ...read, failure: undefined, isOwnFailure: false })
       drop(response)
     }
     const sent =
       place.protocol === 'https:' ? requestHttps(url, options, answer) : requestHttp(url, options, answer)
     sent.on('timeout', () => sent.destroy())
-    sent.on('error', (error) => resolve(noAnswer(failureText(error))))
+    sent.on('error', (error) => resolve(failureOf(error)))
     sent.end()
   })
 }
@@ -54,9 +57,15 @@ function drop(response: IncomingMessage): void {
   })
 }
 
+/** What nobody but the lab is kept out by. An alert is the word of the other end. */
+const OWN =
+  /^(?:CERT_|UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|HOSTNAME_|ERR_TLS_|ERR_SSL_(?!.*ALERT)|HPE_|ENOTFOUND|EAI_)/
+
 /** The code alone: messages of libraries quote what they were sent. */
-function failureText(error: Error): string {
+function failureOf(error: Error): Omit<Answer, 'record'> {
   const code = 'code' in error && typeof error.code === 'string' ? error.code : ''
-  if (code === 'ECONNRESET') return 'the connection ended before an answer, or none came in time'
-  return /^[A-Z0-9_]{1,64}$/.test(code) ? `no connection (${code})` : 'no connection'
+  if (code === 'ECONNRESET')
+    return noAnswer('the connection ended before an answer, or none came in time', false)
+  const isCode = /^[A-Z0-9_]{1,64}$/.test(code)
+  return noAnswer(isCode ? `no connection (${code})` : 'no connection', !isCode || OWN.test(code))
 }

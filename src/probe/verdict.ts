@@ -69,6 +69,9 @@ export function judge(played: Played, judged: Judged): Result {
   switch (played.kind) {
     case 'untried':
       return { ...common, seen: 'not tried', verdict: 'untried', note: played.why }
+    case 'spoilt':
+      // Further in, one that refuses everybody refuses the thief.
+      return { ...common, seen: 'nothing', verdict: isFront ? 'unclear' : 'untried', note: played.why }
     case 'uncovered':
       return { ...common, seen: 'not tried', verdict: 'uncovered', note: played.why }
     case 'observed':
@@ -119,7 +122,7 @@ function verdictOf(answer: Answer, { each, isFront }: Judged): Verdict {
     case 'taken':
       return 'broken'
     case 'unreached':
-      return isFront ? 'unclear' : 'held'
+      return isFront || answer.isOwnFailure ? 'unclear' : 'held'
     case 'nothing':
       return 'unclear'
     case 'refused': {
@@ -159,6 +162,8 @@ function remark(answer: Answer, verdict: Verdict, judged: Judged): Partial<OfAns
     return {
       note: `refused for ${reason}, wanted ${each.reasons.join(' or ')}: the check itself was not seen`,
     }
+  if (verdict === 'unclear' && answer.isOwnFailure)
+    return { note: `${answer.failure}: a thief is not kept out by that; give --ca, and check the URL` }
   if (verdict === 'unclear')
     return { note: answer.failure ?? `the status is neither a refusal nor a success${traces}` }
   return {}

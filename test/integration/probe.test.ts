@@ -1,12 +1,15 @@
 /** The replay lab against services over TLS with real tokens: all is well, or one thing is wrong and somebody has to act. */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { createServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { probe } from '../../src/cli/probe.ts'
 import { NASTY, type Nastiness, startHostileService } from '../support/hostile-service.ts'
 import { openProbeLab, PROBE_DEFAULTS, type ProbeLab } from '../support/probe-lab.ts'
 import { type Flaw, type ProbeRig, startProbedService } from '../support/probed-service.ts'
+import { makeTestCa } from '../support/tls.ts'
 
 let lab: ProbeLab
 let rig: ProbeRig
@@ -53,6 +56,22 @@ describe('the replay lab at a service with a flaw', () => {
     ['cache', ['shared_cache: platform']],
     ['no_revocation', ['revoked: security']],
     ['any_audience', ['other_audience: application']],
+    ['ignores_url', ['other_url: application', 'forwarded_host: application']],
+    ['any_key', ['other_key: application']],
+    ['unsigned', ['forged_proof: application']],
+    ['any_alg', ['alg_none: application']],
+    ['private_jwk', ['private_jwk: application']],
+    ['any_future', ['future_iat: application']],
+    ['any_past', ['past_iat: application']],
+    ['first_proof', ['two_proofs: application']],
+    ['last_proof', ['two_proofs: application']],
+    ['no_proof', ['no_proof: application']],
+    ['no_token', ['no_token: application']],
+    ['no_end', ['expired: application']],
+    ['knows_users', ['forged_user: application']],
+    ['knows_certificates', ['forged_xfcc: platform']],
+    ['believes_claims', ['forged_user: application']],
+    ['odd_cookie', ['cookie: application']],
   ])('finds %s', async (flaw, wanted) => {
     await using service = await open([flaw])
     const { code, broken } = await run(service)
@@ -133,6 +152,74 @@ describe('what a run concludes', () => {
     const { broken, report } = await run(service, { audit: [service.auditFile] })
     expect(broken).toEqual(['forged_user: platform'])
     expect(report.results.find(({ id }) => id === 'forged_user')?.note).toContain('has no record of it')
+  })
+
+  const behind = async (flaws: readonly Flaw[]) => {
+    const gateway = await open()
+    const service = await startProbedService({ rig, publicOrigin: gateway.origin, flaws })
+    const close = async () => {
+      await gateway[Symbol.asyncDispose]()
+      await service[Symbol.asyncDispose]()
+    }
+    return { gateway, service, [Symbol.asyncDispose]: close }
+  }
+
+  it('is nothing where a lock-out further in may be what refuses', async () => {
+    await using places = await behind(['locks_out', 'takes_bearer'])
+    const { code, report, broken } = await run(places.gateway, {
+      behind: `${places.service.origin}/v1/items`,
+    })
+    expect([broken, code]).toEqual([[], 2])
+    expect(report.inconclusive).toMatch(/^a genuine request was not taken after the others \(401\)/)
+  })
+
+  it('is found behind the gateway by the public name, where the service knows no other', async () => {
+    await using places = await behind(['knows_host', 'takes_bearer'])
+    const { code, broken } = await run(places.gateway, { behind: `${places.service.origin}/v1/items` })
+    expect([broken, code]).toEqual([['behind/as_bearer: application'], 1])
+  })
+
+  it('is not clear where only the lab does not go on: a thief looks at no certificate', async () => {
+    await using gateway = await open()
+    const stranger = createServer(makeTestCa().serverFiles(), (_request, response) => response.end())
+    await new Promise<void>((resolve) => stranger.listen(0, '127.0.0.1', resolve))
+    const { port } = stranger.address() as AddressInfo
+    try {
+      const { code, report } = await run(gateway, { behind: `https://localhost:${port}/`, quick: true })
+      const found = report.results.find(({ id }) => id === 'behind/no_token')
+      expect([found?.verdict, code]).toEqual(['unclear', 1])
+      expect(found?.note).toContain('a thief is not kept out by that')
+    } finally {
+      stranger.close()
+    }
+  })
+
+  it('is that nobody gets in where nothing listens', async () => {
+    await using gateway = await open()
+    const { code, report } = await run(gateway, { behind: 'https://localhost:1/', quick: true })
+    expect([report.results.find(({ id }) => id === 'behind/no_token')?.verdict, code]).toEqual(['held', 0])
+  })
+
+  it.each<[Flaw, string, string]>([
+    ['busy_once', 'replay', 'the genuine request before it was not taken'],
+    ['huge_cookie', 'cookie', 'a cookie was set that the lab cannot send back'],
+  ])('is not clear where a case could not be played (%s)', async (flaw, id, note) => {
+    await using service = await open([flaw])
+    const { code, report } = await run(service, { quick: true })
+    const unclear = report.results.filter(({ verdict }) => verdict === 'unclear')
+    expect(unclear.map((each) => [each.id, each.note])).toEqual([[id, note]])
+    expect(code).toBe(1)
+  })
+
+  it('is not clear when the token ends before an old proof is sent', async () => {
+    await using service = await startProbedService({ rig, flaws: ['any_past', 'no_replay_store'] })
+    const { report, code } = await run(service, { late: '3m' })
+    const late = report.results.find(({ id }) => id === 'late_replay')
+    expect([late?.verdict, late?.note, code]).toEqual([
+      'unclear',
+      'the genuine request after the wait was not taken: use a token that lives longer, or wait less',
+      1,
+    ])
   })
 
   it('rests on proofs with a nonce where the service wants one', async () => {

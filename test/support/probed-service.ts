@@ -39,6 +39,26 @@ export type Flaw =
   | 'no_revocation'
   | 'any_audience'
   | 'any_nonce'
+  | 'ignores_url'
+  | 'any_key'
+  | 'unsigned'
+  | 'any_alg'
+  | 'private_jwk'
+  | 'any_future'
+  | 'any_past'
+  | 'first_proof'
+  | 'last_proof'
+  | 'no_proof'
+  | 'no_token'
+  | 'no_end'
+  | 'knows_users'
+  | 'knows_certificates'
+  | 'believes_claims'
+  | 'odd_cookie'
+  | 'huge_cookie'
+  | 'locks_out'
+  | 'busy_once'
+  | 'knows_host'
 
 /** Refusals that a flawed service does not carry out. */
 const FORGIVEN: Partial<Record<Flaw, readonly Reason[]>> = {
@@ -61,6 +81,41 @@ const FORGIVEN: Partial<Record<Flaw, readonly Reason[]>> = {
   takes_bearer: ['token_downgraded'],
   no_revocation: ['token_revoked'],
   any_audience: ['token_audience'],
+  ignores_url: ['proof_url'],
+  any_key: ['token_stolen'],
+  unsigned: ['proof_forged'],
+  no_proof: ['proof_missing'],
+  no_token: ['token_missing'],
+  no_end: ['token_expired'],
+}
+
+type ProofParts = NonNullable<ReturnType<typeof parseJws>>
+
+/** What of a proof a flaw takes, whatever the verifier says of it. */
+const TAKEN: Partial<Record<Flaw, (proof: ProofParts | undefined, text: string) => boolean>> = {
+  any_alg: (_proof, text) => text.endsWith('.'),
+  private_jwk: (proof) => Object.hasOwn((proof?.header['jwk'] as object | undefined) ?? {}, 'd'),
+  any_future: (proof) => Number(proof?.payload['iat']) > Date.now() / 1000 + 300,
+  any_past: (proof) => Number(proof?.payload['iat']) < Date.now() / 1000 - 3_000,
+  any_nonce: (proof) => proof?.payload['nonce'] !== undefined,
+}
+const ABOUT: Partial<Record<Flaw, readonly Reason[]>> = {
+  any_alg: ['proof_malformed'],
+  private_jwk: ['proof_malformed'],
+  any_future: ['proof_time'],
+  any_past: ['proof_time'],
+  any_nonce: ['proof_nonce'],
+}
+
+/** Headers as a service reads them that looks at one DPoP header of two. */
+function read(flaws: readonly Flaw[], raw: readonly string[]): readonly string[] {
+  const at = raw.flatMap((name, index) => (index % 2 === 0 && name.toLowerCase() === 'dpop' ? [index] : []))
+  const kept = flaws.includes('first_proof') ? at[0] : flaws.includes('last_proof') ? at.at(-1) : undefined
+  if (kept === undefined) return raw
+  return raw.filter((_value, index) => {
+    const line = index - (index % 2)
+    return line === kept || !at.includes(line)
+  })
 }
 
 /** Whether a service with these flaws lets the request in for what somebody wrote into it. */
@@ -69,15 +124,20 @@ export function believes(flaws: readonly Flaw[], headers: IncomingHttpHeaders): 
   return (
     (has('believes_user') && headers['x-forwarded-user'] !== undefined) ||
     (has('believes_xfcc') && headers['x-forwarded-client-cert'] !== undefined) ||
-    (has('cookie') && headers.cookie?.includes('session=') === true)
+    (has('knows_users') && headers['x-forwarded-user'] === 'web') ||
+    (has('knows_certificates') && String(headers['x-forwarded-client-cert']).includes('Subject="CN=web"')) ||
+    (has('believes_claims') && headers['x-holdfast-caller'] !== undefined) ||
+    ((has('cookie') || has('odd_cookie')) && headers.cookie?.includes('session=') === true)
   )
 }
 
 /** Whether a service with these flaws lets a request in that has to be refused for `reason`. */
 export function forgives(flaws: readonly Flaw[], reason: Reason, headers: IncomingHttpHeaders): boolean {
   if (flaws.some((flaw) => FORGIVEN[flaw]?.includes(reason))) return true
-  if (reason === 'proof_nonce' && flaws.includes('any_nonce'))
-    return parseJws(String(headers['dpop']))?.payload['nonce'] !== undefined
+  const text = String(headers['dpop'])
+  const takes = (flaw: Flaw) =>
+    ABOUT[flaw]?.includes(reason) === true && TAKEN[flaw]?.(parseJws(text), text) === true
+  if (flaws.some(takes)) return true
   if (reason !== 'proof_url' || !flaws.includes('trusts_forwarded_host')) return false
   const htu = parseJws(String(headers['dpop']))?.payload['htu']
   const host = headers['x-forwarded-host']
@@ -320,10 +380,15 @@ interface ServiceParts {
   readonly auditFile: string
 }
 
+/** What it refuses before it refuses everything. */
+const LOCKED_AFTER = 4
+
 class Service {
   readonly #options: ServiceOptions
   readonly #parts: ServiceParts
   readonly #cached = new Set<string>()
+  #count = 0
+  #refused = 0
 
   constructor(options: ServiceOptions, parts: ServiceParts) {
     this.#options = options
@@ -338,9 +403,12 @@ class Service {
       outgoing.writeHead(200, [...said, 'X-Cache', 'HIT'] as never).end('of somebody else')
       return
     }
-    const { flaws = [] } = this.#options
+    const { flaws = [], publicOrigin } = this.#options
+    const busy = this.#busyWith(headers, publicOrigin)
+    if (busy !== undefined) return void outgoing.writeHead(busy).end()
     const fault = believes(flaws, headers) ? undefined : await this.#refusal(incoming)
     if (fault && !forgives(flaws, fault.reason, headers)) {
+      this.#refused += 1
       const { http, oauth } = STATUS[fault.reason]
       const nonce = oauth === 'use_dpop_nonce' ? ['DPoP-Nonce', this.#parts.verify.nonces.current()] : []
       const challenge = ['WWW-Authenticate', `DPoP error="${oauth}", algs="ES256"`]
@@ -349,7 +417,18 @@ class Service {
     }
     this.#cached.add(url)
     if (has('cookie')) said.push('Set-Cookie', 'session=1234; Secure; HttpOnly')
+    if (has('odd_cookie')) said.push('Set-Cookie', 'session=12 3,4\\; Secure; HttpOnly')
+    if (has('huge_cookie')) said.push('Set-Cookie', `session=${'x'.repeat(5_000)}; Secure`)
     outgoing.writeHead(200, said as never).end('orders')
+  }
+
+  /** The status of one that has no time for it, or knows it by another name. */
+  #busyWith({ host }: IncomingHttpHeaders, publicOrigin: string | undefined): number | undefined {
+    const has = (flaw: Flaw) => this.#options.flaws?.includes(flaw) === true
+    this.#count += 1
+    if (has('locks_out') && this.#refused >= LOCKED_AFTER) return 401
+    if (has('busy_once') && this.#count === 2) return 429
+    return has('knows_host') && publicOrigin !== `https://${host}` ? 421 : undefined
   }
 
   /** What the verifier refuses it for; undefined when it does not. On record either way. */
@@ -367,7 +446,8 @@ class Service {
     const [, shown] = headers.authorization?.split(' ') ?? []
     const token = shown === undefined ? undefined : tokenMark(shown)
     try {
-      const { binding } = await verifyRequest(verify, { method, path, headers: rawHeaders, peer, route })
+      const headers = read(this.#options.flaws ?? [], rawHeaders)
+      const { binding } = await verifyRequest(verify, { method, path, headers, peer, route })
       this.#record({ allowed: true, jkt: binding.jkt, token })
       return undefined
     } catch (error) {
