@@ -130,11 +130,29 @@ async function agentsFinding(api: ClusterApi): Promise<Finding> {
       action: 'Set hostPID: true.',
     })
   const { desiredNumberScheduled: wanted, numberReady: ready } = membersOf(set['status'])
-  if (typeof wanted === 'number' && wanted > 0 && wanted === ready)
+  if (typeof wanted !== 'number' || wanted === 0 || wanted !== ready)
+    return failure('k8s_agents', `${String(ready ?? 0)} of ${String(wanted ?? 0)} agents are ready`, {
+      action: `kubectl -n ${api.namespace} get pods -o wide; kubectl -n ${api.namespace} logs daemonset/${name}`,
+    })
+  return rolloutFinding(set, wanted, api.namespace)
+}
+
+/** The agent of before serves on while a new one does not get ready: all are ready then, and not all are what was installed. */
+function rolloutFinding(set: Members, wanted: number, namespace: string): Finding {
+  const { generation } = membersOf(set['metadata'])
+  const { observedGeneration, updatedNumberScheduled: updated, numberAvailable } = membersOf(set['status'])
+  const isSeen = generation === observedGeneration
+  if (isSeen && updated === wanted && numberAvailable === wanted)
     return fine('k8s_agents', `${counted(wanted, 'agent')} on as many nodes, all ready`)
-  return failure('k8s_agents', `${String(ready ?? 0)} of ${String(wanted ?? 0)} agents are ready`, {
-    action: `kubectl -n ${api.namespace} get pods -o wide; kubectl -n ${api.namespace} logs daemonset/${name}`,
-  })
+  const current = isSeen && typeof updated === 'number' ? updated : 0
+  return warning(
+    'k8s_agents',
+    `${current} of ${counted(wanted, 'node')} have the agent that was installed last`,
+    {
+      why: ['a rollout is under way, or a new agent does not get ready: the one before it serves meanwhile'],
+      action: `kubectl -n ${namespace} rollout status daemonset/${DAEMON_SET}; kubectl -n ${namespace} get pods`,
+    },
+  )
 }
 
 /** The agent sends from its own pod: what a NetworkPolicy forbids a workload, it would do for it. */

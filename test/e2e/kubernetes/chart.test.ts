@@ -6,8 +6,9 @@ import { logOf } from '../../support/cluster/pods.ts'
 import { missingForHelm } from '../../support/manifests.ts'
 import { until } from '../../support/until.ts'
 import { probeJobSuite } from './probe-job.ts'
-import { openRelease, type Release, rolledOut } from './release.ts'
+import { findingsOf, openRelease, type Release, rolledOut } from './release.ts'
 import { policyFor } from './release-values.ts'
+import { resourcesSuite } from './resources.ts'
 import { rolloutSuite } from './rollout.ts'
 import { sidecarSuite } from './sidecar.ts'
 
@@ -40,6 +41,13 @@ if (missing) {
     expect((lstatSync(cluster.node.path('/run/holdfast/private')).mode & 0o777).toString(8)).toBe('700')
   }, 100_000)
 
+  it('is what `holdfast check --kubernetes` wants', async () => {
+    await rolledOut(release.cluster)
+    const findings = await findingsOf(release.cluster)
+    expect(findings.length).toBeGreaterThan(6)
+    expect(findings.filter((finding) => !finding.endsWith(' ok'))).toEqual([])
+  }, 100_000)
+
   describe('a sidecar', () => sidecarSuite(() => release))
   describe('its CronJob', () => probeJobSuite(() => release))
 
@@ -48,14 +56,20 @@ if (missing) {
     const pod = await rolledOut(cluster)
     const log = () => logOf(cluster, pod)
     const policy = policyFor(rig, services.good)
-    await upgrade({ policy: { ...policy, 'security.yaml': 'layer: security\ndeny: []\n' } })
+    const security = (text: string) =>
+      upgrade({ policy: { ...policy, 'security.yaml': `layer: security\n${text}\n` } })
+    await security('deny: [{ spiffe_id: spiffe://cluster.test/ns/shop/sa/thief, reason: freeze }]')
     await until('another policy', async () => /policy loaded/.test(await log()), 150_000)
-    await upgrade({ policy: { ...policy, 'security.yaml': 'layer: security\ndeny: 7\n' } })
+    await security('deny: 7')
     await until('a broken policy', async () => /the last good policy stays/.test(await log()), 150_000)
     await upgrade()
     const { metadata, status } = await rolledOut(cluster)
     expect([metadata.uid, status.containerStatuses[0].restartCount]).toEqual([pod.metadata.uid, 0])
   }, 310_000)
 
-  describe('an upgrade', () => rolloutSuite(() => release))
+  describe('an upgrade', () =>
+    rolloutSuite(
+      () => release,
+      () => describe('custom resources', () => resourcesSuite(() => release)),
+    ))
 }

@@ -1,10 +1,16 @@
 /** The chart as an operator installs it, in a cluster whose controllers make its pods: nothing of it is started by hand. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parse } from 'yaml'
+import { kubernetesGroup } from '../../../src/cli/check-kubernetes.ts'
 import type { Json } from '../../support/cluster/api.ts'
 import { type Cluster, openCluster } from '../../support/cluster/cluster.ts'
 import { startControllers } from '../../support/cluster/controllers.ts'
 import { IMAGE } from '../../support/cluster/images.ts'
 import { logOf } from '../../support/cluster/pods.ts'
-import { NAMESPACE, render } from '../../support/manifests.ts'
+import { startProxy } from '../../support/cluster/proxy.ts'
+import { keptIo } from '../../support/io.ts'
+import { CHART, NAMESPACE, render } from '../../support/manifests.ts'
 import {
   openProbeRig,
   type ProbedService,
@@ -48,7 +54,7 @@ export async function openRelease(): Promise<Release> {
     const bad = await startProbedService({ rig, flaws: ['takes_bearer'] })
     open.push(good, bad)
     await startControllers(cluster)
-    await applyAll(cluster, [...NAMESPACES, ...secretsOf(rig)])
+    await applyAll(cluster, [...NAMESPACES, ...definitions(), ...secretsOf(rig)])
     const first = valuesFor(rig, good)
     const upgrade = (values: Json = {}) => applyAll(cluster, render({ ...first, ...values }))
     await upgrade()
@@ -65,6 +71,10 @@ const namespaceOf = (name: string) => ({
   metadata: { name, labels: { 'pod-security.kubernetes.io/enforce': 'privileged' } },
 })
 const NAMESPACES = [NAMESPACE, 'shop'].map(namespaceOf)
+
+/** What `helm install` makes before all else, and `helm template` leaves out. */
+const definitions = () =>
+  readdirSync(join(CHART, 'crds')).map((file) => parse(readFileSync(join(CHART, 'crds', file), 'utf8')))
 
 export async function applyAll({ api }: Cluster, objects: readonly Json[]): Promise<void> {
   for (const object of objects) {
@@ -106,4 +116,12 @@ async function describe(cluster: Cluster): Promise<string> {
   return [JSON.stringify(status), ...events, ...pods.map((pod) => JSON.stringify(pod.status)), ...logs].join(
     '\n',
   )
+}
+
+/** What `holdfast check --kubernetes` finds, through what `kubectl proxy` is: `ID GRADE` each. */
+export async function findingsOf({ api }: Cluster): Promise<readonly string[]> {
+  await using proxy = await startProxy(api)
+  const io = keptIo({ environment: { pod: undefined } })
+  const { findings } = await kubernetesGroup({ server: proxy.url }, io)
+  return findings.map(({ id, grade }) => `${id} ${grade}`)
 }

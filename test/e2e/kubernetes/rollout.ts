@@ -4,59 +4,75 @@ import type { Json } from '../../support/cluster/api.ts'
 import type { Cluster } from '../../support/cluster/cluster.ts'
 import { logOf, untilReady } from '../../support/cluster/pods.ts'
 import { until } from '../../support/until.ts'
-import { agentPods, applyAll, type Release, rolledOut } from './release.ts'
+import { agentPods, applyAll, findingsOf, type Release, rolledOut } from './release.ts'
 import { CALLER } from './release-values.ts'
 import { callerCommand, callerPod, lastOf, linesOf } from './stage.ts'
 
 const HTTP = callerCommand('workload', 'http://localhost/v1/identity', 20)
-const GRPC = ['/bin/node', '/app/workload-caller.mjs', '/run/holdfast/workload.sock', '20']
-const COMMANDS = { 'http-1': HTTP, 'http-2': HTTP, 'grpc-1': GRPC, 'grpc-2': GRPC }
+const GRPC = ['/bin/node', '/app/workload-caller.mjs', '/run/holdfast/workload.sock']
+const COMMANDS = {
+  stream: [...GRPC, 'stream'],
+  'http-1': HTTP,
+  'http-2': HTTP,
+  'grpc-1': [...GRPC, '20'],
+  'grpc-2': [...GRPC, '20'],
+}
 /** What each caller is told before and after a change. */
 const MANY = 50
+const NEXT = { image: { tag: '0.1.1' }, customResources: { enabled: true } }
 
-export function rolloutSuite(release: () => Release): void {
-  let callers: readonly Json[] = []
-  const served = (count: number) => servedSince(release().cluster, callers, count)
+/** Starts and ends with the values of the install; in between, the next version runs, which follows custom resources. */
+export function rolloutSuite(release: () => Release, meanwhile: () => void): void {
+  let [stream, ...busy]: readonly Json[] = []
+  const served = () => servedSince(release().cluster, busy, MANY)
   const refused = () =>
-    callers.flatMap((pod) => linesOf(release().cluster, pod)).filter((line) => !line.startsWith('200'))
+    [stream, ...busy].flatMap((pod) => linesOf(release().cluster, pod)).filter((line) => !/^200 /.test(line))
+  /** A stream ends with its agent, and the next one has an answer. */
+  const streamsAgain = async (change: () => Promise<void>) => {
+    const { cluster } = release()
+    const before = linesOf(cluster, stream).length
+    await change()
+    await until('a stream of the new agent', () => linesOf(cluster, stream).length > before, 30_000)
+    expect(lastOf(cluster, stream)).toBe(`200 ${CALLER}`)
+  }
 
   it('is replaced by its next version without a refused call', async () => {
     const { cluster, upgrade } = release()
     await upgrade()
     const before = await rolledOut(cluster)
-    callers = await startCallers(cluster)
-    await served(MANY)
-    expect(lastOf(cluster, callers.at(-1))).toBe(`200 ${CALLER}`)
-    await upgrade({ image: { tag: '0.1.1' } })
-    const after = await rolledOut(cluster)
-    expect([before, after].map(({ spec }) => spec.containers[0].image)).toEqual([
-      'holdfast:0.1.0',
-      'holdfast:0.1.1',
-    ])
-    expect(after.metadata.uid).not.toBe(before.metadata.uid)
-    await served(MANY)
+    ;[stream, ...busy] = await startCallers(cluster)
+    await served()
+    await streamsAgain(async () => {
+      await upgrade(NEXT)
+      const after = await rolledOut(cluster)
+      expect([imageOf(before), imageOf(after)]).toEqual(['holdfast:0.1.0', 'holdfast:0.1.1'])
+    })
+    await served()
     expect(refused()).toEqual([])
   }, 200_000)
 
-  it('stays as it is while a next one cannot start, and an upgrade after that mends it', async () => {
+  meanwhile()
+
+  it('stays while a next one cannot start, as the check says, and an upgrade after that mends it', async () => {
     const { cluster, upgrade } = release()
     const before = await rolledOut(cluster)
-    await upgrade({
-      image: { tag: '0.1.1' },
-      config: { authority: { nodes: 'one' }, log: { level: 'nonsense' } },
-    })
+    await upgrade({ ...NEXT, config: { authority: { nodes: 'one' }, log: { level: 'nonsense' } } })
     const broken = await until('a pod that cannot start', () => crashed(cluster), 60_000)
     expect(await logOf(cluster, broken)).toContain('nonsense')
-    await served(MANY)
+    await served()
     const [first] = await agentPods(cluster)
     expect([first.metadata.uid, first.metadata.deletionTimestamp]).toEqual([before.metadata.uid, undefined])
-    await upgrade()
-    const { spec } = await rolledOut(cluster)
-    expect(spec.containers[0].image).toBe('holdfast:0.1.0')
-    await served(MANY)
+    expect(await findingsOf(cluster)).toContain('k8s_agents warn')
+    await streamsAgain(async () => {
+      await upgrade()
+      expect(imageOf(await rolledOut(cluster))).toBe('holdfast:0.1.0')
+    })
+    await served()
     expect(refused()).toEqual([])
   }, 250_000)
 }
+
+const imageOf = ({ spec }: Json): string => spec.containers[0].image
 
 /** The scheduler finds them their node. */
 async function startCallers(cluster: Cluster): Promise<readonly Json[]> {

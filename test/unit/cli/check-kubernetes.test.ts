@@ -22,10 +22,23 @@ const GOOD_OBJECTS = {
     items: [{ spec: { policyName: 'holdfast-mounts', validationActions: ['Deny'] } }],
   },
   '/apis/apps/v1/namespaces/holdfast-system/daemonsets/holdfast-agent': {
+    metadata: { generation: 4 },
     spec: { template: { spec: { hostPID: true } } },
-    status: { desiredNumberScheduled: 3, numberReady: 3 },
+    status: {
+      observedGeneration: 4,
+      desiredNumberScheduled: 3,
+      numberReady: 3,
+      numberAvailable: 3,
+      updatedNumberScheduled: 3,
+    },
   },
   '/apis/networking.k8s.io/v1/networkpolicies': { items: [] },
+}
+
+/** The DaemonSet of a good cluster, and in its status what a test says. */
+function agents(status: object): unknown {
+  const good = GOOD_OBJECTS['/apis/apps/v1/namespaces/holdfast-system/daemonsets/holdfast-agent']
+  return { ...good, status: { ...good.status, ...status } }
 }
 
 let answers: Answers
@@ -155,6 +168,18 @@ describe('kubernetesGroup', () => {
         status: { desiredNumberScheduled: 3, numberReady: 2 },
       },
       'k8s_agents error',
+    ],
+    [
+      'a new agent that does not get ready beside those of before',
+      '/apis/apps/v1/namespaces/holdfast-system/daemonsets/holdfast-agent',
+      agents({ updatedNumberScheduled: 1 }),
+      'k8s_agents warn',
+    ],
+    [
+      'a change that no controller has seen yet',
+      '/apis/apps/v1/namespaces/holdfast-system/daemonsets/holdfast-agent',
+      agents({ observedGeneration: 3 }),
+      'k8s_agents warn',
     ],
     [
       'agents without hostPID',

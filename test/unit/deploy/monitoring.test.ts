@@ -26,7 +26,7 @@ const source = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8
 const known = new Set([...source.matchAll(/'(holdfast_[a-z_]+)'/g)].map((match) => match[1] ?? ''))
 /** Counted by Prometheus clients and by kube-state-metrics. */
 const FOREIGN =
-  /^(?:process_(?:resident_memory_bytes|cpu_seconds_total)|kube_daemonset_status_number_unavailable)$/
+  /^(?:process_(?:resident_memory_bytes|cpu_seconds_total)|kube_daemonset_status_(?:number_unavailable|updated_number_scheduled|desired_number_scheduled)|kube_job_status_failed)$/
 
 const metricsIn = (expr: string) =>
   [...expr.matchAll(/(?<![":\w])([a-z]+_[a-z_]+)(?=\{|\[|\s|\)|$)/g)].map((match) => match[1] ?? '')
