@@ -268,6 +268,59 @@ if (missing) {
     })
   })
 
+  describe('the probe', () => {
+    const probeOf = (values: object) => {
+      const probe = { ...ALL.probe, ...values }
+      const manifests = render({ ...ALL, probe, imagePullSecrets: [{ name: 'registry' }] })
+      return objectOf(manifests, 'CronJob').spec.jobTemplate.spec
+    }
+
+    it('runs where agents run, with their image', () => {
+      const { containers, imagePullSecrets, nodeSelector } = probeOf({}).template.spec
+      const manifests = render(ALL)
+      expect(containers[0].image).toBe(agentOf(manifests).containers[0].image)
+      expect([imagePullSecrets, nodeSelector]).toEqual([
+        [{ name: 'registry' }],
+        { 'kubernetes.io/os': 'linux' },
+      ])
+    })
+
+    it('has no token and no power, and reads what the values mount', () => {
+      const roots = { name: 'roots', configMap: { name: 'roots' } }
+      const mount = { name: 'roots', mountPath: '/etc/probe', readOnly: true }
+      const { spec } = probeOf({ extraVolumes: [roots], extraVolumeMounts: [mount] }).template
+      const [{ securityContext, volumeMounts }] = spec.containers
+      expect([spec.automountServiceAccountToken, spec.hostPID, spec.securityContext.runAsNonRoot]).toEqual([
+        false,
+        undefined,
+        true,
+      ])
+      expect(securityContext).toEqual({
+        allowPrivilegeEscalation: false,
+        readOnlyRootFilesystem: true,
+        capabilities: { drop: ['ALL'] },
+      })
+      const sockets = { name: 'holdfast', mountPath: '/run/holdfast/public', readOnly: true }
+      expect([volumeMounts, spec.volumes.at(-1)]).toEqual([[sockets, mount], roots])
+    })
+
+    it('has the time that its default waits may take: a proof, a nonce, and the life of a token', () => {
+      const seconds = 60 + 300 + 300
+      expect(probeOf({}).activeDeadlineSeconds).toBeGreaterThan(2 * seconds)
+    })
+
+    it('is admitted by OpenShift as itself alone', () => {
+      const probe = objectOf(render(ALL), 'SecurityContextConstraints', 'holdfast-probe')
+      expect([probe.allowHostPID, probe.runAsUser.type, probe.users]).toEqual([
+        false,
+        'MustRunAsNonRoot',
+        ['system:serviceaccount:holdfast-system:holdfast-probe'],
+      ])
+      const without = render({ ...ALL, probe: { enabled: false } })
+      expect(objectOf(without, 'SecurityContextConstraints').metadata.name).toBe('holdfast-agent')
+    })
+  })
+
   describe('the plain manifests', () => {
     const read = (name: string) => readFileSync(join(PLAIN, name), 'utf8')
     const rendered = render(parse(read('values.yaml')))

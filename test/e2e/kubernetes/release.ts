@@ -111,7 +111,7 @@ async function describe(cluster: Cluster): Promise<string> {
   const { status } = await cluster.api.ask('GET', DAEMON_SET)
   const { items } = await cluster.api.ask('GET', `${PLACE}/events`)
   const pods = await agentPods(cluster)
-  const logs = await Promise.all(pods.map((pod) => logOf(cluster, pod)))
+  const logs = await Promise.all(pods.map(async (pod) => (await logOf(cluster, pod)).slice(-4_000)))
   const events = items.map(({ reason, message }: Json) => `${reason}: ${message}`)
   return [JSON.stringify(status), ...events, ...pods.map((pod) => JSON.stringify(pod.status)), ...logs].join(
     '\n',
