@@ -43,6 +43,8 @@ export interface AttestedParts {
   readonly note: string | undefined
   /** The container of the caller; its selectors come with it. */
   readonly container: Container | undefined
+  /** While that container is looked up. */
+  readonly known: Promise<void> | undefined
   /** Why there are no selectors, for calls that want an identity all the same. */
   readonly refusal: Fault | undefined
   readonly kernel: Kernel
@@ -83,7 +85,7 @@ export class Attested implements AttestedWorkload {
   constructor(parts: AttestedParts) {
     this.#parts = parts
     this.#selectors = this.#combined()
-    if (parts.container?.ready) this.#ready = this.#whenKnown(parts.container.ready)
+    if (parts.known) this.#ready = this.#whenKnown(parts.known)
     const { pid, uid, gid, groups } = parts.peer
     this.peer = { pid, uid, gid, groups, process: parts.holder.instance, check: () => this.#check() }
     parts.holder.callers.add(this.#end)

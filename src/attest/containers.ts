@@ -6,10 +6,14 @@ import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Selector } from '../spiffe/selector.ts'
 import { explainPod, type PodExplained } from './explain-pod.ts'
+import { type Kernel, systemKernel } from './kernel.ts'
+import { LiveContainers } from './live-containers.ts'
 import { Outage, type OutageTold } from './outage.ts'
 import { type ContainerPlace, type PodAnswer, type PodFacts, type PodRules, podFacts } from './pod-facts.ts'
+import { type Followed, follow, unanswered } from './pod-followed.ts'
 import type { PodList } from './pod-list.ts'
-import type { Listed, PodSource } from './pod-source.ts'
+import type { Listed, PodSource, PodsAnswer } from './pod-source.ts'
+import { PodWaits } from './pod-waits.ts'
 import { podKey, type WholePod, WholePods } from './whole-pods.ts'
 
 /** A container; one object for all of its callers. */
@@ -23,7 +27,12 @@ export interface Container {
   readonly selectors: readonly Selector[]
   /** Why it has none. */
   readonly fault: Fault | undefined
-  /** While the kubelet is asked: await it. Never rejects. */
+}
+
+/** A container as one caller finds it. */
+export interface FoundContainer {
+  readonly container: Container
+  /** While the kubelet is asked on behalf of this caller: await it. Never rejects. */
   readonly ready: Promise<void> | undefined
 }
 
@@ -33,6 +42,7 @@ export interface ContainersOptions {
   readonly rules: PodRules
   readonly maxAge: Millis
   readonly outageAge: Millis
+  readonly kernel?: Pick<Kernel, 'pids' | 'readCgroups'>
   /** Hears when identities begin to rest on facts older than `maxAge`, and when that is over. */
   readonly onOutage?: (told: OutageTold) => void
 }
@@ -40,28 +50,20 @@ export interface ContainersOptions {
 /** What changes of a container: its selectors, or, with a Fault, that it is over. */
 export type ContainerWatcher = (container: Container, ended: Fault | undefined) => void
 
-/** How long it waits for the next list: the status of most is written within the first tenths of a second. */
-const FIRST_RETRY: Millis = 50
-const RETRY_EVERY: Millis = 250
-/** How long the status of a container that runs may take to be written. */
-const RETRY_LIMIT: Millis = 5_000
+/** How long a caller waits for the status of its container to be written. */
+const WAIT_LIMIT: Millis = 5_000
 /** How long a kubelet that has just started may know no states of the containers of a pod that it lists. */
 const SILENCE_LIMIT: Millis = 60_000
 const UNASKED = new Fault('pod_facts_unavailable', 'the kubelet has not been asked yet')
 
-class Known implements Container {
+class Known implements Container, Followed {
   readonly key: string
   readonly place: ContainerPlace
   podUid: string | undefined
   selectors: readonly Selector[] = []
   fault: Fault | undefined = UNASKED
-  ready: Promise<void> | undefined
-  /** When the newest list that named it was asked for. */
   seen: Millis = -Infinity
-  /** That list: most that follow are the same. */
   list: PodList | undefined
-  /** When the last caller came: what denies it is newer. */
-  came: Millis = -Infinity
   users = 0
 
   constructor(place: ContainerPlace) {
@@ -79,6 +81,8 @@ export class Containers {
   readonly #options: ContainersOptions
   readonly pods: WholePods
   readonly #known = new Map<string, Known>()
+  readonly #waits: PodWaits
+  readonly #live: LiveContainers
   readonly #outage: Outage
   #watcher: ContainerWatcher = () => {}
 
@@ -86,9 +90,12 @@ export class Containers {
     this.#options = options
     this.#outage = new Outage(options.maxAge, options.onOutage ?? (() => {}))
     this.pods = new WholePods(options)
-    options.kubelet.watch(() => {
+    this.#waits = new PodWaits(options.kubelet, options.clock)
+    this.#live = new LiveContainers(options.kernel ?? systemKernel, options.clock)
+    options.kubelet.watch((answer) => {
       this.#look()
       this.pods.look()
+      this.#waits.take(answer)
     })
   }
 
@@ -97,17 +104,13 @@ export class Containers {
   }
 
   /** The container at `place`; the caller holds it by `retain`. Facts that are too old are read anew (`ready`). */
-  find(place: ContainerPlace): Container {
+  find(place: ContainerPlace): FoundContainer {
     const there = this.#known.get(place.containerId)
     const known = there?.place.podUid === place.podUid ? there : undefined
     const container = known ?? new Known(place)
-    container.came = this.#options.clock.monotonic()
-    if (!this.#isFresh(container)) {
-      container.ready ??= this.#resolve(container).finally(() => {
-        container.ready = undefined
-      })
-    }
-    return container
+    if (this.#isFresh(container)) return { container, ready: undefined }
+    const came = this.#options.clock.monotonic()
+    return { container, ready: this.#waits.until((answer) => this.#hear(container, came, answer)) }
   }
 
   retain(container: Container): void {
@@ -142,11 +145,12 @@ export class Containers {
   async explain(namespace: string, name: string): Promise<PodExplained> {
     const { clock, kubelet, rules } = this.#options
     const { list } = await kubelet.since(clock.monotonic())
-    return explainPod(list, { namespace, name }, rules)
+    return explainPod(list, { namespace, name }, rules, (id) => this.#live.has(id))
   }
 
   stop(): void {
     this.#known.clear()
+    this.#waits.stop()
     this.pods.stop()
     this.#options.kubelet.stop()
   }
@@ -166,27 +170,22 @@ export class Containers {
     return clock.monotonic() - known.seen <= (kubelet.isDown ? outageAge : maxAge)
   }
 
-  /** Asks until the container is there, or it is sure that it will not be; never by a list from before the question. */
-  async #resolve(known: Known): Promise<void> {
-    const { clock, kubelet } = this.#options
-    const end = clock.monotonic() + RETRY_LIMIT
-    for (let wait = FIRST_RETRY; ; wait = Math.min(2 * wait, RETRY_EVERY)) {
-      const asked = clock.monotonic()
-      let mayCome: boolean
-      try {
-        mayCome = this.#take(known, await kubelet.since(asked))
-      } catch (caught) {
-        if (!this.#isFresh(known)) this.#refuse(known, Fault.from(caught, 'pod_facts_unavailable'))
-        return
-      }
-      if (asked >= known.came && (!mayCome || clock.monotonic() >= end)) return
-      await new Promise<void>((resolve) => void clock.after(wait, resolve))
+  /** Whether `answer` settles who a caller is that came at `came`: what denies it is never from before. */
+  #hear(known: Known, came: Millis, answer: PodsAnswer): boolean {
+    if ('fault' in answer) {
+      if (answer.asked < came) return false
+      if (!this.#isFresh(known)) this.#refuse(known, answer.fault)
+      return true
     }
+    const mayCome = known.list !== answer.list && this.#take(known, answer)
+    if (!known.fault) return true
+    const isOver = this.#options.clock.monotonic() >= came + WAIT_LIMIT
+    return answer.asked >= came && (!mayCome || isOver)
   }
 
   /** What `listed` says of it; whether a later list may say otherwise. */
   #take(known: Known, listed: Listed): boolean {
-    const answer = podFacts(listed.list, known.place, this.#options.rules)
+    const answer = podFacts(listed.list, known.place, this.#options.rules, (id) => this.#live.has(id))
     if ('facts' in answer) {
       this.#accept(known, answer.facts, listed)
       return false
@@ -221,23 +220,26 @@ export class Containers {
   #end(known: Known, fault: Fault, after: Fault): void {
     known.selectors = []
     known.fault = after
+    known.list = undefined
     this.#forget(known)
     this.#watcher(known, fault)
   }
 
   #look(): void {
     const { clock, kubelet, outageAge } = this.#options
-    const { newest, isDown } = kubelet
-    for (const known of [...this.#known.values()]) {
-      if (!isDown && newest && newest.list === known.list && !known.fault) known.seen = newest.asked
-      else if (!isDown && newest) this.#take(known, newest)
-      else if (!known.fault && clock.monotonic() - known.seen > outageAge)
-        this.#refuse(known, new Fault('pod_facts_unavailable', 'the kubelet has not answered for too long'))
-    }
     const now = clock.monotonic()
+    follow(this.#known.values(), {
+      kubelet,
+      now,
+      outageAge,
+      take: (known, listed) => this.#take(known, listed),
+      lose: (known) => {
+        if (!known.fault) this.#refuse(known, unanswered())
+      },
+    })
     const believed = [...this.#known.values()].filter(({ fault }) => !fault)
     this.#outage.look(
-      isDown,
+      kubelet.isDown,
       believed.map(({ seen }) => now - seen),
     )
   }

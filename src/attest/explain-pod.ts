@@ -22,13 +22,14 @@ export function explainPod(
   list: PodList,
   { namespace, name }: Pick<Pod, 'namespace' | 'name'>,
   rules: PodRules,
+  isAlive: (containerId: string) => boolean,
 ): PodExplained {
   const pod = [...list.byUid.values()].find((each) => each.namespace === namespace && each.name === name)
   if (!pod)
     throw new Fault('pod_unknown', `the kubelet of this node knows no pod ${namespace}/${name}`, {
       action: 'Ask the agent of the node that the pod runs on: kubectl get pod -o wide.',
     })
-  const containers = pod.containers.map((container) => explainContainer(list, pod, container, rules))
+  const containers = pod.containers.map((container) => explainContainer(list, pod, container, rules, isAlive))
   return { uid: pod.uid, serviceAccount: pod.serviceAccount, containers }
 }
 
@@ -37,10 +38,11 @@ function explainContainer(
   { uid }: Pod,
   { id, kind, name, state }: PodContainer,
   rules: PodRules,
+  isAlive: (containerId: string) => boolean,
 ): ContainerExplained {
   const told = { name, kind, state }
   if (id === undefined) return { ...told, selectors: [], why: 'it has not started yet' }
-  const answer = podFacts(list, { podUid: uid, containerId: id }, rules)
+  const answer = podFacts(list, { podUid: uid, containerId: id }, rules, isAlive)
   return 'facts' in answer
     ? { ...told, selectors: answer.facts.selectors, why: undefined }
     : { ...told, selectors: [], why: answer.fault.message }

@@ -59,6 +59,8 @@ interface Selection {
   readonly selectors: readonly Selector[]
   readonly note: string | undefined
   readonly container?: Container
+  /** While its container is looked up. */
+  readonly known?: Promise<void> | undefined
   readonly refusal?: Fault
 }
 
@@ -183,7 +185,7 @@ export class Attestation {
       hasher: this.#hasher,
       instances: this.#instances,
     }
-    const selection = { container: undefined, refusal: undefined, ...this.#select(peer) }
+    const selection = { container: undefined, known: undefined, refusal: undefined, ...this.#select(peer) }
     const holder = parts.instances.openProcess(peer, selection.container)
     try {
       return new Attested({ ...parts, ...selection, peer, holder, forget })
@@ -202,9 +204,9 @@ export class Attestation {
     const place = cgroups.place(peer.cgroups)
     if (place.kind === 'own' || place.kind === 'outside') return undefined
     if (place.kind === 'container') {
-      const container = this.#pods?.containers.find(place)
+      const found = this.#pods?.containers.find(place)
       const selectors = idSelectors(peer, this.#accounts, this.#overflow, 'numbers')
-      return container && { selectors, note: undefined, container }
+      return found && { selectors, note: undefined, container: found.container, known: found.ready }
     }
     const refusal = new Fault('container_refused', `the caller has no pod: ${place.why}`)
     return { selectors: [], note: refusal.message, refusal }

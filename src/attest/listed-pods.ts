@@ -6,7 +6,7 @@ import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Health } from '../telemetry/health.ts'
 import type { PodList } from './pod-list.ts'
-import type { Listed, PodLists, PodSource } from './pod-source.ts'
+import type { Listed, PodLists, PodSource, PodsAnswer } from './pod-source.ts'
 
 export interface ListedPodsOptions {
   readonly lists: PodLists
@@ -28,7 +28,7 @@ const ECHO: Millis = 250
 /** Asks one kubelet, in one way. */
 export class ListedPods implements PodSource {
   readonly #options: ListedPodsOptions
-  readonly #watchers = new Set<() => void>()
+  readonly #watchers = new Set<(answer: PodsAnswer) => void>()
   readonly #ending = new AbortController()
   #newest: Listed | undefined
   #flight: { readonly asked: Millis; readonly answer: Promise<Listed> } | undefined
@@ -68,7 +68,7 @@ export class ListedPods implements PodSource {
     return this.#next
   }
 
-  watch(watcher: () => void): void {
+  watch(watcher: (answer: PodsAnswer) => void): void {
     this.#watchers.add(watcher)
   }
 
@@ -124,7 +124,7 @@ export class ListedPods implements PodSource {
     const asked = this.#options.clock.monotonic()
     const answer = this.#load(asked).then(
       (listed) => this.#take(listed),
-      (error: unknown) => this.#fail(error),
+      (error: unknown) => this.#fail(error, asked),
     )
     this.#flight = { asked, answer }
     return answer
@@ -154,19 +154,24 @@ export class ListedPods implements PodSource {
     this.#newest = listed
     this.#isDown = false
     this.#options.health.recover('kubelet_unavailable')
-    for (const watcher of [...this.#watchers]) watcher()
+    this.#tell(listed)
     return listed
   }
 
-  #fail(error: unknown): never {
+  #fail(error: unknown, asked: Millis): never {
     this.#flight = undefined
     const { message, action } = Fault.from(error, 'pod_facts_unavailable')
+    const fault = new Fault('pod_facts_unavailable', message, { action })
     if (!this.#ending.signal.aborted) {
       this.#isDown = true
       this.#options.health.degrade({ code: 'kubelet_unavailable', message, action })
-      for (const watcher of [...this.#watchers]) watcher()
+      this.#tell({ fault, asked })
     }
-    throw new Fault('pod_facts_unavailable', message, { action })
+    throw fault
+  }
+
+  #tell(answer: PodsAnswer): void {
+    for (const watcher of [...this.#watchers]) watcher(answer)
   }
 }
 

@@ -27,8 +27,13 @@ export type PodAnswer =
   | { readonly facts: PodFacts }
   | { readonly fault: Fault; readonly mayCome: boolean; readonly isSilent?: true }
 
-/** The facts of the container at `place`. */
-export function podFacts(list: PodList, place: ContainerPlace, rules: PodRules): PodAnswer {
+/** The facts of the container at `place`; `isAlive` says whether a container of that ID has a process. */
+export function podFacts(
+  list: PodList,
+  place: ContainerPlace,
+  rules: PodRules,
+  isAlive: (containerId: string) => boolean,
+): PodAnswer {
   const claims = list.byContainer.get(place.containerId) ?? []
   if (claims.length > 1) return refuse(`${claims.length} pods claim its container`)
   const pod = place.podUid === undefined ? claims[0] : list.byUid.get(place.podUid)
@@ -40,13 +45,13 @@ export function podFacts(list: PodList, place: ContainerPlace, rules: PodRules):
       mayCome: place.podUid === undefined,
     }
   }
+  if (claims[0] && claims[0] !== pod)
+    return refuse(`its container is of ${nameOf(claims[0])}, and its cgroup of ${nameOf(pod)}`)
   const container = pod.containers.find(({ id }) => id === place.containerId)
-  if (!container || claims[0] !== pod) return withoutContainer(pod)
-  if (container.state !== 'running')
-    return refuse(
-      `the container ${container.name} of ${nameOf(pod)} is ${container.state}`,
-      container.state === 'waiting',
-    )
+  if (!container) return withoutContainer(pod, isAlive)
+  if (container.state === 'waiting') return late(pod, `${container.name} with that ID as not running yet`)
+  if (container.state === 'terminated')
+    return refuse(`the container ${container.name} of ${nameOf(pod)} is terminated`)
   if (container.kind === 'ephemeral' && !rules.ephemeral)
     return refuse(`${container.name} is an ephemeral container, put into ${nameOf(pod)} by kubectl debug`)
   if (pod.isTerminating && rules.terminating === 'end') return refuse(`${nameOf(pod)} is being deleted`)
@@ -68,14 +73,31 @@ export function wholePodFacts(
   return may.map((container) => selectorsOf(pod, container, rules))
 }
 
-function withoutContainer(pod: Pod): PodAnswer {
-  const what = `${nameOf(pod)} has no container of that ID: it is the pause container, or its status is not written yet`
-  const isSilent = pod.containers.length === 0 ? { isSilent: true as const } : {}
+function withoutContainer(pod: Pod, isAlive: (containerId: string) => boolean): PodAnswer {
+  const { awaited, containers } = pod
+  const isSilent = containers.length === 0 ? { isSilent: true as const } : {}
+  if (awaited.length > 0)
+    return { ...late(pod, `${NONE}, and ${awaited.join(', ')} as not running yet`), ...isSilent }
+  const ended = containers.filter(({ id, state }) => state === 'running' && id !== undefined && !isAlive(id))
+  const names = ended.map(({ name }) => name).join(', ')
+  if (names !== '') return late(pod, `${NONE}, and as running ${names} of which no process is left`)
+  const what = `${nameOf(pod)} has ${NONE}, and none of its own is to be started: it is the pause container, or was not made by the kubelet`
   return { fault: new Fault('container_refused', what), mayCome: true, ...isSilent }
 }
 
-function refuse(what: string, mayCome = false): PodAnswer {
-  return { fault: new Fault('container_refused', what), mayCome }
+const NONE = 'no container of that ID'
+
+/** What the kubelet lists is what it has told the API server and heard back. */
+const LATE =
+  'Try again: a container is listed within seconds of its start, after an outage of the API server within minutes; by kubernetes.attestor: pods_api sooner.'
+
+function late(pod: Pod, what: string): Extract<PodAnswer, { readonly fault: Fault }> {
+  const message = `the kubelet lists, for ${nameOf(pod)}, ${what}`
+  return { fault: new Fault('pod_facts_unavailable', message, { action: LATE }), mayCome: true }
+}
+
+function refuse(what: string): PodAnswer {
+  return { fault: new Fault('container_refused', what), mayCome: false }
 }
 
 const nameOf = ({ namespace, name }: Pod) => `the pod ${namespace}/${name}`

@@ -3,7 +3,8 @@
  * their JSON, or of their protobuf messages, which differ in times only.
  */
 import { Fault } from '../base/fault.ts'
-import { type Members, membersOf } from '../base/members.ts'
+import { itemsOf, type Members, membersOf } from '../base/members.ts'
+import { awaitedOf } from './pod-restarts.ts'
 
 export interface PodContainer {
   readonly name: string
@@ -35,6 +36,8 @@ export interface Pod {
   /** Succeeded or failed: its containers will not be started again. */
   readonly isOver: boolean
   readonly containers: readonly PodContainer[]
+  /** Names of those that do not run and may be started, by what is written of them: a list may be behind. */
+  readonly awaited: readonly string[]
 }
 
 /** One list, whole. */
@@ -74,10 +77,6 @@ function odd(what: string): Fault {
   return new Fault('pod_facts_unavailable', `the answer of the kubelet ${what}`)
 }
 
-function listOf(value: unknown): readonly Members[] {
-  return Array.isArray(value) ? value.map(membersOf) : []
-}
-
 function textOf(value: unknown): string | undefined {
   return typeof value === 'string' && value !== '' ? value : undefined
 }
@@ -104,11 +103,12 @@ function podOf(item: unknown): Pod {
         typeof value === 'string' ? [[key, value] as const] : [],
       ),
     ),
-    owners: listOf(meta['ownerReferences']).flatMap(ownerOf),
+    owners: itemsOf(meta['ownerReferences']).flatMap(ownerOf),
     isStatic: source !== undefined && source !== 'api',
     isTerminating: !!meta['deletionTimestamp'],
     isOver: OVER.has(textOf(membersOf(status)['phase']) ?? ''),
     containers: containersOf(membersOf(status)),
+    awaited: awaitedOf(membersOf(spec), membersOf(status)),
   }
 }
 
@@ -119,7 +119,7 @@ function ownerOf(owner: Members): readonly PodOwner[] {
 
 function containersOf(status: Members): readonly PodContainer[] {
   const of = (key: string, kind: PodContainer['kind']) =>
-    listOf(status[key]).map((each) => containerOf(each, kind))
+    itemsOf(status[key]).map((each) => containerOf(each, kind))
   return [
     ...of('containerStatuses', 'app'),
     ...of('initContainerStatuses', 'init'),

@@ -1,5 +1,6 @@
 /** Where the pods of this node are known from: what attestation asks, and what each way to ask a kubelet gives it. */
 import type { Millis } from '../base/clock.ts'
+import type { Fault } from '../base/fault.ts'
 import type { PodList } from './pod-list.ts'
 
 /** A list, and when it was asked for: nothing older is in it. */
@@ -8,6 +9,9 @@ export interface Listed {
   readonly asked: Millis
 }
 
+/** What came of a request for a list. */
+export type PodsAnswer = Listed | { readonly fault: Fault; readonly asked: Millis }
+
 /** The pods of this node, for as long as somebody needs them. */
 export interface PodSource {
   readonly newest: Listed | undefined
@@ -15,8 +19,8 @@ export interface PodSource {
   readonly isDown: boolean
   /** A list that was asked for at `since` or later; throws pod_facts_unavailable. */
   since(since: Millis): Promise<Listed>
-  /** Calls `watcher` after each answer, good or bad. */
-  watch(watcher: () => void): void
+  /** Calls `watcher` with each answer. */
+  watch(watcher: (answer: PodsAnswer) => void): void
   /** Whether to go on asking. */
   need(isNeeded: boolean): void
   stop(): void

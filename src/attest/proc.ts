@@ -1,5 +1,5 @@
 /** What /proc says of one process: bounded reads, and parsers that are pure. */
-import { closeSync, openSync, readlinkSync, readSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, readlinkSync, readSync } from 'node:fs'
 import { type Cgroup, parseCgroups } from './cgroup.ts'
 
 /** A process as /proc shows it; valid for the process that the reader holds a pidfd of. */
@@ -16,6 +16,13 @@ export interface ProcessFacts {
 
 const FILE_LIMIT = 64 * 1024
 const buffer = Buffer.alloc(FILE_LIMIT)
+
+/** Every process that the agent sees. */
+export function pids(): readonly number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+}
 
 /** The facts of `pid`; undefined when it has ended or may not be looked at. */
 export function readProcess(pid: number): ProcessFacts | undefined {

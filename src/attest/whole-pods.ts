@@ -8,6 +8,7 @@ import { Fault } from '../base/fault.ts'
 import type { Selector } from '../spiffe/selector.ts'
 import type { ContainersOptions } from './containers.ts'
 import { wholePodFacts } from './pod-facts.ts'
+import { type Followed, follow, unanswered } from './pod-followed.ts'
 import type { PodList } from './pod-list.ts'
 import type { Listed } from './pod-source.ts'
 
@@ -22,11 +23,10 @@ export interface WholePod {
 /** What changes of a pod: selectors of its containers, or, with a Fault, that it is over. */
 export type WholePodWatcher = (pod: WholePod, ended: Fault | undefined) => void
 
-class Known implements WholePod {
+class Known implements WholePod, Followed {
   readonly key: string
   readonly uid: string
   containers: readonly (readonly Selector[])[] = []
-  /** When the newest list that named it was asked for. */
   seen: Millis
   list: PodList | undefined
 
@@ -72,12 +72,13 @@ export class WholePods {
   /** The kubelet has answered, or has not. */
   look(): void {
     const { clock, kubelet, outageAge } = this.#options
-    const { isDown, newest } = kubelet
-    for (const pod of [...this.#known.values()]) {
-      if (!isDown && newest) this.#take(pod, newest)
-      else if (clock.monotonic() - pod.seen > outageAge)
-        this.#end(pod, new Fault('pod_facts_unavailable', 'the kubelet has not answered for too long'))
-    }
+    follow(this.#known.values(), {
+      kubelet,
+      now: clock.monotonic(),
+      outageAge,
+      take: (pod, listed) => this.#take(pod, listed),
+      lose: (pod) => this.#end(pod, unanswered()),
+    })
   }
 
   stop(): void {
@@ -85,10 +86,6 @@ export class WholePods {
   }
 
   #take(pod: Known, { list, asked }: Listed): void {
-    if (pod.list === list) {
-      pod.seen = asked
-      return
-    }
     const containers = wholePodFacts(list, pod.uid, this.#options.rules)
     if (containers instanceof Fault) {
       this.#end(pod, new Fault('lease_ended', `it is over: ${containers.message}`))

@@ -6,3 +6,8 @@ export type Members = Readonly<Record<string, unknown>>
 export function membersOf(value: unknown): Members {
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Members) : {}
 }
+
+/** The items of a list, or of any member that is one; else none. */
+export function itemsOf(value: unknown): readonly Members[] {
+  return Array.isArray(value) ? value.map(membersOf) : []
+}

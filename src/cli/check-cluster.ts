@@ -88,11 +88,6 @@ async function answerOf(
   }
 }
 
-/** The items of a list, or of any member that is one. */
-export function itemsOf(value: unknown): readonly Members[] {
-  return Array.isArray(value) ? value.map(membersOf) : []
-}
-
 export function textOf(value: unknown): string {
   return typeof value === 'string' ? value : ''
 }

@@ -1,14 +1,7 @@
 /** `holdfast check --kubernetes`: a cluster before and after an install, as its API server shows it. */
 import { Fault } from '../base/fault.ts'
-import { type Members, membersOf } from '../base/members.ts'
-import {
-  type ClusterApi,
-  type ClusterWhere,
-  itemsOf,
-  metadataOf,
-  openCluster,
-  textOf,
-} from './check-cluster.ts'
+import { itemsOf, type Members, membersOf } from '../base/members.ts'
+import { type ClusterApi, type ClusterWhere, metadataOf, openCluster, textOf } from './check-cluster.ts'
 import { type Finding, failure, fine, type Group, skipped, warning } from './check-finding.ts'
 import { mountsPodsApi, podsApiFinding } from './check-pods-api.ts'
 import { rightsFindings } from './check-rights.ts'

@@ -1,8 +1,8 @@
 /** Whether agents know pods by the Pods API of their kubelets, and whether they can: its socket, and the version that has it. */
 import { trustedSocket } from '../attest/pods-api-trouble.ts'
 import { Fault } from '../base/fault.ts'
-import { type Members, membersOf } from '../base/members.ts'
-import { type ClusterApi, itemsOf, textOf } from './check-cluster.ts'
+import { itemsOf, type Members, membersOf } from '../base/members.ts'
+import { type ClusterApi, textOf } from './check-cluster.ts'
 import { type Finding, failure, fine, warning } from './check-finding.ts'
 
 const MOUNT = '/var/lib/kubelet/pods-api'

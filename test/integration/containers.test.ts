@@ -137,6 +137,25 @@ ${['victim', 'attacker', 'other']
       expect(await outcomeOf(container)).toBe('container_refused')
     })
 
+    it('is to try again while the kubelet has not written its status, or still lists the run before', async () => {
+      const [uid, id] = [randomUUID(), newContainerId()]
+      const container = node.run(uid, join(agent.dir, 'public'), { id })
+      const lists: readonly FakePod['containers'][] = [
+        [{ name: 'app', isUnwritten: true }],
+        [{ name: 'app', id: newContainerId() }],
+      ]
+      const list = (containers: FakePod['containers']) => {
+        kubelet.pods = [...kubelet.pods.filter((pod) => pod.uid !== uid), { name: 'other', uid, containers }]
+      }
+      for (const containers of lists) {
+        list(containers)
+        const { status, body } = await container.ask()
+        expect([status, JSON.parse(body).error.reason]).toEqual([503, 'pod_facts_unavailable'])
+      }
+      list([{ name: 'app', id }])
+      expect(await outcomeOf(container)).toEqual([idOf('other')])
+    })
+
     it('has none outside of where the kubelet puts pods', async () => {
       const { container } = start('other', { below: 'elsewhere' })
       expect(await outcomeOf(container)).toBe('container_refused')

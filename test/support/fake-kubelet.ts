@@ -23,6 +23,8 @@ export interface FakePod {
   readonly ephemeral?: readonly FakeContainer[]
   readonly deleted?: boolean
   readonly phase?: string
+  /** Default `Always`. */
+  readonly restartPolicy?: string
   /** A pod of the kubelet's manifest directory. */
   readonly isStatic?: boolean
   readonly nodeName?: string
@@ -35,6 +37,12 @@ export interface FakeContainer {
   /** 64 hex digits; absent while the container waits. */
   readonly id?: string
   readonly state?: 'running' | 'waiting' | 'terminated'
+  /** Of one that is terminated; default 0. */
+  readonly exitCode?: number
+  /** Of this container alone; one of `init` with `Always` is a sidecar. */
+  readonly restartPolicy?: string
+  /** In the specification only: the kubelet has not looked at it yet. */
+  readonly isUnwritten?: boolean
   readonly runtime?: string
   readonly image?: string
   readonly imageId?: string
@@ -171,10 +179,9 @@ function podJson(pod: FakePod): object {
     spec: {
       nodeName: pod.nodeName ?? 'node-1',
       ...(isStatic ? {} : { serviceAccountName: pod.serviceAccount ?? 'default' }),
-      containers: containers.map(({ name, image = 'busybox:1' }) => ({ name, image })),
-      ...(init.length > 0
-        ? { initContainers: init.map(({ name, image = 'busybox:1' }) => ({ name, image })) }
-        : {}),
+      restartPolicy: pod.restartPolicy ?? 'Always',
+      containers: containers.map(specJson),
+      ...(init.length > 0 ? { initContainers: init.map(specJson) } : {}),
       ...pod.more?.spec,
     },
     status: {
@@ -188,16 +195,23 @@ function podJson(pod: FakePod): object {
   }
 }
 
-function statuses(key: string, containers: readonly FakeContainer[]): object {
-  return containers.length === 0 ? {} : { [key]: containers.map(statusJson) }
+function specJson({ name, image = 'busybox:1', restartPolicy }: FakeContainer): object {
+  return { name, image, ...(restartPolicy === undefined ? {} : { restartPolicy }) }
 }
+
+function statuses(key: string, containers: readonly FakeContainer[]): object {
+  const written = containers.filter(({ isUnwritten }) => !isUnwritten)
+  return written.length === 0 ? {} : { [key]: written.map(statusJson) }
+}
+
+const stateJson = { running: { startedAt: '2026-11-28T08:00:00Z' }, waiting: {} }
 
 function statusJson(container: FakeContainer): object {
   const { name, id, runtime = 'containerd', image = 'docker.io/library/busybox:1' } = container
   const state = container.state ?? (id === undefined ? 'waiting' : 'running')
   return {
     name,
-    state: { [state]: state === 'running' ? { startedAt: '2026-11-28T08:00:00Z' } : {} },
+    state: { [state]: state === 'terminated' ? { exitCode: container.exitCode ?? 0 } : stateJson[state] },
     lastState:
       container.lastId === undefined
         ? {}

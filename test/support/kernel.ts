@@ -120,6 +120,10 @@ export class FakeKernel implements Kernel {
     return undefined
   }
 
+  pids() {
+    return [...this.processes.keys()]
+  }
+
   readCgroups(pid: number) {
     return this.readProcess(pid)?.cgroups ?? []
   }

@@ -43,9 +43,9 @@ async function open(more = '') {
 
 it('puts an outage on record by which identities rest on old facts, and its end', async () => {
   const { containers, records, clock, health } = await open()
-  const container = containers.find(PLACE)
+  const { container, ready } = containers.find(PLACE)
   containers.retain(container)
-  await container.ready
+  await ready
   expect(container.selectors).toContain('k8s:ns:shop')
   const recorded = (count: number) =>
     until('a record', () => {
@@ -74,8 +74,7 @@ it('looks what its token may do, unless the configuration says that it knows', a
   expect(health.degraded.map(({ code }) => code)).toEqual(['kubelet_overpowered'])
   expect(kubelet.asked.filter((each) => LOGS.test(each))).toHaveLength(1)
   const other = await open(', legacy_access: nodes_proxy')
-  const container = other.containers.find(PLACE)
-  await container.ready
+  await other.containers.find(PLACE).ready
   expect(other.health.degraded.map(({ code }) => code)).toEqual(['kubelet_legacy'])
   expect(kubelet.asked.filter((each) => LOGS.test(each))).toHaveLength(1)
   containers.stop()
@@ -92,9 +91,9 @@ it('asks the Pods API alone where the configuration says so', async () => {
   const { config } = result
   const { signal } = ending
   const pods = openPods({ config, pod: undefined, clock, health, audit: { append: () => {} }, signal })
-  const container = pods?.containers.find(PLACE)
-  await container?.ready
-  expect(container?.selectors).toContain('k8s:pod-name:cart-1')
+  const found = pods?.containers.find(PLACE)
+  await found?.ready
+  expect(found?.container.selectors).toContain('k8s:pod-name:cart-1')
   expect([api.asked, kubelet.asked, health.degraded]).toEqual([['ListPods'], [], []])
   pods?.containers.stop()
 })

@@ -79,6 +79,7 @@ function open(rules: Partial<PodRules> = {}, ownPod?: string): void {
     rules: { ...RULES, ...rules },
     maxAge: 5_000,
     outageAge: 3_600_000,
+    kernel,
     onOutage: (each) => told.push(each),
   })
   const pods = { containers, cgroupRoot: 'auto', podUid: undefined }
@@ -201,9 +202,58 @@ describe('a caller in a pod', () => {
     expect(kubelet.asked.length).toBeLessThanOrEqual(2)
   })
 
+  it('is woken by a list that somebody else has asked for', async () => {
+    kubelet.pods = [{ ...CART, containers: [{ name: 'app' }] }]
+    const workload = attest(kernel.start(42, at()))
+    const { ready } = workload
+    await until('a list', () => answers === 1)
+    kubelet.pods = [CART]
+    await known(kernel.start(43, at(SIDE)))
+    await ready
+    expect(names(workload)).toContain('cart')
+  })
+
+  it('hears in time that it is none, although others keep coming while lists are made', async () => {
+    kubelet.pods = [{ ...CART, containers: [{ name: 'app' }] }]
+    const first = attest(kernel.start(42, at()))
+    let pid = 100
+    kubelet.onAsk = () => void attest(kernel.start(pid++, at()))
+    let isReady = false
+    void first.ready?.then(() => {
+      isReady = true
+    })
+    for (let waited = 0; waited < 6_000 && !isReady; waited += 250) {
+      const before = answers
+      clock.advance(250)
+      await until('a list', () => answers > before)
+    }
+    expect([isReady, refusal(first)]).toEqual([true, expect.stringMatching(/^pod_facts_unavailable: /)])
+  })
+
+  it('asks for no more lists than one caller, when twenty wait for their statuses', async () => {
+    const pods = Array.from({ length: 20 }, (_, index) => {
+      const uid = `${UID.slice(0, -2)}${10 + index}`
+      return { ...CART, name: `cart-${index}`, uid, containers: [{ name: 'app' }] }
+    })
+    const asked = async (count: number) => {
+      kubelet.pods = pods.slice(0, count)
+      const workloads = kubelet.pods.map(({ uid }, index) =>
+        attest(kernel.start(100 + index, at(idOf(index), uid))),
+      )
+      const before = kubelet.asked.length
+      for (let waited = 0; waited < 2_000; waited += 50) {
+        clock.advance(50)
+        await new Promise((resolve) => setTimeout(resolve, 5))
+      }
+      for (const workload of workloads) workload.close()
+      return kubelet.asked.length - before
+    }
+    expect(await asked(20)).toBeLessThanOrEqual((await asked(1)) + 1)
+  })
+
   it.each([
     ['unknown', [], 'pod_unknown'],
-    ['the pause container', [{ ...CART, containers: [{ name: 'app', id: NEXT }] }], 'container_refused'],
+    ['the pause container', [{ ...CART, containers: [{ name: 'app', id: SIDE }] }], 'container_refused'],
     [
       'an ended container',
       [{ ...CART, containers: [{ name: 'app', id: CID, state: 'terminated' }] }],
@@ -211,7 +261,7 @@ describe('a caller in a pod', () => {
     ],
     [
       'the run before',
-      [{ ...CART, containers: [{ name: 'app', id: NEXT, lastId: CID }] }],
+      [{ ...CART, containers: [{ name: 'app', id: SIDE, lastId: CID }] }],
       'container_refused',
     ],
     [
@@ -232,8 +282,19 @@ describe('a caller in a pod', () => {
       ],
       'container_refused',
     ],
+    [
+      'one whose status is not written',
+      [{ ...CART, containers: [{ name: 'app', isUnwritten: true }] }],
+      'pod_facts_unavailable',
+    ],
+    [
+      'the run after the one that is listed',
+      [{ ...CART, containers: [{ name: 'app', id: NEXT }] }],
+      'pod_facts_unavailable',
+    ],
   ] as const)('has nothing when it is %s', async (_what, pods, reason) => {
     kubelet.pods = pods
+    kernel.start(43, at(SIDE))
     const workload = await settled(kernel.start(42, at()))
     expect(workload.selectors).toEqual([])
     expect(names(workload)).toEqual([])
