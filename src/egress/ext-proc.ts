@@ -73,7 +73,7 @@ function openTry(options: TryOptions, caller: Caller, dialog: Dialog): Hear {
     if (message['observability_mode'] === true) throw unheeded()
     const { request_headers: request, response_headers: response } = message
     if (response) {
-      dialog.say({ response_headers: answered(caller, signed, linesOf(response)) })
+      dialog.say({ response_headers: answered(signed, linesOf(response)) })
       return dialog.end()
     }
     if (!request || signed) return refuse(dialog, unread(message))
@@ -112,16 +112,13 @@ async function signTry(options: ExtProcOptions, caller: Caller, dialog: Dialog, 
 }
 
 /** The nonce is the agent's; no target speaks for the agent. What asks for a retry stays, for Envoy to see. */
-function answered(caller: Caller, signed: SignedSending | undefined, lines: RawHeaders): Message {
+function answered(signed: SignedSending | undefined, lines: RawHeaders): Message {
   const fields = withoutPseudo(lines)
-  if (signed) {
-    caller.workload()
-    signed.hear({
-      status: Number(firstOf(lines, ':status') ?? 0),
-      nonce: nonceIn(fields),
-      challenge: valuesOf(fields, 'www-authenticate').join(', ').slice(0, CHALLENGES_LIMIT),
-    })
-  }
+  signed?.hear({
+    status: Number(firstOf(lines, ':status') ?? 0),
+    nonce: nonceIn(fields),
+    challenge: valuesOf(fields, 'www-authenticate').join(', ').slice(0, CHALLENGES_LIMIT),
+  })
   const foreign = namesOf(fields, (name) => name.startsWith('holdfast-'))
   return { response: { header_mutation: { remove_headers: ['dpop-nonce', ...new Set(foreign)] } } }
 }

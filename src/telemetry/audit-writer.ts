@@ -54,8 +54,8 @@ export class AuditWriter implements Audit {
   #settling: Promise<void> | undefined
   #cancelFlush: (() => void) | undefined
   #cancelCheckpoint: (() => void) | undefined
-  #millis: Millis = -1
-  #time = ''
+  #second = -1
+  #prefix = ''
 
   constructor(sink: Sink, options: AuditOptions) {
     this.#sink = sink
@@ -316,10 +316,11 @@ export class AuditWriter implements Audit {
 
   #now(): string {
     const millis = this.#options.clock.now()
-    if (millis !== this.#millis) {
-      this.#millis = millis
-      this.#time = new Date(millis).toISOString()
+    const second = Math.floor(millis / 1_000)
+    if (second !== this.#second) {
+      this.#second = second
+      this.#prefix = new Date(millis).toISOString().slice(0, -'123Z'.length)
     }
-    return this.#time
+    return `${this.#prefix}${String(millis - second * 1_000).padStart(3, '0')}Z`
   }
 }
