@@ -130,6 +130,8 @@ function configText(defaultLimits: boolean): string {
   const limits = `limits:
   connections_per_uid: 8192
   connections: 8192
+  calls_per_uid: 65536
+  calls: 65536
   streams_per_connection: 1000
   header_timeout: 30s
   proofs_per_second: 1000000

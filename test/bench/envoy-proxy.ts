@@ -1,0 +1,134 @@
+/** A real Envoy with a listener for each way of signing: the filters are those of the configurations to copy. */
+import { freePort, startEnvoy, type TestEnvoy } from '../support/envoy.ts'
+import { envoySample } from '../support/envoy-sample.ts'
+
+/** How a listener signs: not at all, by ext_authz, by ext_proc. */
+export type Signing = 'none' | 'check' | 'process'
+
+/** A way through the Envoy: how it signs, and at which socket it asks. */
+export interface ProxyWay {
+  readonly signing: Signing
+  readonly socket: string
+}
+
+export interface Proxy<K extends string> extends AsyncDisposable {
+  readonly envoy: TestEnvoy
+  /** The listener of each way. */
+  readonly ports: Readonly<Record<K, number>>
+}
+
+const HTTP = 'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager'
+const OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions'
+const ROUTER = typed('envoy.filters.http.router', 'envoy.extensions.filters.http.router.v3.Router')
+const CODEC = typed(
+  'envoy.filters.http.upstream_codec',
+  'envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec',
+)
+/** Answers say what proof the target was sent. */
+export const PROOF_FIELD = 'x-proof'
+
+function typed(name: string, type: string, config: object = {}) {
+  return { name, typed_config: { '@type': `type.googleapis.com/${type}`, ...config } }
+}
+
+/** Starts it; requests are signed for the target `name` at `authority`. */
+export async function startProxy<K extends string>(
+  ways: Readonly<Record<K, ProxyWay>>,
+  target: { readonly name: string; readonly authority: string },
+): Promise<Proxy<K>> {
+  const names = Object.keys(ways) as K[]
+  const ports = Object.fromEntries(
+    await Promise.all(names.map(async (name) => [name, await freePort()] as const)),
+  ) as Record<K, number>
+  const upstream = await freePort()
+  const listeners = names.map((name) => {
+    const { signing } = ways[name]
+    const filters = signing === 'check' ? [filterOf('check', name, target.name), ROUTER] : [ROUTER]
+    const route = { cluster: `target-${name}`, host_rewrite_literal: target.authority }
+    const extensions = { target: target.name }
+    return listener(ports[name], filters, { route }, signing === 'check' ? perRoute(extensions) : {})
+  })
+  const clusters = names.flatMap((name) => [
+    targetCluster(
+      `target-${name}`,
+      upstream,
+      ways[name].signing === 'process' && filterOf('process', name, target.name),
+    ),
+    cluster(
+      `agent-${name}`,
+      { pipe: { path: ways[name].socket } },
+      { explicit_http_config: { http2_protocol_options: {} } },
+    ),
+  ])
+  const answer = {
+    direct_response: { status: 200 },
+    response_headers_to_add: [{ header: { key: PROOF_FIELD, value: '%REQ(dpop)%' } }],
+  }
+  const { layered_runtime } = envoySample('egress-signing.yaml') as { readonly layered_runtime: object }
+  const envoy = await startEnvoy({
+    layered_runtime,
+    static_resources: { listeners: [...listeners, listener(upstream, [ROUTER], answer)], clusters },
+  })
+  return { envoy, ports, [Symbol.asyncDispose]: () => envoy[Symbol.asyncDispose]() }
+}
+
+function listener(port: number, filters: readonly object[], action: object, perFilter = {}) {
+  const routes = [{ match: { prefix: '/' }, ...action }]
+  const virtual = { name: 'all', domains: ['*'], routes, typed_per_filter_config: perFilter }
+  const manager = typed('envoy.filters.network.http_connection_manager', HTTP, {
+    stat_prefix: `at${port}`,
+    route_config: { virtual_hosts: [virtual] },
+    http_filters: filters,
+  })
+  return { address: addressOf(port), filter_chains: [{ filters: [manager] }] }
+}
+
+const addressOf = (port: number) => ({ socket_address: { address: '127.0.0.1', port_value: port } })
+
+function perRoute(extensions: object) {
+  const type = 'envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute'
+  const name = 'envoy.filters.http.ext_authz'
+  return { [name]: typed(name, type, { check_settings: { context_extensions: extensions } }).typed_config }
+}
+
+function targetCluster(name: string, port: number, filter: object | false) {
+  const filters = filter ? { http_filters: [filter, CODEC] } : {}
+  return cluster(name, addressOf(port), { explicit_http_config: { http_protocol_options: {} }, ...filters })
+}
+
+/** A pause of a busy machine must not be a refusal. */
+const NO_LIMITS = {
+  thresholds: [{ max_connections: 65_536, max_pending_requests: 65_536, max_requests: 65_536 }],
+}
+
+function cluster(name: string, address: object, options: object) {
+  return {
+    name,
+    circuit_breakers: NO_LIMITS,
+    load_assignment: {
+      cluster_name: name,
+      endpoints: [{ lb_endpoints: [{ endpoint: { address } }] }],
+    },
+    typed_extension_protocol_options: { [OPTIONS]: typed(OPTIONS, OPTIONS, options).typed_config },
+  }
+}
+
+/** The filter of the configuration to copy, at the cluster of this way. */
+function filterOf(signing: 'check' | 'process', way: string, target: string): object {
+  const file = signing === 'check' ? 'egress-check.yaml' : 'egress-signing.yaml'
+  const wanted = `envoy.filters.http.${signing === 'check' ? 'ext_authz' : 'ext_proc'}`
+  const sample = envoySample(file, { 'cluster_name: holdfast }': `cluster_name: agent-${way} }` })
+  const filter = findNamed(sample, wanted)
+  if (!filter) throw new Error(`${file} has no ${wanted}`)
+  return JSON.parse(JSON.stringify(filter).replaceAll('"value":"orders"', `"value":"${target}"`)) as object
+}
+
+function findNamed(tree: unknown, name: string): object | undefined {
+  if (typeof tree !== 'object' || tree === null) return undefined
+  if ('name' in tree && tree.name === name) return tree
+  for (const branch of Object.values(tree)) {
+    const found = findNamed(branch, name)
+    if (found) return found
+  }
+  return undefined
+}
