@@ -73,6 +73,11 @@ describe('the dashboard', () => {
     expect(names.filter((name: string) => !known.has(name) && !FOREIGN.test(name))).toEqual([])
   })
 
+  it('shows what is only observed, apart from what is right', () => {
+    const exprs: readonly string[] = panels.flatMap(({ targets }) => targets.map(({ expr }: Json) => expr))
+    expect(exprs.filter((expr) => /holdfast_verified_total\{[^}]*observed!=""/.test(expr))).toHaveLength(1)
+  })
+
   it('has panels that do not lie on each other', () => {
     const cells = panels.flatMap(({ gridPos: { x, y, w, h } }) =>
       Array.from({ length: w * h }, (_, index) => `${x + (index % w)},${y + Math.floor(index / w)}`),
