@@ -125,6 +125,7 @@ export class Verifier {
       caller: caller.names[0],
       jkt: binding.jkt,
       rule,
+      ...(isBodyOpen(verified, question) ? { detail: BODY_OPEN } : {}),
     })
   }
 
@@ -149,6 +150,13 @@ export class Verifier {
       policy: this.#options.policy(),
     })
   }
+}
+
+const BODY_OPEN = 'the body is for the service to compare with the digest that was signed'
+
+/** Whether the signature covers a body that was not shown: who has it may refuse it yet, on its own record. */
+function isBodyOpen({ binding }: Verified, { body }: Question): boolean {
+  return binding.contentDigest !== undefined && body?.whole === undefined
 }
 
 interface Refused {

@@ -8,12 +8,14 @@ import { makeWitSvid } from '../../src/spiffe/witsvid.ts'
 import { makeVerifier, type RequestVerifier } from '../../src/verify/create.ts'
 import type { LocalOptions } from '../../src/verify/options.ts'
 import { bundleOfKeys } from './tokens.ts'
-import { openVerifier } from './verifier.ts'
+import { openVerifier, type TestVerifier } from './verifier.ts'
 
 const WEB = 'spiffe://example.org/web' as SpiffeId
 
 export interface SignedCaller {
   readonly verifier: RequestVerifier
+  /** Another verifier that knows its WIT, with a route `mesh`. */
+  readonly other: TestVerifier
   /** Reasons that the application heard. */
   readonly heard: string[]
   /** Headers of `POST /x?a=1` with this body; `undefined`: the signature covers none. */
@@ -58,5 +60,5 @@ export async function openSignedCaller(over: Partial<LocalOptions> = {}): Promis
     const all = [...covered, 'Signature-Input', input, 'Signature', signature]
     return all.flatMap((name, at) => (at % 2 === 0 ? [[name, all[at + 1] ?? ''] as const] : []))
   }
-  return { verifier, heard, headers }
+  return { verifier, other: v, heard, headers }
 }

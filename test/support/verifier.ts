@@ -4,7 +4,7 @@ import { nowSeconds } from '../../src/base/clock.ts'
 import { Fault } from '../../src/base/fault.ts'
 import type { TokenSources } from '../../src/ingress/access-token.ts'
 import { Bearers } from '../../src/ingress/bearer.ts'
-import type { DenialFacts } from '../../src/ingress/checking.ts'
+import type { DenialFacts, VerifyOptions } from '../../src/ingress/checking.ts'
 import type { ChannelPeer, Inbound } from '../../src/ingress/inbound.ts'
 import { ServerNonces } from '../../src/ingress/nonces.ts'
 import { MemoryReplayStore } from '../../src/ingress/replay-memory.ts'
@@ -105,6 +105,8 @@ export interface TestVerifier {
   readonly moved: string[]
   denies: (facts: DenialFacts) => boolean
   route(name: string): Route
+  /** What it is made of. */
+  readonly options: VerifyOptions
   token(claims?: object, header?: object): string
   proof(claims: object, key?: Signer): string
   request(over?: Partial<RequestOf>): Inbound
@@ -122,7 +124,7 @@ export async function openVerifier(
   const nonces = new ServerNonces({ clock, life: 120 })
   const replays = new MemoryReplayStore({ clock, keep: 300, limit, share })
   clock.advance(10_000)
-  const options = {
+  const options: VerifyOptions = {
     clock,
     routes: () => book.routes,
     tokens: sourcesOf({ k1: issuer.publicKey }),
@@ -147,6 +149,7 @@ export async function openVerifier(
     nonces,
     replays,
     moved: [],
+    options,
     denies: () => false,
     route: (name) => {
       const route = book.routes.all.get(name)
