@@ -54,7 +54,7 @@ export async function askNode(
   target?: string,
 ): Promise<Outcome> {
   const outcome = await ask(() => receivedByNode(request, target ?? request.url ?? ''))
-  stripNode(request)
+  stripNode(request, outcome.verified)
   if (outcome.verified?.binding.kind !== 'http-signature') return outcome
   const read = (limit: number) => peekBody(request, limit)
   const compared = await withSignedBody(outcome, bodies, request.method ?? '', read)
@@ -117,7 +117,7 @@ export function fetchHandler(
 ): (request: Request, facts?: PeerFacts) => Promise<Response> {
   return async (request, facts = {}) => {
     const asked = await ask(() => receivedByFetch(request, facts))
-    let whole = stripFetch(request)
+    let whole = stripFetch(request, asked.verified)
     const outcome = await withSignedBody(asked, bodies, request.method, async (limit) => {
       const body = await readBody(whole, limit)
       whole = withBody(whole, body)

@@ -137,6 +137,26 @@ describe('the middleware that asks an agent', () => {
   })
 })
 
+describe('a route that hands out handles', () => {
+  let handing: VerifyRig
+  beforeAll(async () => {
+    handing = await openVerifyRig({ handOut: 'handle' })
+  })
+  afterAll(() => handing?.[Symbol.asyncDispose]())
+
+  it.each(WHOLE)('gives an application behind $name no token, nor what proved it', async (way) => {
+    const verifier = makeVerifier({ socket: handing.socket, route: 'api' })
+    await using server = await way.open(verifier, {})
+    const { method, path, headers } = handing.request({ headers: [['X-Other', '1']] })
+    const { body } = await sendRaw(server.port, { method, path, headers: headers.flat() })
+    const { names, verified } = JSON.parse(body) as Seen
+    expect(verified.handle).toMatch(/^[A-Za-z0-9_-]{43}$/)
+    expect(names.filter((name) => ['authorization', 'dpop'].includes(name.toLowerCase()))).toEqual([])
+    expect(names).toContain('x-other')
+    verifier.close()
+  })
+})
+
 describe('a handler of Requests', () => {
   it('is verified on the raw headers of its host, those of HTTP/2 among them, and gets the body unread', async () => {
     const verifier = makeVerifier(agentOptions('api'))
