@@ -91,7 +91,8 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
     addStandardServices: () => grpc.addStandardServices(),
     publish: () => {
       for (const socket of sockets) socket.publish()
-      linkAliases(options.directories.workloadSocket, config.socketAliases)
+      for (const socket of linkAliases(options.directories.workloadSocket, config.socketAliases))
+        options.log.warn('somebody else had a socket under one of socket_aliases: it was replaced', { socket })
     },
     isTaken: () => sockets[0]?.isTaken() ?? false,
     leave: (grace, stay) => {

@@ -6,27 +6,37 @@ import { Fault } from '../base/fault.ts'
 /** One file name, none of the agent's own. */
 export const ALIAS = /^(?!(?:workload|egress|verifier)\.sock$)[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 
-/** Makes each of `names` a link to `socket`; throws socket_unusable where something else has that name. */
-export function linkAliases(socket: string, names: readonly string[]): void {
-  for (const name of names) linkAlias(socket, join(dirname(socket), name))
+/**
+ * Makes each of `names` a link to `socket`, and says which were sockets of somebody else's: whoever expects the name would
+ * believe them, an istio-agent that was given the directory writable say. Throws socket_unusable for files and directories.
+ */
+export function linkAliases(socket: string, names: readonly string[]): readonly string[] {
+  return names.filter((name) => linkAlias(socket, join(dirname(socket), name)) === 'socket')
 }
 
-function linkAlias(socket: string, path: string): void {
+function linkAlias(socket: string, path: string): Found {
   const target = basename(socket)
-  if (isLinkTo(path, target)) return
+  const found = foundAt(path, target)
+  if (found === 'ours') return found
   const temporary = `${path}.${process.pid}`
   try {
     symlinkSync(target, temporary)
     renameSync(temporary, path)
+    return found
   } catch (error) {
     throw new Fault('socket_unusable', `${path} cannot be made a link to ${target}`, { cause: error })
   }
 }
 
-function isLinkTo(path: string, target: string): boolean {
+type Found = 'ours' | 'none' | 'link' | 'socket'
+
+function foundAt(path: string, target: string): Found {
   const stats = lstatSync(path, { throwIfNoEntry: false })
-  if (!stats) return false
-  if (!stats.isSymbolicLink())
-    throw new Fault('socket_unusable', `${path} is there and no link: socket_aliases cannot replace it`)
-  return readlinkSync(path) === target
+  if (!stats) return 'none'
+  if (stats.isSocket()) return 'socket'
+  if (stats.isSymbolicLink()) return readlinkSync(path) === target ? 'ours' : 'link'
+  throw new Fault(
+    'socket_unusable',
+    `${path} is there, no link and no socket: socket_aliases cannot replace it`,
+  )
 }

@@ -3,7 +3,6 @@ import { readFileSync, readlinkSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { Client, credentials } from '@grpc/grpc-js'
 import { describe, expect, it } from 'vitest'
-import { parse } from 'yaml'
 import { policyContext } from '../../../src/cli/policy-context.ts'
 import { parseConfig } from '../../../src/config.ts'
 import { parsePolicy } from '../../../src/policy/load.ts'
@@ -67,13 +66,5 @@ describe('deploy/istio', () => {
     expect(await parsePolicy(texts, context)).not.toHaveProperty('problems')
     expect(configured.config.sds.rootca).toBe('all')
     expect(configured.config.socketAliases).toEqual(['socket'])
-  })
-
-  it('mounts the directory where Istio looks, and never writable', () => {
-    const values = parse(textOf('istio-values.yaml'))
-    const { spec } = parse(values.sidecarInjectorWebhook.templates.holdfast)
-    const mounts = [...spec.containers, ...spec.initContainers].flatMap(({ volumeMounts }) => volumeMounts)
-    const mount = { name: 'workload-socket', mountPath: '/run/secrets/workload-spiffe-uds', readOnly: true }
-    expect(mounts).toEqual([mount, mount])
   })
 })

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import {
   mkdirSync,
   mkdtempSync,
@@ -7,6 +8,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -34,6 +36,15 @@ describe('linkAliases', () => {
     symlinkSync('/run/other.sock', join(dir, 'socket'))
     link('socket')
     expect(readlinkSync(join(dir, 'socket'))).toBe('workload.sock')
+  })
+
+  it('replaces a socket of somebody else, and says so', async () => {
+    const path = join(dir, 'socket')
+    const other = createServer().listen(path)
+    await once(other, 'listening')
+    expect(link('socket', 'api.sock')).toEqual(['socket'])
+    expect(readlinkSync(path)).toBe('workload.sock')
+    other.close()
   })
 
   it.each([
