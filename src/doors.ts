@@ -92,7 +92,9 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
     publish: () => {
       for (const socket of sockets) socket.publish()
       for (const socket of linkAliases(options.directories.workloadSocket, config.socketAliases))
-        options.log.warn('somebody else had a socket under one of socket_aliases: it was replaced', { socket })
+        options.log.warn('somebody else had a socket under one of socket_aliases: it was replaced', {
+          socket,
+        })
     },
     isTaken: () => sockets[0]?.isTaken() ?? false,
     leave: (grace, stay) => {

@@ -9,11 +9,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type AgentOptions, startAgent } from '../../support/agent.ts'
 import { freePort } from '../../support/envoy.ts'
 import { identityPolicy, idOf } from '../../support/identities.ts'
-import {
-  type IstioAgentOptions,
-  missingForIstioAgent,
-  startIstioAgent,
-} from '../../support/istio-agent.ts'
+import { type IstioAgentOptions, missingForIstioAgent, startIstioAgent } from '../../support/istio-agent.ts'
 import { until } from '../../support/until.ts'
 
 const CART = 'ns/shop/sa/cart'
