@@ -30,7 +30,7 @@ export interface IssuedToken {
 export interface Authority {
   /** The trust domain's bundle; a key is in it before it signs and until nothing that it signed is valid. */
   readonly bundle: Live<Bundle>
-  /** The life of the CA that signs X.509-SVIDs now; none that it signs is valid after it. */
+  /** The life of the CA that signs X.509-SVIDs now; none that it signs is valid after it. One object for each CA. */
   caLife(): { readonly notBefore: Seconds; readonly notAfter: Seconds }
   issueX509(ask: X509Ask): IssuedX509
   issueJwt(ask: {

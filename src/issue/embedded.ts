@@ -25,7 +25,10 @@ export interface EmbeddedOptions {
   readonly wit: boolean
   /** Put into JWT-SVIDs as `iss`. */
   readonly issuer?: string | undefined
-  /** A CA of the operator's instead of one made at start; a change of it is published before it signs. */
+  /**
+   * A CA of the operator's instead of one made at start. After a change a new root is published before it signs; below a root
+   * that is published a new certificate signs at once. Open streams have SVIDs of it with their renewal at the latest.
+   */
   readonly ca?: Live<CertificateAuthority>
   /** JWT and WIT keys that other nodes have too, instead of keys made at start. */
   readonly sharedKeys?: Live<SharedKeySet>
@@ -74,8 +77,9 @@ export function embeddedAuthority(options: EmbeddedOptions): Authority {
   }
   let cancel = clock.after(TICK_MS, tick)
   const unwatch = options.ca?.watch((ca) => {
-    rotations.ca.offer(operatorSlot(ca, nowSeconds(clock)))
-    bundle.set(bundleOf(trustDomain, rotations, bundle.get().sequence + 1n))
+    rotations.ca.offer(operatorSlot(ca, nowSeconds(clock)), ({ root }) => root.equals(ca.root))
+    const next = bundleOf(trustDomain, rotations, bundle.get().sequence + 1n)
+    if (!isSame(next.x509Authorities, bundle.get().x509Authorities)) bundle.set(next)
   })
   return {
     bundle,
@@ -225,6 +229,10 @@ function spkiOf(held: HeldKey): Buffer {
 
 function certificateSigner(held: HeldKey): CertificateSigner {
   return { alg: held.alg, signDer: (input) => held.signDer(input) }
+}
+
+function isSame(one: readonly Buffer[], other: readonly Buffer[]): boolean {
+  return one.length === other.length && one.every((root, index) => other[index]?.equals(root))
 }
 
 function bundleOf(trustDomain: TrustDomain, { ca, jwt, wit }: Rotations, sequence: bigint): Bundle {

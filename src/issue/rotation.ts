@@ -44,9 +44,15 @@ export class Rotation<K> {
     return [...this.#old, this.#signing, ...(this.#next ? [this.#next] : [])]
   }
 
-  /** Makes `slot` the successor, in place of one that has not signed yet. */
-  offer(slot: Slot<K>): void {
-    this.#next = slot
+  /**
+   * Makes `slot` the successor, in place of one that has not signed yet. Verifiers who know one key know every other that it
+   * `vouches` for: beside a key that signs or has signed such a slot signs at once, and beside one that has not, after its lead.
+   */
+  offer(slot: Slot<K>, vouches: (known: K) => boolean = () => false): void {
+    const isKnown = [...this.#old, this.#signing].some(({ key }) => vouches(key))
+    if (isKnown) this.#sign(slot)
+    else
+      this.#next = this.#next && vouches(this.#next.key) ? { ...slot, published: this.#next.published } : slot
   }
 
   /** Brings the slots to `now`; whether what is published changed. */
@@ -70,8 +76,13 @@ export class Rotation<K> {
   #promote(now: Seconds): void {
     const next = this.#next
     if (!next || (now < next.published + this.#lead && now < this.#signing.ends)) return
-    if (this.#signing.ends > now) this.#old = [...this.#old, this.#signing]
-    this.#signing = next
+    this.#sign(next)
+    this.#old = this.#old.filter((slot) => slot.ends > now)
+  }
+
+  #sign(slot: Slot<K>): void {
+    this.#old = [...this.#old, this.#signing]
+    this.#signing = slot
     this.#next = undefined
   }
 }

@@ -25,6 +25,8 @@ export interface X509Svid extends Kept {
   readonly certificates: readonly Buffer[]
   /** PKCS#8 in DER; overwritten a while after the SVID was replaced. */
   readonly key: Buffer
+  /** What signed it. */
+  readonly ca: ReturnType<Authority['caLife']>
 }
 
 /** A deliverable WIT-SVID with its key. */
@@ -68,11 +70,15 @@ export class Svids {
     this.#onIssued = options.onIssued ?? (() => {})
   }
 
-  /** The entry's X.509-SVID, the same one until it is due for renewal. */
+  /**
+   * The entry's X.509-SVID, the same one until it is due for renewal or another CA signs. A new CA is no reason to tell open
+   * streams, which would all be renewed in one second: they have the new one with their next message.
+   */
   x509(entry: Entry): X509Svid {
     const key = keyOf(entry)
     const known = this.#x509.get(key)
-    const svid = this.#fresh(known, (now) => this.#makeX509(entry, now))
+    const isCurrent = known?.ca === this.#authority.caLife()
+    const svid = this.#fresh(known, (now) => this.#makeX509(entry, now), isCurrent)
     if (svid === known) return svid
     this.#x509.set(key, svid)
     if (known) this.#wipeLater(() => known.key.fill(0))
@@ -148,9 +154,9 @@ export class Svids {
   }
 
   /** `known` until it is due; afterwards a new one, or, while the authority cannot sign, the last one until it ends. */
-  #fresh<T extends Kept>(known: T | undefined, make: (now: Seconds) => T): T {
+  #fresh<T extends Kept>(known: T | undefined, make: (now: Seconds) => T, isCurrent = true): T {
     const now = nowSeconds(this.#clock)
-    if (known && now < known.renewAt) return known
+    if (known && isCurrent && now < known.renewAt) return known
     try {
       return make(now)
     } catch (error) {
@@ -162,10 +168,11 @@ export class Svids {
   #makeX509(entry: Entry, now: Seconds): X509Svid {
     const key = makeDeliveredKey()
     const { spiffeId, x509Ttl: ttl, dnsNames } = entry
+    const ca = this.#authority.caLife()
     const { chain, notAfter } = this.#authority.issueX509({ spiffeId, spki: key.spki, ttl, dnsNames })
     this.#onIssued('x509')
     const renewAt = this.#renewAt(now, notAfter)
-    const made = { chain: Buffer.concat(chain), certificates: chain, key: key.pkcs8() }
+    const made = { chain: Buffer.concat(chain), certificates: chain, key: key.pkcs8(), ca }
     const svid = { spiffeId, ...made, expires: notAfter, renewAt }
     key.wipe()
     return svid

@@ -69,7 +69,7 @@ const { cert, ca } = source.pem()
 process.stdout.write(cert + ca)
 source.close()`
 
-/** The X.509-SVID that a new process gets: what is there lives on until its renewal. */
+/** The X.509-SVID that a new process gets. */
 async function svidAt({ socket }: BuiltAgent) {
   const env = { ...process.env, SPIFFE_ENDPOINT_SOCKET: `unix://${socket}` }
   const { stdout } = await run(process.execPath, ['--input-type=module', '-e', CALLER], { env })
@@ -112,6 +112,24 @@ it('takes over the CA that a Secret has now: it is published before it signs, be
   })
   expect(rootOf(after)).toBe('CN=one')
   expect(rootOf({ ...before, roots: after.roots })).toBe('CN=one')
+}, 60_000)
+
+it('signs with the next intermediate below the same root as soon as the Secret has it', async () => {
+  const mount = newDirectory()
+  const root = makeAuthority({ commonName: 'one', validity: span })
+  mountSecret(mount, '1', secretOf(root, 'first'))
+  const ca = `certificate_file: ${mount}/tls.crt, key_file: ${mount}/tls.key, chain_file: ${mount}/ca.crt`
+  await using agent = await startMounted(`nodes: one, ca: { ${ca} }`)
+  const before = await svidAt(agent)
+  mountSecret(mount, '2', secretOf(root, 'second'))
+  const after = await until('an SVID of the next', async () => {
+    const svid = await svidAt(agent)
+    return svid.issuer.subject === 'CN=second' ? svid : undefined
+  })
+  expect([before, after].map((svid) => [svid.issuer.subject, rootOf(svid)])).toEqual([
+    ['CN=first', 'CN=one'],
+    ['CN=second', 'CN=one'],
+  ])
 }, 60_000)
 
 it('two agents with one mounted set of JWT keys validate what the other signed', async () => {

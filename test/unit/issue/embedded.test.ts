@@ -217,11 +217,28 @@ describe('an authority of the operator', { timeout: 60_000 }, () => {
     expect(verifyX509Svid(before.chain, bundle, now()).spiffeId).toBe(spiffeId)
   })
 
+  it('signs at once below a root that is published, and verifiers know both', () => {
+    const root = makeAuthority({ validity: validity(NOW - 10, NOW + 100 * HOUR) })
+    const ca = new Live(operator(root, 'first'))
+    const { issue, bundle, now } = setUp({ ca })
+    const [before, { sequence }] = [issue.x509(), bundle()]
+    ca.set(operator(root, 'second'))
+    const after = issue.x509()
+    expect(after.chain[1]?.equals(before.chain[1] ?? Buffer.alloc(0))).toBe(false)
+    for (const { chain } of [before, after])
+      expect(verifyX509Svid(chain, bundle, now()).spiffeId).toBe(spiffeId)
+    expect([bundle().x509Authorities, bundle().sequence]).toEqual([[root.der], sequence])
+    ca.set(operator(makeAuthority(), 'elsewhere'))
+    expect(bundle().x509Authorities).toHaveLength(2)
+    ca.set(operator(root, 'third'))
+    expect([bundle().x509Authorities, bundle().sequence]).toEqual([[root.der], sequence + 2n])
+  })
+
   it('tells the life of what signs now, not of what will', () => {
-    const root = makeAuthority()
+    const [root, next] = [makeAuthority(), makeAuthority()]
     const ca = new Live(operator(root, 'first'))
     const { authority, seconds } = setUp({ ca })
-    ca.set(operator(root, 'second', NOW + 20 * HOUR))
+    ca.set(operator(next, 'second', NOW + 20 * HOUR))
     expect(authority.caLife()).toMatchObject({ notBefore: NOW - 10, notAfter: NOW + 10 * HOUR })
     seconds(300)
     expect(authority.caLife().notAfter).toBe(NOW + 20 * HOUR)

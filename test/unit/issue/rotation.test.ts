@@ -49,6 +49,27 @@ describe('a rotation', { timeout: 60_000 }, () => {
     expect([rotation.signing.key, keys(rotation)]).toEqual([3, [1, 3]])
   })
 
+  it('lets a successor sign at once that verifiers know by a key that signs or has signed, and keeps both', () => {
+    const rotation = new Rotation({ first: { key: 1, published: 0, ends: LIFETIME }, lead: LEAD })
+    rotation.offer({ key: 21, published: 10, ends: 5000 })
+    rotation.offer({ key: 11, published: 20, ends: 5000 }, (known) => known === 1)
+    expect([rotation.signing.key, keys(rotation)]).toEqual([11, [1, 11]])
+    rotation.offer({ key: 12, published: 30, ends: 5000 }, (known) => known === 1)
+    expect([rotation.signing.key, keys(rotation)]).toEqual([12, [1, 11, 12]])
+    rotation.advance(LIFETIME)
+    expect(keys(rotation)).toEqual([11, 12])
+  })
+
+  it('lets a successor sign no sooner than what it is known by', () => {
+    const rotation = new Rotation({ first: { key: 1, published: 0, ends: LIFETIME }, lead: LEAD })
+    rotation.offer({ key: 21, published: 10, ends: 5000 })
+    rotation.offer({ key: 22, published: 50, ends: 5000 }, (known) => known === 21)
+    rotation.advance(109)
+    expect([rotation.signing.key, keys(rotation)]).toEqual([1, [1, 22]])
+    rotation.advance(110)
+    expect(rotation.signing.key).toBe(22)
+  })
+
   it('publishes each key for its lead before it signs, and as long as anything that it signed is valid', () => {
     const steps = fc.array(
       fc.record({ wait: fc.integer({ min: 1, max: 60 }), ttl: fc.integer({ min: 1, max: 400 }) }),

@@ -213,3 +213,38 @@ describe('while the authority cannot sign', () => {
     expect(get(svids)).not.toBe(first)
   })
 })
+
+describe('when another CA signs', () => {
+  it('who asks has an X.509-SVID of it, and nothing is due: whoever has one keeps it until its renewal', () => {
+    const clock = new ManualClock()
+    const working = embeddedAuthority({
+      trustDomain: parseTrustDomain('example.org'),
+      clock,
+      algorithm: 'ES256',
+      intermediate: false,
+      caTtl: 24 * HOUR,
+      keyTtl: 24 * HOUR,
+      wit: true,
+    })
+    let ca = working.caLife()
+    let isDown = false
+    const authority: Authority = {
+      ...working,
+      caLife: () => ca,
+      issueX509: (ask) => {
+        if (isDown) throw new Fault('authority_unavailable')
+        return working.issueX509(ask)
+      },
+    }
+    const svids = new Svids({ authority, clock })
+    const first = svids.x509(entry())
+    ca = { ...ca }
+    expect(svids.isDue).toBe(false)
+    isDown = true
+    expect(svids.x509(entry())).toBe(first)
+    isDown = false
+    const second = svids.x509(entry())
+    expect(second).not.toBe(first)
+    expect(svids.x509(entry())).toBe(second)
+  })
+})
