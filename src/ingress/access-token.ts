@@ -193,7 +193,7 @@ export function tooLong(life: Seconds, limit: Seconds): Fault {
   return new Fault('token_too_long', `the token lives ${Math.ceil(life)} s, over ${limit} s`)
 }
 
-function checkBegin(name: string, value: unknown, now: Seconds, skew: Seconds): void {
+export function checkBegin(name: string, value: unknown, now: Seconds, skew: Seconds): void {
   if (value === undefined) return
   if (!isDate(value)) throw malformed(`its ${name} is not a date`)
   if (value > now + skew) throw malformed(`its ${name} is ${Math.ceil(value - now)} s ahead`)
@@ -204,7 +204,7 @@ function isFor(aud: unknown, wanted: readonly string[]): boolean {
   return Array.isArray(aud) && aud.some((one) => typeof one === 'string' && wanted.includes(one))
 }
 
-function isDate(value: unknown): value is number {
+export function isDate(value: unknown): value is number {
   return typeof value === 'number' && Number.isFinite(value) && value > 0 && value <= LAST_DATE
 }
 

@@ -3,6 +3,7 @@ import type { Seconds } from '../base/clock.ts'
 import { type AccessToken, type Claims, perToken } from './access-token.ts'
 import type { Binding } from './binding.ts'
 import type { Caller } from './expected.ts'
+import type { Transaction } from './txn-token.ts'
 import type { Verified } from './verify.ts'
 
 /** As JSON, and member by member as gRPC. */
@@ -23,6 +24,17 @@ export interface Answer {
   /** What the body has to hash to (RFC 9530), where the request's signature covers that: the service compares. */
   readonly content_digest?: string
   readonly claims: Claims
+  /** What the request is part of, by its Txn-Token, where the route takes them. */
+  readonly transaction?: {
+    readonly txn: string
+    readonly subject: string
+    readonly scopes: readonly string[]
+    /** The workload that asked for the Txn-Token. */
+    readonly req_wl: string
+    readonly expires: Seconds
+    /** What holds for the whole transaction. */
+    readonly tctx?: Claims
+  }
   /** When the token ends; absent: there is none. */
   readonly expires?: Seconds
   /** Stands for the token in requests on its subject's behalf, of the workload that asked alone. */
@@ -49,7 +61,7 @@ const PUBLIC = [
 
 /** No spreads: V8 makes such an object slowly, and each request makes several (4 µs of 25). Lists are the caller's own. */
 export function answerOf(
-  { route, caller, binding, token, hop }: Verified,
+  { route, caller, binding, token, transaction, hop }: Verified,
   { handle, nonce }: { readonly handle?: string | undefined; readonly nonce?: string | undefined } = {},
 ): Answer {
   const answer: Writable<Answer> = {
@@ -60,10 +72,19 @@ export function answerOf(
   }
   if (hop !== undefined) answer.hop = hop
   if (binding.contentDigest !== undefined) answer.content_digest = binding.contentDigest
+  if (transaction) answer.transaction = transactionIn(transaction)
   if (token) answer.expires = token.expires
   if (handle !== undefined) answer.handle = handle
   if (nonce !== undefined) answer.nonce = nonce
   return answer
+}
+
+function transactionIn({
+  context,
+  requester,
+  ...transaction
+}: Transaction): NonNullable<Answer['transaction']> {
+  return { ...transaction, req_wl: requester, ...(context ? { tctx: context } : {}) }
 }
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] }

@@ -9,6 +9,7 @@ import type { SpiffeId } from '../spiffe/id.ts'
 import { type AccessToken, type Claims, perToken } from './access-token.ts'
 import type { Binding } from './binding.ts'
 import type { Checking } from './checking.ts'
+import type { Transaction } from './txn-token.ts'
 
 /** Who calls, as far as it was proven. */
 export interface Caller {
@@ -68,8 +69,16 @@ function clientIdIn(claims: Claims): string | undefined {
   return textIn(claims, 'client_id') ?? textIn(claims, 'azp') ?? textIn(claims, 'sub')
 }
 
+/** Who sent a request, and what came along. */
+export interface Sent {
+  readonly caller: Caller
+  readonly token: AccessToken | undefined
+  readonly transaction: Transaction | undefined
+}
+
 /** The place of the grant that expects the request. Throws caller_unexpected, scope_missing, policy_denied. */
-export function checkExpected(checking: Checking, caller: Caller, token: AccessToken | undefined): string {
+export function checkExpected(checking: Checking, sent: Sent): string {
+  const { caller } = sent
   const { identity, inbound, path } = checking
   const { route, method } = inbound
   if (!route.application)
@@ -91,8 +100,7 @@ export function checkExpected(checking: Checking, caller: Caller, token: AccessT
   const named = grantsFor(route, caller.names)
   if (named.length === 0) throw new Fault('caller_unexpected')
   const grants = named.filter(
-    (grant) =>
-      isMatchOfAny(grant.paths, path) && allows(grant, method) && holds(checking, grant, caller, token),
+    (grant) => isMatchOfAny(grant.paths, path) && allows(grant, method) && holds(checking, grant, sent),
   )
   if (grants.length === 0)
     throw new Fault(
@@ -121,8 +129,7 @@ function allows({ methods }: RouteGrant, method: string): boolean {
 function holds(
   { inbound, path, now }: Checking,
   { when }: RouteGrant,
-  caller: Caller,
-  token: AccessToken | undefined,
+  { caller, token, transaction }: Sent,
 ): boolean {
   if (!when) return true
   const facts = {
@@ -136,7 +143,7 @@ function holds(
     now,
     subject: caller.subject ?? '',
     actors: caller.actors,
-    txn: textIn(token?.claims ?? {}, 'txn') ?? '',
+    txn: transaction?.txn ?? textIn(token?.claims ?? {}, 'txn') ?? '',
   }
   return when.evaluate(facts) === true
 }

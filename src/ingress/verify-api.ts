@@ -4,6 +4,7 @@ import type { Handlers } from '../serve/grpc.ts'
 import type { JsonAnswer, Routes } from '../serve/http.ts'
 import type { Message } from '../serve/messages.ts'
 import type { Members } from '../sign/ask.ts'
+import type { Answer } from './answer.ts'
 import { askerOf } from './asker.ts'
 import { parseQuestion } from './question.ts'
 import type { Outcome, Verifier } from './verifier.ts'
@@ -35,10 +36,17 @@ function jsonOf(outcome: Outcome): JsonAnswer {
   return { reply: { status: challenge.status, headers: {}, body: { error: fault, challenge } } }
 }
 
+function transactionOf(transaction: Answer['transaction']): Message {
+  if (!transaction) return {}
+  const { tctx, ...rest } = transaction
+  return { transaction: { ...rest, ...(tctx ? { tctx: JSON.stringify(tctx) } : {}) } }
+}
+
 function messageOf(outcome: Outcome): Message {
   if ('answer' in outcome) {
     const { answer } = outcome
-    return { verified: { ...answer, claims: JSON.stringify(answer.claims) } }
+    const { claims, transaction, ...rest } = answer
+    return { verified: { ...rest, claims: JSON.stringify(claims), ...transactionOf(transaction) } }
   }
   const { reason, message, action, owner } = outcome.fault
   return { refused: { error: { reason, message, action, owner }, challenge: outcome.challenge } }

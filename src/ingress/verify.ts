@@ -12,10 +12,11 @@ import { canonicalUrl } from '../proof/target.ts'
 import { type AccessToken, checkAccessToken } from './access-token.ts'
 import { type Binding, bindingOf } from './binding.ts'
 import { type Checking, type DenialFacts, isJwtSvid, type Unmet, type VerifyOptions } from './checking.ts'
-import { type Caller, callerOf, checkExpected, clientNameOf } from './expected.ts'
+import { type Caller, callerOf, checkExpected, clientNameOf, type Sent } from './expected.ts'
 import { channelOf } from './hop.ts'
 import { credentialsIn, type Inbound } from './inbound.ts'
 import type { Use } from './replay.ts'
+import { type Transaction, transactionOf } from './txn-token.ts'
 
 /** A request that is what it seems, and of whom. */
 export interface Verified {
@@ -23,6 +24,8 @@ export interface Verified {
   readonly caller: Caller
   readonly binding: Binding
   readonly token: AccessToken | undefined
+  /** What it is part of, by a verified Txn-Token. */
+  readonly transaction: Transaction | undefined
   readonly hop: string | undefined
   /** The grant that expects it, as `file:line`; undefined where none does and that is only observed. */
   readonly rule: string | undefined
@@ -61,10 +64,20 @@ export async function verifyRequest(
   const caller = callerOf(checking, token, binding)
   found.caller = caller.names[0]
   options.denials.check(denialFacts(caller, token, binding))
+  const transaction =
+    identity.txnToken && (await transactionOf(options, checking, identity.txnToken, binding))
   const using = useUp(options, checking, caller, binding)
   if (using) await using
-  const rule = ruleFor(checking, caller, token)
-  return { route: inbound.route.name, caller, binding, token, hop: checking.channel.hop?.name, rule }
+  const rule = ruleFor(checking, { caller, token, transaction })
+  return {
+    route: inbound.route.name,
+    caller,
+    binding,
+    token,
+    transaction,
+    hop: checking.channel.hop?.name,
+    rule,
+  }
 }
 
 /** Methods that no grant can allow are refused whatever the mode is. */
@@ -77,9 +90,9 @@ function unmetBy({ observes }: VerifyOptions, { method }: Inbound, found: Findin
 
 const EXPECTATIONS: ReadonlySet<Reason> = new Set(['caller_unexpected', 'policy_denied', 'scope_missing'])
 
-function ruleFor(checking: Checking, caller: Caller, token: AccessToken | undefined): string | undefined {
+function ruleFor(checking: Checking, sent: Sent): string | undefined {
   try {
-    return checkExpected(checking, caller, token)
+    return checkExpected(checking, sent)
   } catch (caught) {
     const fault = Fault.from(caught)
     if (!EXPECTATIONS.has(fault.reason)) throw fault

@@ -25,6 +25,7 @@ export function routeConflicts({ routes, servers }: Statements): readonly Proble
     ),
     ...routes.identity.flatMap((route) => [
       ...serverProblems(route, servers),
+      ...transactionProblems(route, servers),
       ...bearerProblems(route, excepted.has(route.name)),
     ]),
     ...routes.platform.flatMap(platformProblems),
@@ -74,6 +75,24 @@ function serverProblems(
           .map(({ name: of }) => `${name}: status is required, and the server ${of} has no status_lists`)
       : []
   return [...unknown, ...nobody, ...mute, ...unasked, ...unlisted].map((message) => ({ ...place, message }))
+}
+
+/** What covers a Txn-Token: a proof with `tth`, a signature, the channel. */
+const COVERING: ReadonlySet<string> = new Set(['wpt', 'http-signature', 'mtls', 'jwt_svid'])
+
+function transactionProblems(
+  { name, binding, place, txnToken }: RouteStatement,
+  servers: readonly NamedServer[],
+): readonly Problem[] {
+  if (!txnToken) return []
+  const known = servers.map((server) => server.name)
+  const unknown = known.includes(txnToken.serverName)
+    ? []
+    : [`${name}: no identity file has the server ${txnToken.serverName}${meant(txnToken.serverName, known)}`]
+  const uncovered = binding.some((one) => COVERING.has(one))
+    ? []
+    : [`${name}: txn_token wants a binding that covers it: wpt, http-signature, mtls or jwt_svid`]
+  return [...unknown, ...uncovered].map((message) => ({ ...place, message }))
 }
 
 function bearerProblems({ name, binding, place }: RouteStatement, isExcepted: boolean): readonly Problem[] {

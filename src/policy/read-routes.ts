@@ -26,6 +26,12 @@ export function routeIdentities(file: IdentityFile, at: PlaceOf): readonly Route
     nonce: route.nonce ?? 'off',
     introspects: route.introspect ?? false,
     status: route.status ?? 'if_present',
+    txnToken: route.txn_token && {
+      serverName: route.txn_token.server,
+      server: undefined,
+      audience: route.txn_token.audience,
+      isRequired: route.txn_token.presence === 'required',
+    },
     handsOut: route.hand_out ?? 'claims',
     place: at('routes', index),
   }))

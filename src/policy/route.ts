@@ -26,9 +26,22 @@ export interface RouteIdentity {
   readonly introspects: boolean
   /** Whether a token has to name a status list, or is asked about only where it does. */
   readonly status: 'if_present' | 'required'
+  /** Whose Txn-Tokens are taken; undefined: they are not looked at. */
+  readonly txnToken?: RouteTxnToken | undefined
   /** Whether the application gets an opaque handle instead of the token. */
   readonly handsOut: 'claims' | 'handle'
   readonly place: Place
+}
+
+/** Which Txn-Tokens say what a request is part of (draft-ietf-oauth-transaction-tokens). */
+export interface RouteTxnToken {
+  readonly serverName: string
+  /** The service that makes them for the trust domain; undefined until files are joined. */
+  readonly server: Server | undefined
+  /** Their `aud`: the trust domain. */
+  readonly audience: string
+  /** Whether each request has to have one. */
+  readonly isRequired: boolean
 }
 
 /** A proxy that a request may come through. */

@@ -55,6 +55,16 @@ export const routeIdentity = z.strictObject({
     .describe(
       'Whether each token has to name a status list (draft-ietf-oauth-status-list); one that does is always looked up. Default: if_present.',
     ),
+  txn_token: z
+    .strictObject({
+      server: name,
+      audience: z.string().min(1).max(2048),
+      presence: z.enum(['if_present', 'required']).optional(),
+    })
+    .optional()
+    .describe(
+      'The server whose Txn-Tokens are verified (draft-ietf-oauth-transaction-tokens), their aud, which is the trust domain, and whether each request needs one (presence; default: if_present). Bindings have to cover them: wpt, http-signature, or mutual TLS. Default: they are not looked at.',
+    ),
   hand_out: z
     .enum(['claims', 'handle'])
     .optional()

@@ -151,6 +151,7 @@ function joinRoutes(
       identity.map((route) => ({
         ...route,
         servers: route.serverNames.flatMap((name) => named.get(name) ?? []),
+        txnToken: route.txnToken && { ...route.txnToken, server: named.get(route.txnToken.serverName) },
       })),
     ),
     platform: files.flatMap(({ platform }) => platform),

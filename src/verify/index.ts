@@ -45,6 +45,7 @@ export type {
   ReplayOptions,
   RouteOptions,
   ServerOptions,
+  TxnTokenOptions,
   VerifierOptions,
 } from './options.ts'
 export type { Outcome, VerifiedRequest } from './outcome.ts'

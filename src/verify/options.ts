@@ -55,6 +55,16 @@ export interface BearerOptions {
   readonly sources?: readonly string[]
 }
 
+/** Txn-Tokens (draft-ietf-oauth-transaction-tokens): beside a binding that covers them, wpt, http-signature or mutual TLS. */
+export interface TxnTokenOptions {
+  /** The name of the server that makes them. */
+  readonly server: string
+  /** Their `aud`: the trust domain. */
+  readonly audience: string
+  /** Whether each request needs one; `if_present` when absent. */
+  readonly presence?: 'if_present' | 'required'
+}
+
 /** One route: where it is for its callers, what binds requests of it, and who may send them. */
 export interface RouteOptions {
   /** `default` when absent. */
@@ -81,6 +91,8 @@ export interface RouteOptions {
   readonly nonce?: 'off' | 'required'
   /** Whether a token has to name a status list; one that does is always looked up. `if_present` when absent. */
   readonly status?: 'if_present' | 'required'
+  /** Whose Txn-Tokens are verified; they are not looked at when absent. */
+  readonly txnToken?: TxnTokenOptions
   /** Where a proof counts as used: routes of one scope share it; the name when absent. */
   readonly scope?: string
   readonly grants: readonly GrantOptions[]

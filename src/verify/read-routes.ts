@@ -13,7 +13,7 @@ import {
   SCOPE_ERROR,
 } from '../policy/forms-routes.ts'
 import { parseDate, parseOrigin, parsePath, parseServerUrl } from '../policy/parse.ts'
-import type { Credential, Hop, RouteException, RouteGrant } from '../policy/route.ts'
+import type { Credential, Hop, RouteException, RouteGrant, RouteTxnToken } from '../policy/route.ts'
 import {
   BEARER_TTL,
   joinStatements,
@@ -31,6 +31,7 @@ const BINDINGS: readonly Credential[] = ['dpop', 'mtls', 'wpt', 'http-signature'
 const SERVER = ['name', 'issuer', 'jwksUri', 'statusLists', 'ca'] as const
 const GRANT = ['name', 'callers', 'methods', 'paths', 'scopes'] as const
 const HOP = ['name', 'spiffeId', 'addresses', 'certificate'] as const
+const TXN_TOKEN = ['server', 'audience', 'presence'] as const
 const BEARER = ['approver', 'until', 'clients', 'maxTtl', 'rate', 'sources'] as const
 /** The members of a route. */
 export const ROUTE = [
@@ -46,6 +47,7 @@ export const ROUTE = [
   'actDepth',
   'nonce',
   'status',
+  'txnToken',
   'scope',
   'grants',
   'bearer',
@@ -149,8 +151,19 @@ function identityOf(route: Members, at: string, servers: readonly NamedServer[])
     actDepth: countOf(actDepth, `${at}.actDepth`, [0, 8]),
     nonce: choiceOf(nonce, `${at}.nonce`, ['off', 'required'] as const),
     introspects: false,
+    txnToken: route['txnToken'] === undefined ? undefined : txnTokenOf(route['txnToken'], `${at}.txnToken`),
     status: choiceOf(status, `${at}.status`, ['if_present', 'required'] as const),
     handsOut: 'claims' as const,
+  }
+}
+
+function txnTokenOf(given: unknown, at: string): RouteTxnToken {
+  const { server, audience, presence = 'if_present' } = membersOf(given, at, TXN_TOKEN)
+  return {
+    serverName: nameOf(server, `${at}.server`),
+    server: undefined,
+    audience: plainText(audience, `${at}.audience`),
+    isRequired: choiceOf(presence, `${at}.presence`, ['if_present', 'required'] as const) === 'required',
   }
 }
 

@@ -11,7 +11,7 @@ import { makeVerifier, type RequestVerifier } from '../../src/verify/create.ts'
 import type { OnRefused, VerifierOptions } from '../../src/verify/options.ts'
 import { type RunningServer, type Seen, sendRaw, WAYS, type Way } from '../support/middleware-servers.ts'
 import { VERIFY_CASES } from '../support/verify-cases.ts'
-import { AUDIENCE, openVerifyRig, type Received, type VerifyRig } from '../support/verify-rig.ts'
+import { AUDIENCE, openVerifyRig, type Received, TRADE, type VerifyRig } from '../support/verify-rig.ts'
 
 let rig: VerifyRig
 beforeAll(async () => {
@@ -41,6 +41,9 @@ function localOptions(route: string): VerifierOptions {
     binding: ['dpop', 'mtls'],
     maxTtl: 600,
     ...(route === 'strict' ? { nonce: 'required' } : {}),
+    ...(route === 'traded'
+      ? { txnToken: { server: 'login', audience: TRADE, presence: 'required' } as const }
+      : {}),
     ...(route === 'gated'
       ? { hops: [{ name: 'front-gate', spiffeId: 'spiffe://dev.holdfast.test/gateway' }] }
       : {}),
@@ -55,7 +58,7 @@ function localOptions(route: string): VerifierOptions {
 async function serversOf(way: Way, options: (route: string) => VerifierOptions) {
   const clock = { ...systemClock, now: () => rig.now() * 1_000 }
   const opened = new Map<string, RunningServer & { readonly verifier: RequestVerifier }>()
-  for (const route of ['api', 'strict', 'gated']) {
+  for (const route of ['api', 'strict', 'gated', 'traded']) {
     const verifier = makeVerifier(options(route), clock)
     opened.set(route, Object.assign(await way.open(verifier, {}), { verifier }))
   }

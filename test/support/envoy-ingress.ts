@@ -25,7 +25,7 @@ export interface KeptConnection extends Disposable {
   ask(request: Received): Promise<Heard>
 }
 
-const ROUTES = ['api', 'strict', 'gated', 'narrow']
+const ROUTES = ['api', 'strict', 'gated', 'narrow', 'traded']
 
 // biome-ignore lint/suspicious/noExplicitAny: a configuration is data, whose members tests know.
 type Any = any

@@ -3,7 +3,8 @@
 import { x5tOf } from '../../src/ingress/confirmation.ts'
 import { generateKey } from '../../src/keys/signer.ts'
 import { ecPair } from './certificates.ts'
-import type { Over, Received, VerifyRig } from './verify-rig.ts'
+import { signToken } from './tokens.ts'
+import { type Over, type Received, TRADE, type VerifyRig } from './verify-rig.ts'
 
 export interface VerifyCase {
   readonly name: string
@@ -253,4 +254,42 @@ export const VERIFY_CASES: readonly VerifyCase[] = [
       return { claims, scheme: 'Bearer', without: ['DPoP'], certificate }
     }),
   },
+  traded('a Txn-Token beside it', 'ok', 200, (rig) => [txnToken(rig)]),
+  traded('no Txn-Token where one is wanted', 'token_missing', 401, () => []),
+  traded('two Txn-Tokens', 'proof_repeated', 400, (rig) => [txnToken(rig), txnToken(rig)]),
+  traded('a Txn-Token by another key', 'token_forged', 401, (rig) => [txnToken(rig, {}, stranger)]),
+  traded('a Txn-Token of another trust domain', 'token_audience', 401, (rig) => [
+    txnToken(rig, { aud: 'example.org' }),
+  ]),
+  traded('an access token as Txn-Token', 'token_malformed', 401, (rig) => [rig.token()]),
+  {
+    name: 'a Txn-Token that nothing covers',
+    reason: 'proof_coverage',
+    ...BAD_PROOF,
+    requests: (rig) => [rig.request({ route: 'traded', headers: [['Txn-Token', txnToken(rig)]] })],
+  },
 ]
+
+function txnToken(rig: VerifyRig, claims: object = {}, signer = rig.issuer): string {
+  const now = rig.now()
+  const standard = { aud: TRADE, iat: now, exp: now + 60, txn: 't', sub: 'ann', scope: 'x', req_wl: 'web' }
+  return signToken({ alg: 'ES256', kid: 'k1', typ: 'txntoken+jwt' }, { ...standard, ...claims }, signer)
+}
+
+/** On the channel that its token is bound to. */
+function traded(
+  name: string,
+  reason: string,
+  status: number,
+  tokens: (rig: VerifyRig) => readonly string[],
+): VerifyCase {
+  const error = status === 401 && reason !== 'token_missing' ? { error: 'invalid_token' } : {}
+  const requests = (rig: VerifyRig) => {
+    const certificate = certificateOf(rig)
+    const headers = tokens(rig).map((token) => ['Txn-Token', token] as const)
+    const claims = { cnf: { 'x5t#S256': x5tOf(certificate) } }
+    const bound = { route: 'traded', claims, scheme: 'Bearer', without: ['DPoP'], certificate, headers }
+    return [rig.request(bound)]
+  }
+  return { name, reason, status, ...error, needsPeer: true, requests }
+}

@@ -96,6 +96,8 @@ export interface VerifyRigOptions {
 }
 
 export const AUDIENCE = 'https://api.example.org'
+/** `aud` of the Txn-Tokens that the route `traded` wants. */
+export const TRADE = 'dev.holdfast.test'
 const TRUST_DOMAIN = 'spiffe://dev.holdfast.test'
 
 /** Opens it; the clock of the agent is past its start, so that proofs need no nonce. */
@@ -218,9 +220,10 @@ function policyFor(
 ): Readonly<Record<string, string>> {
   const entry = (name: string, x509: boolean) =>
     `  - { name: ${name}, spiffe_id: ${TRUST_DOMAIN}/${name}, selectors: ['unix:uid:${process.getuid?.() ?? 0}'], deliver: { x509: ${x509}, jwt: false, wit: false } }\n`
-  const names = ['api', 'strict', 'gated', 'narrow']
+  const names = ['api', 'strict', 'gated', 'narrow', 'traded']
   const says: Readonly<Record<string, string>> = {
     strict: ', nonce: required',
+    traded: `, txn_token: { server: login, audience: '${TRADE}', presence: required }`,
     api: `, hand_out: ${handOut}`,
   }
   const identity = names.map(

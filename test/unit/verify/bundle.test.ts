@@ -3,7 +3,7 @@ import { build } from 'esbuild'
 import { expect, it } from 'vitest'
 
 const ROOT = new URL('../../..', import.meta.url).pathname
-const SIZE_LIMIT = 160 * 1024
+const SIZE_LIMIT = 168 * 1024
 
 it('is built of this source and of Node alone, and stays small', async () => {
   const { metafile } = await build({
