@@ -43,6 +43,7 @@ export function makeHttp1Server({ headerTimeout, serve }: Http1Options): Server 
   server.on('checkContinue', answer)
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     const response = responseOn(request, socket)
+    if (!response) return
     const leave = () => response.detachSocket(request.socket)
     serve({ request, response, upgrade: { socket, head, leave } })
   })
@@ -63,12 +64,20 @@ function refuseTheRest(server: Server): void {
   })
 }
 
-/** Node gives an upgrade no response of its own; a refusal is one all the same, the last on its connection. */
-function responseOn(request: IncomingMessage, socket: Duplex): ServerResponse {
+/**
+ * Node gives an upgrade no response of its own; a refusal is one all the same, the last on its connection. Behind a
+ * request that is not answered yet there is no room for it, and the connection is closed.
+ */
+function responseOn(request: IncomingMessage, socket: Duplex): ServerResponse | undefined {
+  socket.on('error', () => socket.destroy())
   const response = new ServerResponse(request)
   response.shouldKeepAlive = false
-  response.assignSocket(socket as Socket)
-  socket.on('error', () => socket.destroy())
+  try {
+    response.assignSocket(socket as Socket)
+  } catch {
+    socket.destroy()
+    return undefined
+  }
   response.once('finish', () => socket.end())
   return response
 }

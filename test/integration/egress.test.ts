@@ -509,6 +509,16 @@ describe('a request through the egress door', () => {
       )
       expect(text).toBeTruthy()
     })
+
+    it.each([
+      ['one that is refused', 'GET / HTTP/1.1\r\nHost: nowhere\r\n\r\n'],
+      ['one that waits', 'GET /never HTTP/1.1\r\nHost: orders\r\n\r\n'],
+    ])('closes a connection that switches protocols behind %s, and no other', async (_what, before) => {
+      using wire = await openWire(egress.socket)
+      await wire.write(before + handshake('orders'))
+      await wire.closed()
+      expect((await send(egress.socket, 'orders')).status).toBe(200)
+    })
   })
 })
 
