@@ -62,7 +62,12 @@ if (missing) {
       ['a trust domain in capitals', { trustDomain: 'Example.org' }, /trustDomain/],
       ['a directory with dots', { ...VALUES, hostPath: '/run/../etc' }, /hostPath/],
       ['a digest of another kind', { ...VALUES, image: { digest: 'md5:00' } }, /digest/],
-      ['no URL to probe', { ...VALUES, probe: { enabled: true } }, /probe\.url/],
+      ['no URL to probe', { ...VALUES, probe: { enabled: true, args: ['--target=a'] } }, /probe\.url/],
+      [
+        'no token to probe with',
+        { ...VALUES, probe: { enabled: true, url: 'https://a.test' } },
+        /--target NAME/,
+      ],
     ])('refuses %s', (_what, values, why) => {
       const { status, stderr } = helm('template', values, '--kube-version', '1.37.2')
       expect([status, stderr]).toEqual([1, expect.stringMatching(why)])
@@ -239,6 +244,17 @@ if (missing) {
       const values = parse(readFileSync(join(EXAMPLES, 'policy.yaml'), 'utf8'))
       const result = await policyOf({ ...VALUES, ...values, trustDomain: 'example.org' })
       expect(result).toHaveProperty('book')
+    })
+
+    it('is with the probe of the examples beside it, and the chart takes all of it', async () => {
+      const read = (name: string) => parse(readFileSync(join(EXAMPLES, name), 'utf8'))
+      const [values, probe] = [read('policy.yaml'), read('probe.yaml')]
+      const policy = { ...values.policy, ...probe.policy }
+      const all = { ...VALUES, ...values, ...probe, policy, trustDomain: 'example.org' }
+      const result = await policyOf(all)
+      expect('book' in result && result.book.entries.map(({ name }) => name)).toEqual(['probe', 'cart'])
+      const { spec } = objectOf(render(all), 'CronJob').spec.jobTemplate.spec.template
+      expect(spec.containers[0].args).toEqual(['probe', probe.probe.url, '--target', 'orders-probe'])
     })
 
     it('is joined with the objects of the examples', async () => {

@@ -27,7 +27,7 @@ export const ALL = {
   podMonitor: { enabled: true },
   prometheusRule: { enabled: true },
   dashboard: { enabled: true },
-  probe: { enabled: true, url: 'https://orders.example.test/', args: ['--quick'] },
+  probe: { enabled: true, url: 'https://orders.example.test/', args: ['--target', 'orders', '--quick'] },
   openshift: { enabled: true },
   resourceQuota: { enabled: true },
   seLinuxOptions: { type: 'spc_t' },

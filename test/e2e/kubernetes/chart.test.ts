@@ -5,12 +5,12 @@ import { missingForControllers } from '../../support/cluster/parts.ts'
 import { logOf } from '../../support/cluster/pods.ts'
 import { missingForHelm } from '../../support/manifests.ts'
 import { until } from '../../support/until.ts'
+import { examplesSuite } from './examples.ts'
 import { probeJobSuite } from './probe-job.ts'
 import { findingsOf, openRelease, type Release, rolledOut } from './release.ts'
 import { policyFor } from './release-values.ts'
 import { resourcesSuite } from './resources.ts'
 import { rolloutSuite } from './rollout.ts'
-import { sidecarSuite } from './sidecar.ts'
 
 const missing = missingForControllers() ?? missingForHelm()
 const PUBLIC = '/run/holdfast/public'
@@ -48,7 +48,7 @@ if (missing) {
     expect(findings.filter((finding) => !finding.endsWith(' ok'))).toEqual([])
   }, 100_000)
 
-  describe('a sidecar', () => sidecarSuite(() => release))
+  describe('the examples', () => examplesSuite(() => release))
   describe('its CronJob', () => probeJobSuite(() => release))
 
   it('takes another policy over as it runs, and keeps the last good one', async () => {
@@ -59,7 +59,9 @@ if (missing) {
     const security = (text: string) =>
       upgrade({ policy: { ...policy, 'security.yaml': `layer: security\n${text}\n` } })
     await security('deny: [{ spiffe_id: spiffe://cluster.test/ns/shop/sa/thief, reason: freeze }]')
-    await until('another policy', async () => /policy loaded/.test(await log()), 150_000)
+    const policies = async () =>
+      new Set([...(await log()).matchAll(/"policy":"(\w+)"/g)].map(([, hash]) => hash))
+    await until('another policy', async () => (await policies()).size > 1, 150_000)
     await security('deny: 7')
     await until('a broken policy', async () => /the last good policy stays/.test(await log()), 150_000)
     await upgrade()

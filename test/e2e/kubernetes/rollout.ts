@@ -56,7 +56,7 @@ export function rolloutSuite(release: () => Release, meanwhile: () => void): voi
   it('stays while a next one cannot start, as the check says, and an upgrade after that mends it', async () => {
     const { cluster, upgrade } = release()
     const before = await rolledOut(cluster)
-    await upgrade({ ...NEXT, config: { authority: { nodes: 'one' }, log: { level: 'nonsense' } } })
+    await upgrade({ ...NEXT, config: { log: { level: 'nonsense' } } })
     const broken = await until('a pod that cannot start', () => crashed(cluster), 60_000)
     expect(await logOf(cluster, broken)).toContain('nonsense')
     await served()
