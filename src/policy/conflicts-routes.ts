@@ -111,5 +111,12 @@ function platformProblems({ name, origins, place, ...route }: Named<RoutePlatfor
   const prefixes = [route.received, route.public]
     .filter((prefix) => prefix.includes('*'))
     .map((prefix) => `${name}: ${prefix} is a prefix already: leave out the stars`)
-  return [...plain, ...anyPort, ...prefixes].map((message) => ({ ...place, message }))
+  // Whoever comes to such an address hands on what he likes.
+  const unproven = route.hops
+    .filter(({ certificate, spiffeId }) => certificate !== 'none' && spiffeId === undefined)
+    .map(
+      (hop) =>
+        `${name}: the hop ${hop.name} hands on certificates, and an address proves nobody: state spiffe_id`,
+    )
+  return [...plain, ...anyPort, ...prefixes, ...unproven].map((message) => ({ ...place, message }))
 }

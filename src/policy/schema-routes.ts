@@ -97,7 +97,7 @@ export const routePlatform = z.strictObject({
     .max(16)
     .optional()
     .describe(
-      'Proxies that requests come through, each known by the SPIFFE ID of its certificate or by its addresses. certificate: how it hands on the certificate of its caller: none (default), client_cert or xfcc.',
+      'Proxies that requests come through, each known by the SPIFFE ID of its certificate or by its addresses. certificate: how it hands on the certificate of its caller: none (default), or client_cert or xfcc of a hop with a spiffe_id.',
     ),
   scope: name
     .optional()

@@ -36,7 +36,7 @@ export interface HopOptions {
   readonly name: string
   readonly spiffeId?: string
   readonly addresses?: readonly string[]
-  /** How it hands on the certificate of its caller; `none` when absent. */
+  /** How it hands on the certificate of its caller, if it is known by `spiffeId`; `none` when absent. */
   readonly certificate?: 'none' | 'client_cert' | 'xfcc'
 }
 

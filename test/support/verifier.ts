@@ -47,7 +47,8 @@ const PLATFORM = `${LAYERS.platform}routes:
     origins: ["https://api.example.org"]
     hops:
       - { name: gateway, spiffe_id: "spiffe://example.org/gateway", certificate: client_cert }
-      - { name: edge, addresses: [192.0.2.0/24], certificate: xfcc }
+      - { name: mesh, spiffe_id: "spiffe://example.org/mesh", certificate: xfcc }
+      - { name: edge, addresses: [192.0.2.0/24] }
 `
 const APPLICATION = `${LAYERS.application}routes:
   - name: api

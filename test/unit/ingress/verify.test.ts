@@ -183,6 +183,7 @@ describe('a token bound to a certificate', () => {
 describe('a certificate that a hop hands on', () => {
   const cnf = { 'x5t#S256': x5tOf(certificate), jkt: '' }
   const gateway = peer({ spiffeId: 'spiffe://example.org/gateway' as SpiffeId })
+  const mesh = peer({ spiffeId: 'spiffe://example.org/mesh' as SpiffeId })
   const edge = peer({ address: '192.0.2.1' })
   const pem = encodeURIComponent(
     `-----BEGIN CERTIFICATE-----\n${certificate.toString('base64')}\n-----END CERTIFICATE-----\n`,
@@ -207,28 +208,28 @@ describe('a certificate that a hop hands on', () => {
     ['Client-Cert of no form', gateway, ['Client-Cert', certificate.toString('base64')], 'hop_unexpected'],
     ['Client-Cert that is no certificate', gateway, ['Client-Cert', ':AAAA:'], 'hop_unexpected'],
     ['nothing', gateway, [], 'token_downgraded'],
-    ['XFCC', edge, ['X-Forwarded-Client-Cert', `By=x;Hash=y;Cert="${pem}";URI=${WEB}`], 'ok'],
+    ['XFCC', mesh, ['X-Forwarded-Client-Cert', `By=x;Hash=y;Cert="${pem}";URI=${WEB}`], 'ok'],
     [
       'XFCC whose last element is another',
-      edge,
+      mesh,
       ['X-Forwarded-Client-Cert', `Cert="${pem}",Cert="${forged}"`],
       'token_stolen',
     ],
     [
       'XFCC with a comma in quotes',
-      edge,
+      mesh,
       ['X-Forwarded-Client-Cert', `Subject="CN=a,O=b";Cert="${pem}"`],
       'ok',
     ],
     [
       'XFCC with two Certs',
-      edge,
+      mesh,
       ['X-Forwarded-Client-Cert', `Cert="${forged}";Cert="${pem}"`],
       'hop_unexpected',
     ],
     [
       'XFCC with a quote that never ends',
-      edge,
+      mesh,
       ['X-Forwarded-Client-Cert', `Cert="${pem}`],
       'hop_unexpected',
     ],
@@ -236,6 +237,12 @@ describe('a certificate that a hop hands on', () => {
       'XFCC of the hop that says Client-Cert',
       gateway,
       ['X-Forwarded-Client-Cert', `Cert="${pem}"`],
+      'token_downgraded',
+    ],
+    [
+      'either of a hop that is known by its address alone',
+      edge,
+      ['X-Forwarded-Client-Cert', `Cert="${pem}"`, 'Client-Cert', `:${certificate.toString('base64')}:`],
       'token_downgraded',
     ],
   ])('as %s: %4$s', async (_what, from, headers, reason) => {

@@ -113,6 +113,11 @@ describe('options', () => {
       { bearer: { approver: 'a', until: 'soon', clients: ['c'] } },
       /bearer\.until: .*is not a date/,
     ],
+    [
+      'certificates of a hop that nothing proves',
+      { hops: [{ name: 'gw', addresses: ['192.0.2.1'], certificate: 'xfcc' }] },
+      /the hop gw hands on certificates, and an address proves nobody/,
+    ],
     ['a hop known by nothing', { hops: [{ name: 'gw' }] }, /hops\[0\]: names neither spiffeId nor addresses/],
     ['a window of a day', { window: 86_400 }, /window: is not a whole number from 5 to 600/],
     ['a window in text', { window: '60' }, /window: is not a whole number/],
