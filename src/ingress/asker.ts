@@ -5,7 +5,7 @@ import { Fault } from '../base/fault.ts'
 import type { KeyOwner } from '../keys/vault.ts'
 import type { Revocations } from '../policy/revocations.ts'
 import type { Route } from '../policy/route.ts'
-import { lengthOf, publicPathOf, type Routes } from '../policy/routes.ts'
+import { checkSpelling, lengthOf, publicPathOf, type Routes } from '../policy/routes.ts'
 import { canonicalUrl } from '../proof/target.ts'
 import type { Caller } from '../serve/caller.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
@@ -83,5 +83,6 @@ function longestOf(routes: readonly Route[], path: string): Route {
     throw new Fault('route_unknown', `${route.name} and ${twin.name} receive the same path`, {
       action: 'Name the route in the question.',
     })
+  checkSpelling(routes, path, route)
   return route
 }

@@ -1,5 +1,6 @@
 /** The routes of a rule book: joined by name, found by where a request arrived. */
 import type { Seconds } from '../base/clock.ts'
+import { Fault } from '../base/fault.ts'
 import { isMatchOfAny, stemOf } from './pattern.ts'
 import type { Route, RouteException, RouteGrant } from './route.ts'
 import type { RouteStatements } from './statements.ts'
@@ -48,6 +49,27 @@ export function publicPathOf(route: Route, received: string): string | undefined
 /** How much of the path a route states: of two that take it, the longer one is meant. */
 export function lengthOf({ platform }: Route): number {
   return trimmed(platform?.received ?? '/').length
+}
+
+/**
+ * Refuses a path that servers which fold letters or slashes (Express by default, nginx) read as one of a narrower route
+ * than `found`: its statements would not be asked. Throws url_refused.
+ */
+export function checkSpelling(routes: Iterable<Route>, path: string, found: Route): void {
+  const read = folded(path)
+  for (const route of routes) {
+    if (!route.platform || lengthOf(route) <= lengthOf(found)) continue
+    if (isBelow(folded(trimmed(route.platform.received)), read))
+      throw new Fault(
+        'url_refused',
+        `the path is of ${found.name}, and of ${route.name} to servers that fold letters or slashes`,
+        { action: `Send the path as the route ${route.name} is stated, or another one.` },
+      )
+  }
+}
+
+function folded(path: string): string {
+  return path.replace(/\/{2,}/g, '/').toLowerCase()
 }
 
 function trimmed(prefix: string): string {

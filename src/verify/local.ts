@@ -16,7 +16,7 @@ import { MemoryReplayStore } from '../ingress/replay-memory.ts'
 import { StatusLists } from '../ingress/status-lists.ts'
 import { type Findings, verifyRequest } from '../ingress/verify.ts'
 import type { Route } from '../policy/route.ts'
-import { buildRoutes, lengthOf, publicPathOf, type Routes } from '../policy/routes.ts'
+import { buildRoutes, checkSpelling, lengthOf, publicPathOf, type Routes } from '../policy/routes.ts'
 import { DpopChecker } from '../proof/dpop-check.ts'
 import { canonicalUrl } from '../proof/target.ts'
 import type { BundleOf } from '../spiffe/bundle.ts'
@@ -211,6 +211,7 @@ function routeFor({ all }: Routes, received: string): Route {
   const below = [...all.values()].filter((route) => publicPathOf(route, path) !== undefined)
   const [longest] = below.sort((a, b) => lengthOf(b) - lengthOf(a))
   if (!longest) throw new Fault('route_unknown', 'the path is none that a route receives')
+  checkSpelling(all.values(), path, longest)
   return longest
 }
 
