@@ -71,6 +71,8 @@ export interface TokenCheck {
 
 const TYPES: ReadonlySet<unknown> = new Set(['at+jwt', 'application/at+jwt', 'jwt', undefined])
 const KID_LIMIT = 512
+/** Longer ones are verified each time: some thousands of them would fill the memory. */
+const KNOWN_LIMIT = 8 * 1024
 // RFC 7519 s.2: beyond this it is no date.
 const LAST_DATE = 253_402_300_799
 
@@ -141,7 +143,7 @@ async function verifyToken(sources: TokenSources, token: string, check: TokenChe
   const key = found instanceof Promise ? await found : found
   if (!key || !verifyJws(jws, key, alg)) throw new Fault('token_forged')
   const known = accessToken(server, jws.payload)
-  sources.known.set(check.ath, known)
+  if (token.length <= KNOWN_LIMIT) sources.known.set(check.ath, known)
   return known
 }
 

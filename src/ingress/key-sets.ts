@@ -8,6 +8,7 @@ import { Fault } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
 import type { Server } from '../policy/grant.ts'
 import { importPublicJwk } from '../spiffe/jwk.ts'
+import { isJwsAlg } from '../spiffe/jws.ts'
 import type { TokenKeys } from './access-token.ts'
 
 export interface KeySetsOptions {
@@ -100,6 +101,13 @@ function keyIn({ jwks, keys }: KeySet, kid: string): KeyObject | undefined {
   return key
 }
 
+/** RFC 7517 s.4.2 to s.4.4: a key says what it is for, or nothing. */
+function isForVerifying({ alg, key_ops: operations, use }: Members): boolean {
+  if (use !== undefined && use !== 'sig') return false
+  if (operations !== undefined && !(Array.isArray(operations) && operations.includes('verify'))) return false
+  return alg === undefined || isJwsAlg(alg)
+}
+
 /** Signing keys by kid; two of one kid, or too many, make the set useless. Throws issuer_unavailable. */
 function parseKeySet(text: string): ReadonlyMap<string, Members> {
   const { keys } = parseJsonObject(text, LIMITS)
@@ -111,8 +119,8 @@ function parseKeySet(text: string): ReadonlyMap<string, Members> {
   const jwks = new Map<string, Members>()
   for (const key of keys as readonly unknown[]) {
     if (typeof key !== 'object' || key === null) continue
-    const { kid, use } = key as Members
-    if (typeof kid !== 'string' || (use !== undefined && use !== 'sig')) continue
+    const { kid } = key as Members
+    if (typeof kid !== 'string' || !isForVerifying(key as Members)) continue
     if (jwks.has(kid))
       throw new Fault('issuer_unavailable', 'the JWK Set of the server has two keys of one kid')
     jwks.set(kid, key as Members)

@@ -88,8 +88,16 @@ describe('a JWK Set', () => {
     await expect(open(text).find('a')).rejects.toMatchObject({ reason: 'verifier_keys' })
   })
 
+  it('has keys that say what they are for', async () => {
+    const jwk = jwkOf('a', { use: 'sig', key_ops: ['verify'], alg: 'ES256' })
+    expect(await open(JSON.stringify({ keys: [jwk] })).find('a')).toBeDefined()
+  })
+
   it.each([
     ['for encryption', jwkOf('a', { use: 'enc' })],
+    ['for wrapping keys', jwkOf('a', { alg: 'RSA-OAEP' })],
+    ['for encryption by its operations', jwkOf('a', { key_ops: ['encrypt', 'wrapKey'] })],
+    ['whose operations are no list', jwkOf('a', { key_ops: 'verify' })],
     ['that is symmetric', { kty: 'oct', k: 'AAAA', kid: 'a' }],
     ['that shows its private half', jwkOf('a', { d: 'AAAA' })],
     ['off its curve', jwkOf('a', { y: 'AAAA' })],

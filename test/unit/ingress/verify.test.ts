@@ -1,9 +1,11 @@
 /** What the verifier takes and what it refuses, each refusal by a request that is right but for one thing. */
 import { beforeEach, describe, expect, it } from 'vitest'
 import { nowSeconds } from '../../../src/base/clock.ts'
+import type { AccessToken } from '../../../src/ingress/access-token.ts'
 import type { DenialFacts } from '../../../src/ingress/checking.ts'
 import { x5tOf } from '../../../src/ingress/confirmation.ts'
 import type { ChannelPeer, Inbound } from '../../../src/ingress/inbound.ts'
+import { verifyRequest } from '../../../src/ingress/verify.ts'
 import { holdKey } from '../../../src/keys/signer.ts'
 import { hashOf } from '../../../src/proof/jwt.ts'
 import { makeWimseSignature } from '../../../src/proof/wimse-signature.ts'
@@ -72,6 +74,22 @@ describe('a DPoP request', () => {
     expect(await outcome(request)).toBe('token_revoked')
     v.denies = () => false
     expect(await outcome(request)).toBe('ok')
+  })
+
+  it.each([
+    [7_000, 1],
+    [9_000, 0],
+  ])('of a token with %i bytes of claims more is kept %i times', async (size, count) => {
+    const { known } = v.options.tokens
+    const kept: string[] = []
+    const set = (ath: string, token: AccessToken) => {
+      kept.push(ath)
+      known.set(ath, token)
+    }
+    const tokens = { ...v.options.tokens, known: { get: (ath: string) => known.get(ath), set } }
+    const claims = { more: 'x'.repeat((size * 3) / 4) }
+    expect((await verifyRequest({ ...v.options, tokens }, v.request({ claims }))).route).toBe('api')
+    expect(kept).toHaveLength(count)
   })
 
   it('names all that a revocation may name', async () => {
