@@ -62,6 +62,7 @@ export async function carryOut(
   const pool = poolFor(options, exchange)
   const release = pool.take()
   let attempt: Attempt | undefined
+  let isAnswered = false
   try {
     const tried = await settle(options, exchange, body, async (sending) => {
       // A stream that is reset right after its head is heard of before a connection is made for it: that costs 4 ms.
@@ -75,14 +76,17 @@ export async function carryOut(
     if (redirect) {
       body?.detach()
       if (attempt) await discard(attempt, tried.outcome, line)
+      isAnswered = true
       return { status, redirect }
     }
     line.wait(options.limits.idleTimeout, 'the answer stands still')
     await relay(tried.outcome, response, line)
+    isAnswered = true
     return { status }
   } finally {
     release()
-    if (!attempt?.sink.writableFinished || line.signal.aborted) attempt?.abort()
+    // An answer that nobody reads to its end would keep its connection from all others.
+    if (!isAnswered || !attempt?.sink.writableFinished || line.signal.aborted) attempt?.abort()
     if (response.writableEnded && !request.complete) request.destroy()
   }
 }

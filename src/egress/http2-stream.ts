@@ -23,6 +23,7 @@ export class Request2 implements CallerRequest {
   readonly #stream: ServerHttp2Stream
   readonly #head: Head2
   #trailers: RawHeaders = []
+  #hasEnded = false
 
   constructor(stream: ServerHttp2Stream, head: Head2) {
     this.#stream = stream
@@ -33,6 +34,10 @@ export class Request2 implements CallerRequest {
     stream.on('trailers', (fields) => {
       this.#trailers = rawOf(fields)
     })
+    // Node ends a stream that its caller resets as well: that is no end of the body.
+    stream.once('end', () => {
+      this.#hasEnded = !stream.closed
+    })
   }
 
   get rawTrailers(): string[] {
@@ -40,7 +45,7 @@ export class Request2 implements CallerRequest {
   }
 
   get complete(): boolean {
-    return this.#head.isWhole || this.#stream.readableEnded
+    return this.#head.isWhole || this.#hasEnded
   }
 
   get readableDidRead(): boolean {
@@ -57,6 +62,8 @@ export class Request2 implements CallerRequest {
     const { raw } = this.#head
     const isTunnel = this.method === 'CONNECT' || firstOf(raw, ':protocol') !== undefined
     if (isTunnel) throw new Fault('method_not_allowed', 'CONNECT is refused')
+    // What is signed is what is sent: to a target of HTTP/1.1 Node would send it in capitals.
+    if (/[a-z]/.test(this.method)) throw new Fault('invalid_request', 'the method has small letters')
     const scheme = firstOf(raw, ':scheme')
     if (scheme !== 'http')
       throw new Fault('invalid_request', 'the :scheme is not http: it is the agent that speaks TLS')
@@ -70,7 +77,9 @@ export class Request2 implements CallerRequest {
   }
 
   once(event: 'end', listener: () => void): void {
-    this.#stream.once(event, listener)
+    this.#stream.once(event, () => {
+      if (this.complete) listener()
+    })
   }
 
   pause(): void {

@@ -8,7 +8,7 @@ import type { RuleBook } from '../policy/book.ts'
 import { type Decision, type Denied, decideTarget, type Question } from '../policy/decide.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { Binding, Target, TargetIdentity, TargetPlatform } from '../policy/grant.ts'
-import { NEVER_GRANTED } from '../policy/methods.ts'
+import { isNeverGranted } from '../policy/methods.ts'
 import type { Revocations } from '../policy/revocations.ts'
 import { type CanonicalUrl, canonicalUrl } from '../proof/target.ts'
 import type { Admission, Call, Seen } from '../sign/admission.ts'
@@ -188,7 +188,7 @@ export function statementsOf(target: Target): { identity: TargetIdentity; platfo
 
 /** `mode: observe` lets through what rules have not foreseen yet, nothing that somebody decided. */
 export function isObservable({ reason, owner }: Denied, method: string): boolean {
-  return reason === 'policy_denied' && owner === 'application' && !NEVER_GRANTED.has(method)
+  return reason === 'policy_denied' && owner === 'application' && !isNeverGranted(method)
 }
 
 export function refusal({ reason, message, owner, action }: Denied): Fault {

@@ -1,6 +1,6 @@
 /** Whether a request whose credentials hold is expected here: caller, method, path, scopes, delegation. */
 import { Fault } from '../base/fault.ts'
-import { NEVER_GRANTED } from '../policy/methods.ts'
+import { isNeverGranted } from '../policy/methods.ts'
 import { isMatchOfAny } from '../policy/pattern.ts'
 import type { Route, RouteGrant } from '../policy/route.ts'
 import { routeGrantsFor } from '../policy/routes.ts'
@@ -123,7 +123,7 @@ function grantsFor(route: Route, [name, ...others]: readonly string[]): readonly
 }
 
 function allows({ methods }: RouteGrant, method: string): boolean {
-  return !NEVER_GRANTED.has(method) && (methods.includes('*') || methods.includes(method))
+  return !isNeverGranted(method) && (methods.includes('*') || methods.includes(method))
 }
 
 function holds(

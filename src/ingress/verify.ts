@@ -5,7 +5,7 @@
 import { nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Reason } from '../base/reasons.ts'
-import { NEVER_GRANTED } from '../policy/methods.ts'
+import { isNeverGranted } from '../policy/methods.ts'
 import { publicPathOf } from '../policy/routes.ts'
 import { hashOf } from '../proof/jwt.ts'
 import { canonicalUrl } from '../proof/target.ts'
@@ -83,7 +83,7 @@ export async function verifyRequest(
 /** Methods that no grant can allow are refused whatever the mode is. */
 function unmetBy({ observes }: VerifyOptions, { method }: Inbound, found: Findings): Unmet {
   return (fault) => {
-    if (NEVER_GRANTED.has(method) || observes?.() !== true) throw fault
+    if (isNeverGranted(method) || observes?.() !== true) throw fault
     found.observed ??= fault.reason
   }
 }

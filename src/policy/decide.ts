@@ -8,7 +8,7 @@ import type { Denial, RuleBook } from './book.ts'
 import type { Entry, Place } from './entry.ts'
 import { factsOf } from './facts.ts'
 import type { Binding, Door, Grant, Target, TargetIdentity } from './grant.ts'
-import { NEVER_GRANTED } from './methods.ts'
+import { isNeverGranted } from './methods.ts'
 import { isMatch, isMatchOfAny } from './pattern.ts'
 import { grantRefusal } from './refusals.ts'
 import { type Layer, placeText } from './statements.ts'
@@ -175,7 +175,7 @@ function kindsOf({ kind, also = [] }: Question): readonly Binding[] {
 
 function allowsMethod(grant: Grant, method: string | undefined): boolean {
   if (method === undefined) return grant.methods.includes('*')
-  if (NEVER_GRANTED.has(method)) return false
+  if (isNeverGranted(method)) return false
   return grant.methods.includes('*') || grant.methods.includes(method)
 }
 

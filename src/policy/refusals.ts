@@ -1,7 +1,7 @@
 /** What a grant that nearly allows a request lacks, and the smallest change that would add it. */
 import type { Question } from './decide.ts'
 import type { Grant } from './grant.ts'
-import { NEVER_GRANTED } from './methods.ts'
+import { isNeverGranted } from './methods.ts'
 
 /** The grant that came furthest, and how far. */
 export interface NearestGrant {
@@ -51,7 +51,6 @@ function conditionRefusal(
 }
 
 function methodAction(method: string | undefined, at: string): string {
-  if (method !== undefined && NEVER_GRANTED.has(method))
-    return `${method} is never granted: use another method.`
+  if (method !== undefined && isNeverGranted(method)) return `${method} is never granted: use another method.`
   return `Add ${method ?? "'*'"} to methods${at}.`
 }

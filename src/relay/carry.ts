@@ -21,6 +21,7 @@ export async function carry({ clock, limits }: WayOptions, way: Way, relayed: Re
     ? new Body(request, { limit: limits.bufferBytes, onBytes: line.touch })
     : undefined
   let attempt: Attempt | undefined
+  let isAnswered = false
   try {
     const { outcome } = await way.settle(relayed, body, async (sending) => {
       attempt = await orAborted(way.send(sending), line.signal)
@@ -29,9 +30,11 @@ export async function carry({ clock, limits }: WayOptions, way: Way, relayed: Re
     })
     line.wait(limits.idleTimeout, LATE)
     await relay(outcome, response, line, way.pass)
+    isAnswered = true
   } finally {
     release()
-    if (!attempt?.sink.writableFinished || line.signal.aborted) attempt?.abort()
+    // An answer that nobody reads to its end would keep its connection from all others.
+    if (!isAnswered || !attempt?.sink.writableFinished || line.signal.aborted) attempt?.abort()
     if (response.writableEnded && !request.complete) request.destroy()
   }
 }

@@ -12,7 +12,7 @@ import type { RuleBook } from '../policy/book.ts'
 import { type Decision, type Denied, decide, decideBy, isDoorOpen, type Question } from '../policy/decide.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { Target } from '../policy/grant.ts'
-import { NEVER_GRANTED } from '../policy/methods.ts'
+import { isNeverGranted } from '../policy/methods.ts'
 import type { Revocations } from '../policy/revocations.ts'
 import { makeDpop } from '../proof/dpop.ts'
 import { hashOf } from '../proof/jwt.ts'
@@ -227,7 +227,7 @@ interface Draft {
  * applications and what no list can grant stays refused.
  */
 function isObservable({ reason, owner }: Denied, ask: Ask): boolean {
-  if (ask.kind === 'dpop' && NEVER_GRANTED.has(ask.method)) return false
+  if (ask.kind === 'dpop' && isNeverGranted(ask.method)) return false
   return owner !== 'security' && (reason === 'policy_denied' || reason === 'token_required')
 }
 

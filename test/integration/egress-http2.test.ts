@@ -35,6 +35,8 @@ let server: ResourceServer
 let egress: TestEgress
 const sessions: ClientHttp2Session[] = []
 const waiting: (() => void)[] = []
+/** Sizes of bodies that came to their end. */
+const uploads: number[] = []
 
 beforeAll(async () => {
   server = await startResourceServer({
@@ -45,7 +47,10 @@ beforeAll(async () => {
         request.on('data', (chunk: Buffer) => {
           size += chunk.length
         })
-        request.on('end', () => response.end(String(size)))
+        request.on('end', () => {
+          uploads.push(size)
+          response.end(String(size))
+        })
       },
       '/download': (request, response) => {
         request.resume()
@@ -197,6 +202,8 @@ describe('a request over HTTP/2', () => {
     ['a target that is none', { ':authority': 'nobody' }, 403, 'target_unknown'],
     ['a path that no grant names', { ':authority': 'narrow' }, 403, 'policy_denied'],
     ['TRACE', { ':method': 'TRACE' }, 403, 'policy_denied'],
+    // HTTP/1.1 clients spell methods in capitals, whatever they are told: this one would leave as TRACE.
+    ['a method in small letters', { ':method': 'trace' }, 400, 'invalid_request'],
     [
       'too many headers',
       Object.fromEntries(Array.from({ length: 129 }, (_, at) => [`x-${at}`, ''])),
@@ -321,6 +328,30 @@ describe('frames that no honest client sends', () => {
     expect(
       server.requests.at(-1)?.headers['content-length'] === '3' && server.requests.at(-1)?.complete,
     ).toBeFalsy()
+  })
+
+  it.each([
+    ['taken back', () => frame(RST_STREAM, 0, 1, Buffer.from([0, 0, 0, constants.NGHTTP2_CANCEL]))],
+    ['reset without an error', () => frame(RST_STREAM, 0, 1, Buffer.from([0, 0, 0, 0]))],
+    ['lost with its connection', () => undefined],
+  ])('in the middle of a body that is %s reach no target whole', async (_what, ending) => {
+    const [before, ended] = [server.requests.length, uploads.length]
+    using wire = await openWire(egress.socket)
+    const block = pseudo({ ...good, ':method': 'POST', ':path': '/upload' })
+    await wire.write(
+      Buffer.concat([
+        opening([]),
+        frame(FRAME.headers, FLAG.endHeaders, 1, block),
+        frame(FRAME.data, 0, 1, Buffer.from('some of it')),
+      ]),
+    )
+    await until('the request', () => server.requests.length > before)
+    const upload = server.requests.at(-1)
+    const last = ending()
+    if (last) await wire.write(last)
+    else wire.socket.destroy()
+    await until('its end', () => upload?.destroyed)
+    expect([uploads.length, upload?.complete]).toEqual([ended, false])
   })
 
   it('on stream 2, on stream 0, or data of nobody end the connection', async () => {
@@ -477,6 +508,26 @@ describe('a target that speaks HTTP/2', () => {
     await wire.closed()
     expect(wire.received.toString()).toMatch(/half/)
     expect(wire.received.toString()).not.toMatch(/\r\n0\r\n\r\n$/)
+    upstream.close()
+  })
+
+  it('gets no end of a body whose caller is lost in the middle', async () => {
+    const upstream = createSecureServer({ ...ca.serverFiles() })
+    const heard: string[] = []
+    upstream.on('stream', (stream) => {
+      stream.on('error', () => {})
+      stream.on('data', (chunk: Buffer) => heard.push(chunk.toString()))
+      stream.on('end', () => heard.push(stream.closed ? 'cut off' : 'whole'))
+    })
+    await new Promise<void>((resolve) => upstream.listen(0, '127.0.0.1', resolve))
+    const { port } = upstream.address() as AddressInfo
+    await using own = await startEgress({ ca, targets: { orders: { origin: `https://localhost:${port}` } } })
+    using wire = await openWire(own.socket)
+    await wire.write('POST / HTTP/1.1\r\nHost: orders\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n')
+    await until('the first part', () => heard.length === 1)
+    wire.socket.destroy()
+    await until('the end', () => heard.length === 2)
+    expect(heard).toEqual(['some', 'cut off'])
     upstream.close()
   })
 })

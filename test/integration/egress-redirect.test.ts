@@ -69,12 +69,18 @@ afterAll(async () => {
 
 function send(
   path: string,
-  more: { method?: string; host?: string; body?: string | Buffer; headers?: Record<string, string> } = {},
+  more: {
+    method?: string
+    host?: string
+    body?: string | Buffer
+    headers?: Record<string, string>
+    socket?: string
+  } = {},
 ): Promise<Got> {
-  const { method = 'GET', host = 'orders', body, headers } = more
+  const { method = 'GET', host = 'orders', body, headers, socket: socketPath = egress.socket } = more
   return new Promise((resolve, reject) => {
     const sent = request(
-      { socketPath: egress.socket, method, path, headers: { host, ...headers }, agent: false },
+      { socketPath, method, path, headers: { host, ...headers }, agent: false },
       async (response) =>
         resolve({
           status: response.statusCode ?? 0,
@@ -174,6 +180,20 @@ describe('a redirect', () => {
     expect([got.status, got.reason]).toEqual([502, 'redirect_refused'])
     expect(got.text).not.toContain('/latest')
     expect(other?.requests.length).toBe(before)
+  })
+
+  it('that is refused gives its connection back', async () => {
+    await using target = await startResourceServer({ ca, handlers })
+    const orders = { origin: `https://localhost:${target.port}`, platform: 'redirects: true' }
+    await using narrow = await startEgress({
+      ca,
+      targets: { orders },
+      settings: { connectionsPerTarget: 2, responseTimeout: 1 },
+    })
+    go = [307, 'http://localhost/']
+    for (let count = 0; count < 4; count++)
+      expect((await send('/go', { socket: narrow.socket })).reason).toBe('redirect_refused')
+    await until('no connection to be left but one', () => target.connections < 2)
   })
 
   it('of a method that no grant names is refused', async () => {
