@@ -55,9 +55,11 @@ function refuseTheRest(server: Server): void {
   server.on('checkExpectation', (request, response) =>
     sendFault(request, response, new Fault('invalid_request', 'the expectation is unknown')),
   )
-  server.on('connect', (_request, socket: Duplex) =>
-    socket.end(rawFault(new Fault('method_not_allowed', 'CONNECT is refused'))),
-  )
+  server.on('connect', (_request, socket: Duplex) => {
+    // Node listens no more, and a caller that has gone would end the process.
+    socket.on('error', () => socket.destroy())
+    socket.end(rawFault(new Fault('method_not_allowed', 'CONNECT is refused')))
+  })
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Duplex) => {
     if (socket.writable) socket.end(rawFault(clientFault(error)))
     else socket.destroy()

@@ -221,6 +221,24 @@ describe('a request that is refused', () => {
   })
 
   it.each([
+    ['asks for a tunnel', 'CONNECT orders:443 HTTP/1.1\r\nHost: orders\r\n\r\n'],
+    [
+      'switches protocols',
+      `GET / HTTP/1.1\r\nHost: orders\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`,
+    ],
+  ])('whoever %s and goes away at once, and the sidecar goes on', async (_what, bytes) => {
+    const gone = Array.from({ length: 20 }, (_, at) => {
+      const socket = connect(sidecar.port, '127.0.0.1')
+      socket.on('error', () => {})
+      socket.write(at % 2 === 0 ? bytes : `GET / HTTP/1.1\r\nHost: orders\r\n\r\n${bytes}`)
+      socket.once('connect', () => setImmediate(() => socket.resetAndDestroy()))
+      return new Promise((resolve) => socket.once('close', resolve))
+    })
+    await Promise.all(gone)
+    expect((await ask(get('orders'))).status).toBe(200)
+  })
+
+  it.each([
     ['a rebound name', get.bind(undefined, 'evil.example.org'), 403, 'target_unknown'],
     ['an address', () => get('127.0.0.1'), 400, 'invalid_request'],
     ['a name with the port', () => get(`orders:${sidecar.port}`), 400, 'invalid_request'],
