@@ -4,7 +4,7 @@
  * is understood. `context_extensions: {route: NAME}` names the route. Envoy sends no `workload.spiffe.io`.
  *
  * With `with_request_body: {max_request_bytes: N, pack_as_bytes: true}` the body of a signed request is compared with the
- * digest that its signature covers; `context_extensions: {body: required}` refuses one whose body is not shown whole.
+ * digest that its signature covers, without `pack_as_bytes` if it is UTF-8; `context_extensions: {body: required}` refuses one whose body is not shown whole.
  */
 import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
@@ -82,14 +82,15 @@ function questionIn(request: Message): Question {
 function wholeBodyIn(http: Members, lines: Lines): Buffer | undefined {
   // The last one is Envoy's: with encode_raw_headers it comes after what the caller sent.
   const lastOf = (wanted: string) => lines.filter(([name]) => name.toLowerCase() === wanted).at(-1)?.[1]
-  const shown = http['raw_body']
-  const body = Buffer.isBuffer(shown) ? shown : Buffer.alloc(0)
+  const body = bytesIn(http['raw_body']) ?? bytesIn(http['body']) ?? Buffer.alloc(0)
   const length = lastOf('content-length')
   const isWhole = lastOf(PARTIAL)?.toLowerCase() === 'false'
   // Where Envoy is not asked to show bodies, a caller may say this header: then none is there.
   if (body.length === 0 && length !== '0') return undefined
   return isWhole && (length === undefined || Number(length) === body.length) ? body : undefined
 }
+
+const bytesIn = (shown: unknown) => (Buffer.isBuffer(shown) && shown.length > 0 ? shown : undefined)
 
 /** The raw ones where Envoy sends them; pseudo headers are no headers. Some names it joins even then, Authorization too. */
 function headersIn(http: Members): Lines {

@@ -49,9 +49,10 @@ export function sdsHandlers(options: SdsOptions): Handlers {
 
 function serve(options: SdsOptions, caller: Caller, feed: Feed, dialect: Dialect): Hear {
   const wait = new Wait(options, caller.uid, feed)
+  const told = { isDenied: false }
   const stream = new SecretStream({
     dialect,
-    find: (asked) => find(options, caller.workload(), asked),
+    find: (asked) => find(options, caller.workload(), asked, told),
     onVerdict: (verdict, error) => {
       options.metrics.count('holdfast_sds_total', { outcome: verdict })
       if (error !== undefined) logRefusal(options, caller, error)
@@ -102,15 +103,16 @@ class Wait {
   }
 }
 
-/** What the caller may have; a refusal that is for good is recorded when it leaves nothing else. */
-function find(options: SdsOptions, workload: Workload, asked: Asked): Found {
+/** What the caller may have. That something is not delivered is recorded, beside what is too, once as long as it is so. */
+function find(options: SdsOptions, workload: Workload, asked: Asked, told = { isDenied: false }): Found {
   const found = findSecrets(options, workload, asked)
   const denied = found.refusals.find(({ reason }) => reason === 'delivery_denied')
-  if (denied && found.secrets.length === 0) {
+  if (denied && !told.isDenied) {
     const { pid, uid } = workload.peer
     const { reason, owner } = denied
     options.audit.append({ event: 'deliver.x509', allowed: false, reason, owner, pid, uid, detail: 'sds' })
   }
+  told.isDenied = denied !== undefined
   return found
 }
 

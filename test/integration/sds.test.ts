@@ -82,6 +82,22 @@ describe('the names of secrets', () => {
     expect(found[1]?.spiffeId).toBe(idOf('web'))
   })
 
+  it('are in the audit where they are not delivered, beside others that are, and once', async () => {
+    await using agent = await withIdentities([KEYLESS, WEB])
+    using client = new RawClient(agent.socket)
+    const denied = () => agent.records.filter(({ reason }) => reason === 'delivery_denied')
+    const stream = openSds(client, [idOf('keyless'), 'default', 'ROOTCA'])
+    await stream.message(1)
+    expect(denied()).toEqual([
+      expect.objectContaining({ event: 'deliver.x509', allowed: false, detail: 'sds' }),
+    ])
+    await agent.setPolicy(identityPolicy([KEYLESS, { ...WEB, dnsNames: ['web.test'] }]))
+    await stream.message(2)
+    expect(denied()).toHaveLength(1)
+    await fetchSecrets(client, [idOf('keyless'), 'ROOTCA'])
+    expect(denied()).toHaveLength(2)
+  })
+
   it.each([
     ['a name of nobody', ['file-root:system'], 'NOT_FOUND', 'secret_unknown'],
     ['an identity elsewhere', ['spiffe://elsewhere.test/web'], 'NOT_FOUND', 'secret_unknown'],

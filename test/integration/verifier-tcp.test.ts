@@ -5,9 +5,13 @@ import { Agent } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { methodsOf } from '../../src/serve/messages.ts'
 import { call } from '../support/call.ts'
 import { ecPair } from '../support/certificates.ts'
+import { PROCESS } from '../support/envoy-stream.ts'
 import { pem } from '../support/openssl.ts'
+import { first, RawClient } from '../support/raw-client.ts'
+import { SDS } from '../support/sds.ts'
 import { makeTestCa } from '../support/tls.ts'
 import { dialTls, openTlsBridge, type Shown, shownOf } from '../support/tls-bridge.ts'
 import { until } from '../support/until.ts'
@@ -86,6 +90,17 @@ describe('a listed SPIFFE ID', () => {
       }
     },
   )
+
+  it('is served nothing but the verifier: no secrets, no signatures, no SVIDs', async () => {
+    using bridge = await openTlsBridge(portOf(rig), gateway)
+    const services = ['holdfast.v1.ProofService', 'SpiffeWorkloadAPI', SDS]
+    const methods = services.flatMap((service) =>
+      Object.keys(methodsOf(service)).map((name) => `${service}/${name}`),
+    )
+    using client = new RawClient(bridge.socket)
+    for (const method of [...methods, PROCESS])
+      expect([method, (await first(client, method)).code]).toEqual([method, 'UNIMPLEMENTED'])
+  })
 
   it('may ask about its own routes only', async () => {
     using bridge = await openTlsBridge(portOf(rig), gateway)

@@ -73,6 +73,7 @@ describe('what Envoy shows', () => {
   it.each([
     ['the whole', { headers: whole, raw_body: BODY }, BODY],
     ['the whole, by its length too', { headers: { ...whole, 'content-length': '5' }, raw_body: BODY }, BODY],
+    ['the whole as text', { headers: whole, body: BODY }, BODY],
     ['an empty one', { headers: { ...whole, 'content-length': '0' } }, Buffer.alloc(0)],
     ['a part', { headers: { 'x-envoy-auth-partial-body': 'true' }, raw_body: BODY }, undefined],
     ['less than its length', { headers: { ...whole, 'content-length': '6' }, raw_body: BODY }, undefined],
