@@ -5,9 +5,12 @@
 import type { Clock, Millis } from '../base/clock.ts'
 import type { PodSource, PodsAnswer } from './pod-source.ts'
 
-/** How long after a list the next is asked for: a status is mostly written within the first tenths of a second. */
+/** How long after a list the next is asked for: most statuses are written within a second. */
 const FIRST: Millis = 50
-const EVERY: Millis = 250
+const LEAST: Millis = 100
+const MOST: Millis = 250
+/** Between the two, so many times what the last one took: a kubelet that is busy with lists starts nothing. */
+const REST = 4
 
 interface Wait {
   /** Whether `answer` settles it. */
@@ -42,7 +45,7 @@ export class PodWaits {
     this.#cancel()
     if (this.#waits.size === 0) return
     this.#cancel = this.#clock.after(this.#pause, () => this.#ask())
-    this.#pause = Math.min(2 * this.#pause, EVERY)
+    this.#pause = Math.max(LEAST, Math.min(MOST, REST * (this.#clock.monotonic() - answer.asked)))
   }
 
   stop(): void {

@@ -2,55 +2,17 @@
  * An agent that knows pods by the Pods API of a real kubelet: with a mounted socket, without a token and without any right.
  * All that holds by `GET /pods` holds, and an API server that is away keeps no container from its identity.
  */
-import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { ACCOUNT, agentPod } from '../../support/cluster/agent-pod.ts'
 import type { Json } from '../../support/cluster/api.ts'
 import { containerOf } from '../../support/cluster/pods.ts'
 import { until } from '../../support/until.ts'
 import { identitySuite } from './identity.ts'
 import { kubeletRestartSuite } from './kubelet-restart.ts'
 import { lifecycleSuite } from './lifecycle.ts'
-import {
-  callerCommand,
-  lastOf,
-  linesOf,
-  missing,
-  openStage,
-  type Stage,
-  startAgent,
-  startCaller,
-} from './stage.ts'
+import { openPodsApiStage } from './pods-api-stage.ts'
+import { callerCommand, lastOf, linesOf, missing, type Stage, startAgent, startCaller } from './stage.ts'
 
-const DIRECTORY = '/var/lib/kubelet/pods-api'
 const IDENTITY = 'http://localhost/v1/identity'
-
-/** The agent's pod with the directory of the socket, and without what asking the kubelet over HTTPS takes. */
-async function openPodsApiStage(): Promise<Stage> {
-  const stage = await openStage('{ attestor: pods_api }')
-  const place = '/apis/rbac.authorization.k8s.io/v1'
-  for (const kind of ['clusterrolebindings', 'clusterroles'])
-    await stage.cluster.api.ask('DELETE', `${place}/${kind}/${ACCOUNT}`)
-  const { spec } = agentPod('none')
-  const [agent] = spec.containers
-  const name = 'pods-api'
-  return {
-    ...stage,
-    agentOptions: {
-      ...stage.agentOptions,
-      spec: {
-        automountServiceAccountToken: false,
-        containers: [
-          { ...agent, volumeMounts: [...agent.volumeMounts, { name, mountPath: DIRECTORY, readOnly: true }] },
-        ],
-        volumes: [
-          ...spec.volumes,
-          { name, hostPath: { path: join(stage.cluster.node.dir, 'kubelet/pods-api'), type: 'Directory' } },
-        ],
-      },
-    },
-  }
-}
 
 function outageSuite(stage: () => Stage): void {
   it('knows a container that was started without the API server', async () => {
