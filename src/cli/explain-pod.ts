@@ -19,20 +19,36 @@ export async function explainPod(pod: string, options: ExplainOptions, io: Io): 
 
 export function podText(found: PodExplanation, isColored: boolean): string {
   const head = `pod ${found.namespace}/${found.name}, service account ${found.service_account ?? 'none'}, policy ${found.policy}`
-  return [head, ...found.containers.map((container) => containerText(container, isColored))]
+  const notes = found.notes.map((note) => `  ${tinted('note', 'dim', isColored)}: ${printable(note)}`)
+  const lines = [head, ...weakLines(found.weaknesses, '  ', isColored), ...notes]
+  return [...lines, ...found.containers.map((container) => containerText(container, isColored))]
     .map((text) => `${text}\n`)
     .join('')
 }
 
-function containerText(container: PodExplanation['containers'][number], isColored: boolean): string {
-  const { kind, name, state, identities, selectors, why } = container
+const weakLines = (sentences: readonly string[], indent: string, isColored: boolean) =>
+  sentences.map((each) => `${indent}${tinted('weak', 'yellow', isColored)}: ${printable(each)}`)
+
+type Container = PodExplanation['containers'][number]
+
+function containerText(container: Container, isColored: boolean): string {
+  const { kind, name, state, identities, selectors, weaknesses, why } = container
   const head = `${tinted(printable(name), 'bold', isColored)} (${kind}, ${state})`
   if (why !== undefined) return `${head}\n  ${tinted('no identity', 'red', isColored)}: ${printable(why)}`
-  const whom = identities.map(
-    ({ delivers, entry, instance, place, spiffe_id: id }) =>
-      `  ${tinted(id, 'green', isColored)}  entry ${entry} (${place}), keys live as long as the ${instance}, delivers ${delivers.join(', ') || 'nothing'}`,
-  )
+  const whom = identities.flatMap((identity) => identityLines(identity, isColored))
   const facts = selectors.map((selector) => `  ${tinted(printable(selector), 'dim', isColored)}`)
   const none = `  ${tinted('no identity', 'red', isColored)}: no entry matches these facts; an entry that also wants unix: is seen with --pid`
-  return [head, ...(whom.length > 0 ? whom : [none]), ...facts].join('\n')
+  const weak = weakLines(weaknesses, '  ', isColored)
+  return [head, ...weak, ...(whom.length > 0 ? whom : [none]), ...facts].join('\n')
+}
+
+function identityLines(identity: Container['identities'][number], isColored: boolean): readonly string[] {
+  const { delivers, entry, instance, place, spiffe_id: id, weaknesses = [] } = identity
+  return [
+    `  ${tinted(id, 'green', isColored)}  entry ${entry} (${place}), keys live as long as the ${instance}, delivers ${delivers.join(', ') || 'nothing'}`,
+    ...weaknesses.map(
+      ({ grade, message }) =>
+        `    ${tinted(grade, grade === 'weak' ? 'yellow' : 'red', isColored)}: ${printable(message)}`,
+    ),
+  ]
 }

@@ -49,7 +49,7 @@ export interface Observe {
 
 /** What an operator should know of a policy that loads all the same. */
 export interface Weakness {
-  /** Stable: `entry_uid_only`, `entry_any_namespace`, `deliver`, `deliver_and_sign`, `hash_only`, `tokenless`, `too_long`, `accepted_at`, `bearer`, `http`, `observe`, `probe`. */
+  /** Stable: `entry_uid_only`, `entry_any_namespace`, `entry_image_tag`, `deliver`, `deliver_and_sign`, `hash_only`, `tokenless`, `too_long`, `accepted_at`, `bearer`, `http`, `observe`, `probe`. */
   readonly code: string
   readonly grade: 'weak' | 'insecure'
   readonly subject: string

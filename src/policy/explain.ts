@@ -24,6 +24,11 @@ export interface ExplainAsk {
   readonly target?: Target
 }
 
+/** What weakens an entry, as `policy check` says it; absent where nothing does. */
+export interface Weakened {
+  readonly weaknesses?: readonly Pick<Weakness, 'grade' | 'message'>[]
+}
+
 /** The answer, in the names of the wire. */
 export interface Explanation {
   readonly allowed: boolean
@@ -37,10 +42,7 @@ export interface Explanation {
   readonly method?: string
   readonly origin: string
   readonly path: string
-  readonly entry?: ExplainedEntry & {
-    /** What weakens it, as `policy check` says it. */
-    readonly weaknesses?: readonly Pick<Weakness, 'grade' | 'message'>[]
-  }
+  readonly entry?: ExplainedEntry & Weakened
   /** Without an entry: the one that shares most selectors with the caller, and those that it wants besides. */
   readonly nearest_entry?: ExplainedEntry & { readonly missing: readonly Selector[] }
   readonly target?: string
@@ -147,7 +149,7 @@ function entryFacts(entry: Entry): ExplainedEntry {
   return { name: entry.name, spiffe_id: entry.spiffeId, place: placeText(entry.place) }
 }
 
-function weaknessesOf({ weaknesses }: RuleBook, { name }: Entry): Partial<Explanation['entry']> {
+export function weaknessesOf({ weaknesses }: Pick<RuleBook, 'weaknesses'>, { name }: Entry): Weakened {
   const own = weaknesses.filter(({ subject }) => subject === name)
   return own.length > 0 ? { weaknesses: own.map(({ grade, message }) => ({ grade, message })) } : {}
 }

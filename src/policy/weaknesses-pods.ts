@@ -9,8 +9,28 @@ const NAMESPACE = 'k8s:ns'
 /** Kinds that one namespace alone can have: the API server makes UIDs. */
 const BOUND: ReadonlySet<string> = new Set([NAMESPACE, 'k8s:pod-uid', 'k8s:pod-owner-uid'])
 
-/** Entries that a pod of any namespace may get. */
-export function podWeaknesses({
+/** Kinds whose values are names of images: with a tag, or with a digest. */
+const IMAGES: ReadonlySet<string> = new Set(['k8s:container-image', 'k8s:pod-image', 'k8s:pod-init-image'])
+
+/** Entries that a pod of any namespace may get, and those that tell images apart by names that move. */
+export function podWeaknesses(statements: Pick<Statements, 'entries' | 'templates'>): readonly Weakness[] {
+  return [...looseEntries(statements), ...taggedEntries(statements)]
+}
+
+function taggedEntries({
+  entries,
+  templates,
+}: Pick<Statements, 'entries' | 'templates'>): readonly Weakness[] {
+  const all = [...entries, ...templates.map(({ selectors, settings }) => ({ ...settings, selectors }))]
+  return all.flatMap(({ name, place, selectors }) => {
+    const tagged = selectors.find((each) => IMAGES.has(kindOf(each)) && !each.includes('sha256:'))
+    if (tagged === undefined) return []
+    const message = `${tagged} names an image by its tag, which whoever may push it moves to another: name it by its digest`
+    return [{ code: 'entry_image_tag', grade: 'weak' as const, subject: name, message, place }]
+  })
+}
+
+function looseEntries({
   entries,
   templates,
 }: Pick<Statements, 'entries' | 'templates'>): readonly Weakness[] {

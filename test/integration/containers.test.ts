@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parseTrustDomain } from '../../src/spiffe/id.ts'
 import { startAgent, type TestAgent } from '../support/agent.ts'
+import { call } from '../support/call.ts'
 import { HIERARCHIES } from '../support/cluster/groups.ts'
 import {
   type LoneContainer,
@@ -154,6 +155,19 @@ ${['victim', 'attacker', 'other']
       }
       list([{ name: 'app', id }])
       expect(await outcomeOf(container)).toEqual([idOf('other')])
+    })
+
+    it('is explained to an operator, with what weakens it', async () => {
+      const body = { namespace: 'shop', name: 'victim' }
+      const answer = await call(agent.adminSocket, 'POST', '/v1/explain-pod', { body })
+      const [app] = answer.body.containers
+      expect([answer.body.uid, answer.body.weaknesses, app.weaknesses]).toEqual([victim.pod.uid, [], []])
+      expect(app.identities).toEqual([
+        expect.objectContaining({
+          spiffe_id: idOf('victim'),
+          weaknesses: [{ grade: 'weak', message: expect.stringMatching(/names no namespace/) }],
+        }),
+      ])
     })
 
     it('has none outside of where the kubelet puts pods', async () => {

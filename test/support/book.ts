@@ -2,6 +2,7 @@
 import type { RuleBook } from '../../src/policy/book.ts'
 import type { Entry } from '../../src/policy/entry.ts'
 import { indexEntries } from '../../src/policy/index-entries.ts'
+import { podWeaknesses } from '../../src/policy/weaknesses-pods.ts'
 import type { SpiffeId } from '../../src/spiffe/id.ts'
 import type { Selector } from '../../src/spiffe/selector.ts'
 
@@ -27,12 +28,16 @@ export function entry(name: string, selectors: readonly string[], over: Partial<
   }
 }
 
-/** Only what attestation reads of a book is there. */
+/** Only what attestation reads of a book is there, and what is said of entries of pods. */
 export function bookOfEntries(...entries: readonly Entry[]): RuleBook {
-  const book: Pick<RuleBook, 'entries' | 'identities' | 'entriesFor' | 'misfits' | 'usesSelector'> = {
+  const book: Pick<
+    RuleBook,
+    'entries' | 'identities' | 'entriesFor' | 'misfits' | 'usesSelector' | 'weaknesses'
+  > = {
     entries,
     identities: () => entries,
     misfits: () => [],
+    weaknesses: podWeaknesses({ entries, templates: [] }),
     entriesFor: indexEntries(entries).find,
     usesSelector: (kind) =>
       entries.some((each) => each.selectors.some((selector) => selector.startsWith(`${kind}:`))),

@@ -31,7 +31,8 @@ const attestation = {
   explainPod: async (namespace: string, name: string) =>
     podOf(indexPods([CART]), { namespace, name }, RULES, () => true),
 }
-const explain = (body: Record<string, unknown>) => explainPod({ attestation, book }, body)
+const status = () => ({ degraded: [] })
+const explain = (body: Record<string, unknown>) => explainPod({ attestation, book, status }, body)
 
 describe('explainPod', () => {
   it('says who the running container is, and why the others are nobody', async () => {
@@ -51,7 +52,7 @@ describe('explainPod', () => {
 
   it('shows it with its cure where no entry matches', async () => {
     const none = await explainPod(
-      { attestation, book: new Live(bookOfEntries()) },
+      { attestation, book: new Live(bookOfEntries()), status },
       { namespace: 'shop', name: 'cart-1' },
     )
     expect(podText(none, false)).toMatch(
@@ -60,6 +61,60 @@ describe('explainPod', () => {
     const found = podText(await explain({ namespace: 'shop', name: 'cart-1' }), false)
     expect(found).toMatch(/^pod shop\/cart-1, service account cart, policy /)
     expect(found).toMatch(/ {2}spiffe:\/\/\S+ {2}entry cart .* as the container, delivers /)
+  })
+
+  it('shows what weakens the facts, the pod, its containers and its entries', async () => {
+    const pod: Pod = {
+      ...CART,
+      isStatic: true,
+      isTerminating: true,
+      containers: [
+        { name: 'app', id: OLD, kind: 'app', state: 'running', image: 'cart:1', imageId: '' },
+        { name: 'debug', id: APP, kind: 'ephemeral', state: 'running', image: 'tools:1', imageId: '' },
+      ],
+    }
+    const rules = { ...RULES, ephemeral: true, static: 'full' } as const
+    const found = await explainPod(
+      {
+        attestation: {
+          explainPod: async (namespace, name) =>
+            podOf(indexPods([pod]), { namespace, name }, rules, (id) => id === APP),
+        },
+        book: new Live(bookOfEntries(entry('any', ['k8s:sa:cart', 'k8s:container-image:cart:1']))),
+        status: () => ({
+          degraded: [
+            { code: 'kubelet_unverified', message: 'the kubelet is not verified', action: '' },
+            { code: 'pidfd_missing', message: 'the kernel is old', action: '' },
+          ],
+        }),
+      },
+      { namespace: 'shop', name: 'cart-1' },
+    )
+    expect(
+      podText(found, false)
+        .split('\n')
+        .filter((line) => /^ *(?:weak|note|\w+ \()/.test(line)),
+    ).toEqual([
+      '  weak: the kubelet is not verified',
+      expect.stringMatching(/^ {2}weak: it is a static pod/),
+      expect.stringMatching(/^ {2}note: it is being deleted/),
+      'app (app, running)',
+      expect.stringMatching(/^ {2}weak: no process of it is left/),
+      expect.stringMatching(/^ {4}weak: it names no namespace/),
+      expect.stringMatching(/^ {4}weak: k8s:container-image:cart:1 names an image by its tag/),
+      'debug (ephemeral, running)',
+      expect.stringMatching(/^ {2}weak: it is an ephemeral container/),
+    ])
+  })
+
+  it('says what a static pod has not', async () => {
+    const { notes, weaknesses } = podOf(
+      indexPods([{ ...CART, isStatic: true }]),
+      { namespace: 'shop', name: 'cart-1' },
+      RULES,
+      () => true,
+    )
+    expect([notes, weaknesses]).toEqual([[expect.stringMatching(/only claimed/)], []])
   })
 
   it('knows the pods of its own node only', async () => {

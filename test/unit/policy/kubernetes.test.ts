@@ -201,6 +201,21 @@ describe('an identity that pods of any namespace may get', () => {
   })
 })
 
+describe('an entry that tells images apart', () => {
+  it.each([
+    ['k8s:container-image:docker.io/app:1', 1],
+    ['k8s:pod-image:app', 1],
+    ['k8s:pod-init-image:app:latest', 1],
+    [`k8s:container-image:docker.io/app@sha256:${'1'.repeat(64)}`, 0],
+    [`k8s:container-image:sha256:${'1'.repeat(64)}`, 0],
+    ['k8s:pod-image-count:1', 0],
+  ])('by %s is graded weak or not', async (selector, count) => {
+    const selectors = ['k8s:ns:shop', selector]
+    const { book } = await join([clusterStaticEntry('a', { spiffeID: 'spiffe://example.org/a', selectors })])
+    expect(book.weaknesses.filter(({ code }) => code === 'entry_image_tag')).toHaveLength(count)
+  })
+})
+
 describe('a wrong object', () => {
   const good = clusterSpiffeId('a', { deliver: { x509: true, jwt: false, wit: false } })
   const bad = { ...good, spec: { ...(good['spec'] as Json), ttl: 'never' } }
