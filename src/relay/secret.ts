@@ -43,9 +43,12 @@ function hashOf(secret: Buffer): Buffer {
   return createHash('sha256').update(secret).digest()
 }
 
-/** Linked into its place when it is whole: nobody reads half a secret, and of two who make one, one wins. */
+/**
+ * Linked into its place when it is whole: nobody reads half a secret, and of two who make one, one wins. What somebody
+ * left who was ended on the way is in nobody's way: in a container every process has the same pid.
+ */
 function makeSecret(file: string): Buffer {
-  const temporary = `${file}.${process.pid}`
+  const temporary = `${file}.${randomBytes(8).toString('hex')}`
   try {
     const text = `${randomBytes(BYTES).toString('base64url')}\n`
     writeFileSync(temporary, text, { mode: 0o600, flag: 'wx' })

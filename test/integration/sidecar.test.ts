@@ -380,6 +380,12 @@ describe('the secret file', () => {
     expect(readFileSync(path('made'), 'utf8')).toBe(text)
   })
 
+  it('is made where one with the same pid was ended on the way', () => {
+    writeFileSync(`${path('again')}.${process.pid}`, 'half', { mode: 0o600 })
+    openSecret(path('again'))
+    expect(readFileSync(path('again'), 'utf8')).toMatch(/^[A-Za-z0-9_-]{43}\n$/)
+  })
+
   it.each([
     ['others may read', 'a'.repeat(43), 0o640, 'has mode 0640, wanted 0600'],
     ['holds too little', 'short', 0o600, 'holds no secret of this form'],

@@ -19,7 +19,7 @@ export function probeJobSuite(release: () => Release): void {
     const { good } = services
     const agent = await rolledOut(cluster)
     good.revokedKeys = () => revokedBy(cluster, agent)
-    await upgrade({ probe: probeOf(rig, good, farMinute()) })
+    await upgrade({ probe: probeOf(rig, good, otherSchedule()) })
     const { job, log } = await untilOver(cluster)
     expect([job.status.succeeded, log]).toEqual([1, expect.stringMatching(/ refused, 0 taken/)])
     expect(log).not.toContain('not clear')
@@ -29,7 +29,7 @@ export function probeJobSuite(release: () => Release): void {
     const { cluster, rig, services, upgrade } = release()
     const { bad } = services
     bad.revokedKeys = services.good.revokedKeys
-    await upgrade({ probe: probeOf(rig, bad, farMinute()) })
+    await upgrade({ probe: probeOf(rig, bad, otherSchedule()) })
     const { job, log } = await untilOver(cluster)
     expect([job.status.failed, job.status.conditions.at(-1)]).toEqual([
       1,
@@ -41,10 +41,10 @@ export function probeJobSuite(release: () => Release): void {
 
 let asked = 0
 
-/** A minute of the hour that is not soon, another one each time: a Job is named by its time. */
-function farMinute(): number {
+/** Each hour, at a minute that is not soon, another one each time: a Job is named by the time that it is for. */
+function otherSchedule(): string {
   asked += 1
-  return (new Date().getMinutes() + 5 + asked * 7) % 60
+  return `${(new Date().getMinutes() + 5 + asked * 7) % 60} * * * *`
 }
 
 interface Over {

@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest'
 import type { Json } from '../../support/cluster/api.ts'
 import type { Cluster } from '../../support/cluster/cluster.ts'
-import { logOf, untilReady } from '../../support/cluster/pods.ts'
+import { containerOf, getPod, logOf, untilReady } from '../../support/cluster/pods.ts'
 import { until } from '../../support/until.ts'
 import { agentPods, applyAll, findingsOf, type Release, rolledOut } from './release.ts'
 import { CALLER } from './release-values.ts'
@@ -12,10 +12,8 @@ const HTTP = callerCommand('workload', 'http://localhost/v1/identity', 20)
 const GRPC = ['/bin/node', '/app/workload-caller.mjs', '/run/holdfast/workload.sock']
 const COMMANDS = {
   stream: [...GRPC, 'stream'],
-  'http-1': HTTP,
-  'http-2': HTTP,
-  'grpc-1': [...GRPC, '20'],
-  'grpc-2': [...GRPC, '20'],
+  http: HTTP,
+  grpc: [...GRPC, '20'],
 }
 /** What each caller is told before and after a change. */
 const MANY = 50
@@ -58,7 +56,8 @@ export function rolloutSuite(release: () => Release, meanwhile: () => void): voi
     const before = await rolledOut(cluster)
     await upgrade({ ...NEXT, config: { log: { level: 'nonsense' } } })
     const broken = await until('a pod that cannot start', () => crashed(cluster), 60_000)
-    expect(await logOf(cluster, broken)).toContain('nonsense')
+    // A container that has just started once more has said nothing yet.
+    await until('what is wrong', async () => (await logOf(cluster, broken)).includes('nonsense'), 60_000)
     await served()
     const [first] = await agentPods(cluster)
     expect([first.metadata.uid, first.metadata.deletionTimestamp]).toEqual([before.metadata.uid, undefined])
@@ -70,8 +69,24 @@ export function rolloutSuite(release: () => Release, meanwhile: () => void): voi
     await served()
     expect(refused()).toEqual([])
   }, 250_000)
+
+  it('comes back by itself when its process was killed', async () => {
+    const { cluster } = release()
+    const before = await rolledOut(cluster)
+    cluster.containers.ctr('task', 'kill', '--signal', 'SIGKILL', containerOf(before))
+    await until(
+      'its container to be ready again',
+      async () => {
+        const { restartCount, ready } = agentOf(await getPod(cluster, before))
+        return ready && restartCount > agentOf(before).restartCount
+      },
+      60_000,
+    )
+    await served()
+  }, 250_000)
 }
 
+const agentOf = ({ status }: Json): Json => status.containerStatuses[0]
 const imageOf = ({ spec }: Json): string => spec.containers[0].image
 
 /** The scheduler finds them their node. */
