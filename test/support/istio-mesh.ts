@@ -29,13 +29,18 @@ export function missingForMesh(): string | undefined {
 
 const ISTIOD = '127.0.0.1:15010'
 const [IN, OUT] = [18_080, 18_082]
-const HOST = `cart.shop.test:${OUT}`
+/** Where `web` takes requests for orders.example.org, which a test may make a service. */
+export const TARGET_PORT = 18_083
 
 export interface Mesh extends AsyncDisposable {
   /** Header names and values in turn, of what reached the application behind `cart`. */
   readonly arrived: readonly (readonly string[])[]
+  /** This machine, as programs of the mesh reach it. */
+  readonly outside: string
   /** As the application beside `web` asks: through both sidecars. */
   ask(received?: Partial<Received>): Promise<Heard>
+  /** The same of orders.example.org: through `web`. */
+  askTarget(received: Partial<Received>): Promise<Heard>
   /** What curl says in the node, such as how a request ends that comes past `web`. */
   curl(...args: readonly string[]): string
   /** Objects that istiod has besides; it hears of a change by itself. */
@@ -77,8 +82,9 @@ export async function openMesh({ directory, trustDomain, mesh = {} }: MeshOption
     const all = [...topology(address, join(node.dir, 'app.sock')), ...objects]
     writeFileSync(join(at, 'objects/all.yaml'), all.map((one) => stringify(one)).join('---\n'))
   }
-  const ask: Mesh['ask'] = ({ method = 'GET', path = '/', headers = [] } = {}) =>
-    askOver(address, { method, path, headers })
+  const askAt = (place: Place, { method = 'GET', path = '/', headers = [] }: Partial<Received>) =>
+    askOver({ address, ...place }, { method, path, headers })
+  const ask: Mesh['ask'] = (received = {}) => askAt({ name: 'cart.shop.test', port: OUT }, received)
   try {
     await once(app, 'listening')
     const pki = makePki(join(node.dir, 'pki'))
@@ -104,7 +110,9 @@ export async function openMesh({ directory, trustDomain, mesh = {} }: MeshOption
   }
   return {
     arrived,
+    outside: node.network.outside,
     ask,
+    askTarget: (received) => askAt({ name: 'orders.example.org', port: TARGET_PORT }, received),
     setObjects,
     logs,
     curl: (...args) => node.run('curl', '--silent', '--show-error', '--max-time', '5', ...args),
@@ -225,14 +233,26 @@ function topology(address: string, socket: string): readonly Any[] {
     }),
     of('Sidecar', 'web', {
       workloadSelector: { labels: { app: 'web' } },
-      egress: [{ port: http(OUT), bind: address, captureMode: 'NONE', hosts: ['./cart.shop.test'] }],
+      egress: [
+        { port: http(OUT), bind: address, captureMode: 'NONE', hosts: ['./cart.shop.test'] },
+        { port: http(TARGET_PORT), bind: address, captureMode: 'NONE', hosts: ['./orders.example.org'] },
+      ],
     }),
   ]
 }
 
-function askOver(host: string, { method, path, headers }: Omit<Received, 'route'>): Promise<Heard> {
+interface Place {
+  readonly name: string
+  readonly port: number
+}
+
+type Sent = Pick<Received, 'method' | 'path' | 'headers'>
+
+function askOver(place: Place & { readonly address: string }, sending: Sent): Promise<Heard> {
+  const { address, name, port } = place
+  const { headers, method, path } = sending
   return new Promise((resolve, reject) => {
-    const options = { host, port: OUT, agent: false, setHost: false, method, path } as const
+    const options = { host: address, port, agent: false, setHost: false, method, path } as const
     const sent = request(options, (response) => {
       let body = ''
       response.setEncoding('utf8')
@@ -244,8 +264,8 @@ function askOver(host: string, { method, path, headers }: Omit<Received, 'route'
       })
       response.once('error', reject)
     })
-    sent.setHeader('Host', HOST)
-    for (const [name, value] of headers) if (name !== 'Host') sent.appendHeader(name, value)
+    sent.setHeader('Host', `${name}:${port}`)
+    for (const [line, value] of headers) if (line !== 'Host') sent.appendHeader(line, value)
     sent.once('error', reject).end()
   })
 }
