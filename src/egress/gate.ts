@@ -5,6 +5,7 @@ export type Urgency = 'caller' | 'renewal'
 
 interface Waiting {
   readonly urgency: Urgency
+  readonly who: string
   readonly enter: () => void
 }
 
@@ -38,6 +39,8 @@ export class Gates {
 export class Gate {
   readonly #limit: number
   #inside = 0
+  /** How many of them are whose. */
+  readonly #owners = new Map<string, number>()
   readonly #waiting = new Set<Waiting>()
 
   constructor(limit: number) {
@@ -49,18 +52,24 @@ export class Gate {
     return this.#inside === 0 && this.#waiting.size === 0
   }
 
-  /** Runs `call` when there is room; throws overloaded, and the signal's reason when it aborts before. */
-  async run<T>(urgency: Urgency, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
-    await this.#enter(urgency, signal)
+  /**
+   * Runs `call` when there is room: of those who wait, whoever of `who` has least inside. Throws overloaded, and the
+   * signal's reason when it aborts before.
+   */
+  async run<T>(urgency: Urgency, signal: AbortSignal, call: () => Promise<T>, who = ''): Promise<T> {
+    await this.#enter(urgency, signal, who)
     try {
       return await call()
     } finally {
       this.#inside -= 1
+      const left = this.#of(who) - 1
+      if (left > 0) this.#owners.set(who, left)
+      else this.#owners.delete(who)
       this.#admit()
     }
   }
 
-  #enter(urgency: Urgency, signal: AbortSignal): Promise<void> {
+  #enter(urgency: Urgency, signal: AbortSignal, who: string): Promise<void> {
     if (signal.aborted) throw Fault.from(signal.reason, 'canceled')
     if (this.#waiting.size >= WAITING_LIMIT) throw new Fault('overloaded')
     return new Promise((resolve, reject) => {
@@ -72,7 +81,7 @@ export class Gate {
         signal.removeEventListener('abort', leave)
         resolve()
       }
-      const waiting = { urgency, enter }
+      const waiting = { urgency, enter, who }
       this.#waiting.add(waiting)
       signal.addEventListener('abort', leave, { once: true })
       this.#admit()
@@ -85,6 +94,7 @@ export class Gate {
       if (!next) return
       this.#waiting.delete(next)
       this.#inside += 1
+      this.#owners.set(next.who, this.#of(next.who) + 1)
       next.enter()
     }
   }
@@ -92,9 +102,18 @@ export class Gate {
   #next(): Waiting | undefined {
     let first: Waiting | undefined
     for (const waiting of this.#waiting) {
-      if (waiting.urgency === 'caller') return waiting
-      first ??= waiting
+      if (waiting.urgency === 'caller' && this.#of(waiting.who) === 0) return waiting
+      if (first === undefined || this.#isBefore(waiting, first)) first = waiting
     }
     return first
+  }
+
+  #isBefore(one: Waiting, other: Waiting): boolean {
+    if (one.urgency !== other.urgency) return one.urgency === 'caller'
+    return this.#of(one.who) < this.#of(other.who)
+  }
+
+  #of(who: string): number {
+    return this.#owners.get(who) ?? 0
   }
 }

@@ -67,6 +67,8 @@ export class TokenCache implements Tokens {
   readonly #slots = new Map<string, Slot>()
   readonly #gates = new Gates(AT_ONCE)
   readonly #servers: Setbacks
+  /** Of servers, with the subjects of one instance: what a workload hands in must not keep a server from the others. */
+  readonly #exchanges: Setbacks
   readonly #refusals: Setbacks
   readonly #watched = new Set<string>()
   readonly #subjects = new WeakSet<Subject>()
@@ -78,6 +80,7 @@ export class TokenCache implements Tokens {
     this.#options = options
     this.#random = random
     this.#servers = new Setbacks(clock, SERVERS_LIMIT, random)
+    this.#exchanges = new Setbacks(clock, options.limit, random)
     this.#refusals = new Setbacks(clock, options.limit, random)
     this.#unwatch = book.watch(() =>
       this.#forget(() => true, { fault: new Fault('canceled'), giveBack: false }),
@@ -194,12 +197,17 @@ export class TokenCache implements Tokens {
 
   #checkSetbacks({ key, need }: Slot): void {
     try {
-      this.#servers.check(placeOf(need))
+      this.#checkServer(need)
       this.#refusals.check(key)
     } catch (error) {
       this.#options.onToken('issued', Fault.from(error))
       throw error
     }
+  }
+
+  #checkServer(need: TokenNeed): void {
+    this.#servers.check(placeOf(need))
+    this.#exchanges.check(exchangeOf(need))
   }
 
   #fly(slot: Slot, urgency: Urgency): Flight<BoundToken> {
@@ -208,7 +216,7 @@ export class TokenCache implements Tokens {
       try {
         const token = await this.#gates
           .of(placeOf(slot.need))
-          .run(urgency, signal, () => this.#request(slot, signal))
+          .run(urgency, signal, () => this.#request(slot, signal), slot.need.instance.key)
         this.#land(slot, flight, token)
         this.#options.onToken(kind, undefined)
         return token
@@ -221,16 +229,18 @@ export class TokenCache implements Tokens {
 
   /** Inside the gate: those who wait there are to know of a failure before they are let in. */
   async #request({ need }: Slot, signal: AbortSignal): Promise<BoundToken> {
-    const issuer = placeOf(need)
-    this.#servers.check(issuer)
+    this.#checkServer(need)
+    const [setbacks, place] = need.subject
+      ? ([this.#exchanges, exchangeOf(need)] as const)
+      : ([this.#servers, placeOf(need)] as const)
     try {
       const token = await this.#options.requests.request(need, signal)
-      this.#servers.clear(issuer)
+      setbacks.clear(place)
       return token
     } catch (error) {
       const fault = Fault.from(error)
       if (fault.reason !== 'issuer_unavailable' || signal.aborted) throw fault
-      throw this.#servers.add(issuer, fault)
+      throw setbacks.add(place, fault)
     }
   }
 
@@ -264,7 +274,9 @@ export class TokenCache implements Tokens {
 
   /** After a failure: when the server may be asked again, while the token has life left. */
   #scheduleAgain(slot: Slot): void {
-    const wait = Math.max(this.#servers.waitOf(placeOf(slot.need)), this.#refusals.waitOf(slot.key), 1_000)
+    const { key, need } = slot
+    const server = Math.max(this.#servers.waitOf(placeOf(need)), this.#exchanges.waitOf(exchangeOf(need)))
+    const wait = Math.max(server, this.#refusals.waitOf(key), 1_000)
     this.#schedule(slot, (wait / 1_000) * (1 + this.#random()))
   }
 
@@ -371,6 +383,11 @@ function endsWithSubject({ subject }: TokenNeed, { expires }: BoundToken): boole
 /** A token that ends with its subject is handed out to its last second. */
 function leastLife({ need, held }: Slot): Seconds {
   return held && endsWithSubject(need, held.token) ? 1 : LEFT
+}
+
+/** What an instance exchanges at one place. */
+function exchangeOf(need: TokenNeed): string {
+  return need.subject ? `${placeOf(need)} ${need.instance.key}` : ''
 }
 
 /** Servers that are asked one after the other fail together. */

@@ -570,6 +570,36 @@ describe('tokens of subjects', () => {
     expect(await get(one, { subject: subjects[2] })).toBe('token-2')
   })
 
+  it('that break a server are a setback for their workload alone', async () => {
+    const cache = open()
+    const { get, asked } = cache
+    const [one, other] = [lease(), lease()]
+    const [ada, bob, eve] = ['ada', 'bob', 'eve'].map((sub) => subjectOf(cache, one, sub).subject)
+    const waiting = get(one, { subject: ada })
+    await settle()
+    asked[0]?.fail(new Fault('issuer_unavailable'))
+    expect(await waiting).toBe('issuer_unavailable')
+    expect(await get(one, { subject: bob })).toBe('issuer_unavailable')
+    void get(other)
+    void get(one)
+    void get(other, { subject: eve })
+    await settle()
+    expect(asked).toHaveLength(4)
+  })
+
+  it('leave the next place at a server to whoever has none', async () => {
+    const cache = open()
+    const { get, asked } = cache
+    const [crowd, other] = [lease(), lease()]
+    for (let at = 0; at < 10; at += 1) void get(crowd, { subject: subjectOf(cache, crowd, `${at}`).subject })
+    void get(other)
+    await settle()
+    expect(asked).toHaveLength(8)
+    asked[0]?.answer()
+    await settle()
+    expect(asked[8]?.need.instance).toBe(other.workload.instanceOf({} as never))
+  })
+
   it('end with the handle, and a request under way with it', async () => {
     const cache = open()
     const { get, asked, givenBack } = cache
