@@ -55,6 +55,7 @@ type Verdict = { readonly allow: boolean; readonly reason: string }
 export const ANSWER_BYTES = 4096
 const REASON_LIMIT = 200
 const OPEN_LIMIT = 256
+const OPEN_PER_INSTANCE = 64
 const KEPT_LIMIT = 10_000
 
 /** Asks the hook, and keeps its answers for a moment under a hash of what they were answers to. */
@@ -62,6 +63,7 @@ export class Hook {
   readonly #options: HookOptions
   readonly #kept = new Map<string, { readonly verdict: Verdict; readonly until: Millis }>()
   #open = 0
+  readonly #openBy = new Map<Hold['instance'], number>()
 
   constructor(options: HookOptions) {
     this.#options = options
@@ -82,6 +84,12 @@ export class Hook {
     refuseUnless(verdict)
   }
 
+  #leave({ instance }: Hold): void {
+    const left = (this.#openBy.get(instance) ?? 1) - 1
+    if (left > 0) this.#openBy.set(instance, left)
+    else this.#openBy.delete(instance)
+  }
+
   #find(key: string): Verdict | undefined {
     const kept = this.#kept.get(key)
     return kept && this.#options.clock.monotonic() < kept.until ? kept.verdict : undefined
@@ -99,6 +107,12 @@ export class Hook {
   async #askNow(facts: HookFacts, hold: Hold): Promise<Verdict> {
     if (this.#open >= OPEN_LIMIT)
       throw new Fault('hook_unavailable', `${OPEN_LIMIT} questions to the decision hook are open`)
+    const own = this.#openBy.get(hold.instance) ?? 0
+    if (own >= OPEN_PER_INSTANCE)
+      throw new Fault(
+        'target_busy',
+        `${own} questions about this workload are open at the decision hook, its limit`,
+      )
     const ending = new AbortController()
     const late = () =>
       ending.abort(new Fault('hook_unavailable', 'the decision hook does not answer in time'))
@@ -107,6 +121,7 @@ export class Hook {
       whenOver(hold, (fault) => ending.abort(fault)),
     ]
     this.#open += 1
+    this.#openBy.set(hold.instance, own + 1)
     try {
       return verdictOf(await this.#options.post(JSON.stringify(facts), ending.signal))
     } catch (caught) {
@@ -114,6 +129,7 @@ export class Hook {
       throw Fault.from(aborted ? reason : caught, 'hook_unavailable')
     } finally {
       this.#open -= 1
+      this.#leave(hold)
       for (const stop of stops) stop()
     }
   }

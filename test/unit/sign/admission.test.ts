@@ -310,6 +310,24 @@ describe('the hook', () => {
     expect(() => none.admitNow(callOf(none.book.get()))).toThrow(/cannot wait/)
   })
 
+  it('has places left for others, however many questions one workload has open', async () => {
+    let asked = 0
+    const post: HookPost = (_body, signal) => {
+      asked += 1
+      return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+    }
+    const shop = await openShop({ grant: '        hook: true\n', post })
+    const [busy, other] = [callOf(shop.book.get(), 'GET', 1), callOf(shop.book.get(), 'GET', 2)]
+    const crowd = Array.from({ length: 300 }, (_, at) => reasonOf(shop.admit(busy, {}, `/orders/${at}`)))
+    const last = reasonOf(shop.admit(other))
+    expect(asked).toBe(64 + 1)
+    shop.clock.advance(2_000)
+    const reasons = await Promise.all([...crowd, last])
+    expect(reasons.filter((reason) => reason === 'target_busy')).toHaveLength(300 - 64)
+    void reasonOf(shop.admit(busy))
+    expect(asked).toBe(64 + 2)
+  })
+
   it('is asked again for another path, caller or time after its answer has ended', async () => {
     let asked = 0
     const post: HookPost = async () => {
