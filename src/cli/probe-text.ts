@@ -52,8 +52,12 @@ function summaryText(report: ProbeReport, isColored: boolean): string {
   const { results, inconclusive, requests } = report
   const count = (...verdicts: readonly Verdict[]) =>
     results.filter(({ verdict }) => verdicts.includes(verdict)).length
-  if (inconclusive !== undefined)
-    return `${tinted('nothing concluded', 'red', isColored)}: ${printable(inconclusive)}\n`
+  const why =
+    inconclusive === undefined
+      ? ''
+      : `${tinted('nothing concluded', 'red', isColored)}: ${printable(inconclusive)}\n`
+  // A thief who was let in is one, whatever else cannot be told.
+  if (inconclusive !== undefined && count('broken') === 0) return why
   const parts = [
     `${count('held')} refused`,
     `${count('broken')} taken`,
@@ -62,5 +66,5 @@ function summaryText(report: ProbeReport, isColored: boolean): string {
     ...(count('untried', 'uncovered') > 0 ? [`${count('untried', 'uncovered')} not tried`] : []),
   ]
   const tint = isPassed(report) ? (count('accepted') > 0 ? 'yellow' : 'green') : 'red'
-  return `${tinted(parts.join(', '), tint, isColored)} in ${counted(requests, 'request')}\n`
+  return `${why}${tinted(parts.join(', '), tint, isColored)} in ${counted(requests, 'request')}\n`
 }

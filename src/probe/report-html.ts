@@ -49,17 +49,9 @@ export function htmlReport(report: ProbeReport, changes: readonly Change[]): str
 }
 
 function headText(report: ProbeReport): string {
-  const { url, method, run, began, ended, requests, inconclusive, results } = report
+  const { url, method, run, began, ended, requests, inconclusive } = report
   const passed = isPassed(report)
-  const taken = results.filter(({ verdict }) => verdict === 'broken').length
-  const word =
-    inconclusive !== undefined
-      ? 'Nothing can be concluded'
-      : passed
-        ? 'A thief was refused'
-        : taken > 0
-          ? `A thief was let in: ${taken} of ${results.length} cases`
-          : 'Some cases are not clear'
+  const word = wordFor(report, passed)
   const time = new Date(began * 1000).toISOString().slice(0, 16).replace('T', ' ')
   return [
     '<header>',
@@ -70,6 +62,17 @@ function headText(report: ProbeReport): string {
     `<p class="facts">${escaped(`${time} UTC · ${requests} requests in ${ended - began} s · run ${run}`)}</p>`,
     '</header>',
   ].join('\n')
+}
+
+/** A thief who was let in comes first, whatever else cannot be told. */
+function wordFor({ inconclusive, results }: ProbeReport, passed: boolean): string {
+  const count = (...verdicts: readonly Verdict[]) =>
+    results.filter(({ verdict }) => verdicts.includes(verdict)).length
+  const [taken, untried] = [count('broken'), count('untried', 'uncovered')]
+  if (taken > 0) return `A thief was let in: ${taken} of ${results.length - untried} cases`
+  if (inconclusive !== undefined) return 'Nothing can be concluded'
+  if (!passed) return 'Some cases are not clear'
+  return untried > 0 ? `A thief was refused; ${untried} cases were not tried` : 'A thief was refused'
 }
 
 /** What is to be done, by who has to do it. */

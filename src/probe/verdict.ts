@@ -41,6 +41,9 @@ export interface Result {
   readonly acceptance?: Acceptance
 }
 
+const PLAY_AGAIN =
+  'Run the probe again once genuine requests are taken throughout: until then nothing shows that a thief is refused.'
+
 export interface Judged {
   readonly each: ProbeCase
   readonly place: string
@@ -70,8 +73,14 @@ export function judge(played: Played, judged: Judged): Result {
     case 'untried':
       return { ...common, seen: 'not tried', verdict: 'untried', note: played.why }
     case 'spoilt':
-      // Further in, one that refuses everybody refuses the thief.
-      return { ...common, seen: 'nothing', verdict: isFront ? 'unclear' : 'untried', note: played.why }
+      if (isFront)
+        return { ...common, seen: 'not tried', verdict: 'unclear', note: played.why, cure: PLAY_AGAIN }
+      return {
+        ...common,
+        seen: 'not tried',
+        verdict: 'untried',
+        note: `${played.why}: it is refused here too`,
+      }
     case 'uncovered':
       return { ...common, seen: 'not tried', verdict: 'uncovered', note: played.why }
     case 'observed':

@@ -173,6 +173,21 @@ describe('what a run concludes', () => {
     expect(report.inconclusive).toMatch(/^a genuine request was not taken after the others \(401\)/)
   })
 
+  it('is that a thief was let in, though a lock-out hides the rest', async () => {
+    await using front = await open(['skips_ath'])
+    await using inner = await startProbedService({ rig, publicOrigin: front.origin, flaws: ['locks_out'] })
+    const html = join(rig.dir, 'locked.html')
+    const files = { behind: `${inner.origin}/v1/items`, html, quick: true }
+    const { code, report } = await run(front, files)
+    expect([code, report.inconclusive]).toEqual([1, expect.stringContaining('lock-out')])
+    expect(readFileSync(html, 'utf8')).toContain('A thief was let in: 1 of ')
+    const io = lab.io()
+    await using other = await startProbedService({ rig, publicOrigin: front.origin, flaws: ['locks_out'] })
+    const shown = { ...(await lab.files()), ...PROBE_DEFAULTS, ...files, behind: `${other.origin}/v1/items` }
+    await probe(`${front.origin}/v1/items`, shown, io)
+    expect(io.written.out).toMatch(/nothing concluded: [^\n]+\n\d+ refused, 2 taken/)
+  })
+
   it('is found behind the gateway by the public name, where the service knows no other', async () => {
     await using places = await behind(['knows_host', 'takes_bearer'])
     const { code, broken } = await run(places.gateway, { behind: `${places.service.origin}/v1/items` })
@@ -208,6 +223,7 @@ describe('what a run concludes', () => {
     const { code, report } = await run(service, { quick: true })
     const unclear = report.results.filter(({ verdict }) => verdict === 'unclear')
     expect(unclear.map((each) => [each.id, each.note])).toEqual([[id, note]])
+    expect(unclear[0]?.cure).toMatch(/^Run the probe again/)
     expect(code).toBe(1)
   })
 
@@ -326,6 +342,10 @@ describe('what a run leaves', () => {
   })
 
   it('is one page without script whose style is the only thing its policy allows', async () => {
+    await using good = await open()
+    const quick = join(rig.dir, 'quick.html')
+    await run(good, { html: quick, quick: true })
+    expect(readFileSync(quick, 'utf8')).toMatch(/A thief was refused; \d cases were not tried/)
     await using service = await open(['skips_ath', 'cache'])
     const html = join(rig.dir, 'page.html')
     await run(service, { html, behind: 'https://localhost:1/', hop: [`edge=${service.origin}/v1/items`] })
