@@ -315,6 +315,17 @@ describe('a caller in a pod', () => {
     expect(selectors).toContain('k8s:pod-name:cart-1')
   })
 
+  it('has what a manifest claims, and no service account, where the configuration believes it', async () => {
+    attestation.stop()
+    open({ static: 'full' })
+    const { serviceAccount: _none, ...manifest } = CART
+    kubelet.pods = [{ ...manifest, uid: STATIC, isStatic: true }]
+    const workload = await known(kernel.start(42, at(CID, STATIC)))
+    expect(workload.selectors).toEqual(expect.arrayContaining(['k8s:ns:shop', 'k8s:pod-label:app:cart']))
+    expect(workload.selectors.filter((each) => each.startsWith('k8s:sa:'))).toEqual([])
+    expect(names(workload)).toEqual(['app', 'pod'])
+  })
+
   it.each([
     ['in a container of no pod', { cgroup: `0::/system.slice/docker-${PAUSE}.scope` }],
     ['below a cgroup that was deleted', { cgroup: `0::/kubepods/pod${UID}/${CID} (deleted)` }],
