@@ -196,6 +196,7 @@ function startSidecar(node: Node, { name, ip, port, directory, trustDomain }: Si
     PROXY_CONFIG: JSON.stringify({
       ...proxyConfig(ISTIOD, port, port + 1),
       interceptionMode: 'NONE',
+      runtimeValues: { 'envoy.reloadable_features.ext_proc_graceful_grpc_close': 'true' },
     }),
   }
   // In a container it is one place; here programs run beside those of the machine, with paths of their own.

@@ -70,6 +70,11 @@ function suite(): void {
     expect(JSON.stringify(headers)).not.toMatch(/dpop|eyJ/i)
   })
 
+  it('leave by a sidecar that has the runtime value of the README', () => {
+    const { entries } = JSON.parse(mesh.admin('web', '/runtime'))
+    expect(entries['envoy.reloadable_features.ext_proc_graceful_grpc_close'].final_value).toBe('true')
+  })
+
   it('answer a nonce challenge in the sidecar', async () => {
     rig.orders.nonce = 'n-1'
     const before = rig.orders.refused.length
