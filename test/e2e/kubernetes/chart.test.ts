@@ -7,7 +7,7 @@ import { missingForHelm } from '../../support/manifests.ts'
 import { until } from '../../support/until.ts'
 import { examplesSuite } from './examples.ts'
 import { probeJobSuite } from './probe-job.ts'
-import { findingsOf, openRelease, type Release, rolledOut } from './release.ts'
+import { findingsOf, generationOf, openRelease, type Release, rolledOut } from './release.ts'
 import { policyFor } from './release-values.ts'
 import { resourcesSuite } from './resources.ts'
 import { rolloutSuite } from './rollout.ts'
@@ -54,6 +54,7 @@ if (missing) {
   it('takes another policy over as it runs, and keeps the last good one', async () => {
     const { cluster, rig, services, upgrade } = release
     const pod = await rolledOut(cluster)
+    const generation = await generationOf(cluster)
     const log = () => logOf(cluster, pod)
     const policy = policyFor(rig, services.good)
     const security = (text: string) =>
@@ -65,6 +66,7 @@ if (missing) {
     await security('deny: 7')
     await until('a broken policy', async () => /the last good policy stays/.test(await log()), 150_000)
     await upgrade()
+    expect(await generationOf(cluster)).toBe(generation)
     const { metadata, status } = await rolledOut(cluster)
     expect([metadata.uid, status.containerStatuses[0].restartCount]).toEqual([pod.metadata.uid, 0])
   }, 310_000)

@@ -90,6 +90,11 @@ export async function agentPods({ api }: Cluster): Promise<readonly Json[]> {
   return items.sort((one: Json, other: Json) => born(one) - born(other))
 }
 
+/** How often its pods were to be other ones. */
+export async function generationOf({ api }: Cluster): Promise<number> {
+  return (await api.ask('GET', DAEMON_SET)).metadata.generation
+}
+
 /** As `kubectl rollout status` waits: every pod of the DaemonSet is of its latest template, and available; the one pod. */
 export async function rolledOut(cluster: Cluster): Promise<Json> {
   const isDone = async () => {
