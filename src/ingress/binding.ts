@@ -104,7 +104,7 @@ function byProof(options: VerifyOptions, checking: Checking, { jkt, x5t }: Confi
   const { credentials, inbound, urls, ath, now } = checking
   if (credentials.dpop === undefined) throw new Fault('proof_missing')
   const { window, skew, proofs } = options
-  const expected = { method: inbound.method, urls, ath, now, window, skew, algs: ALGS }
+  const expected = { method: inbound.method, urls, ath, now, window, skew, algs: ALGS, jkt }
   const proof = proofs.check(credentials.dpop, expected)
   const { jti, iat: made, nonce } = proof
   if (proof.jkt !== jkt) throw new Fault('token_stolen')

@@ -21,6 +21,8 @@ export interface ExpectedProof {
   readonly skew: Seconds
   /** Algorithms that are taken. */
   readonly algs: ReadonlySet<JwsAlg>
+  /** Whose proof it should be, which is for the caller to compare; keys of others are not kept. */
+  readonly jkt?: string | undefined
 }
 
 /** A genuine proof of this request; whether it was used before is for the replay store to say. */
@@ -39,6 +41,8 @@ const METHOD_FORM = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$/
 // Senders repeat their header with every proof: importing its key and hashing it costs as much as a verification, and
 // parsing it as much as all else of a known proof but its signature.
 const HEADERS_LIMIT = 4_096
+/** Longer ones are parsed each time: nobody needs them, and they would fill the memory. */
+const HEADER_LIMIT = 2_048
 
 interface ProofKey {
   readonly header: Jws['header']
@@ -50,6 +54,11 @@ interface ProofKey {
 /** Checks proofs; keeps the keys of genuine ones. */
 export class DpopChecker {
   readonly #keys = new Map<string, ProofKey>()
+
+  /** Headers that are kept. */
+  get count(): number {
+    return this.#keys.size
+  }
 
   /**
    * The facts of a proof of `expected`. Throws proof_malformed, proof_forged, proof_method, proof_url, proof_token,
@@ -74,12 +83,13 @@ export class DpopChecker {
     checkTimes(jws, iat, expected)
     // Last, because it costs most: what is cheap to refuse is refused before (threats row 10).
     if (!verifyJws(jws, key.key, key.alg)) throw new Fault('proof_forged')
-    if (key !== known) this.#keep(head, key)
+    if (key !== known) this.#keep(head, key, expected.jkt)
     return { jkt: key.jkt, jti, iat, nonce }
   }
 
-  /** Only keys that have signed: a flood of made-up headers evicts nobody. */
-  #keep(head: string, key: ProofKey): void {
+  /** Only keys that have signed, and whose token came along: whoever makes up headers or keys evicts nobody. */
+  #keep(head: string, key: ProofKey, wanted: string | undefined): void {
+    if (head.length > HEADER_LIMIT || (wanted !== undefined && wanted !== key.jkt)) return
     const [oldest] = this.#keys.keys()
     if (this.#keys.size >= HEADERS_LIMIT && oldest !== undefined) this.#keys.delete(oldest)
     this.#keys.set(head, key)

@@ -143,6 +143,19 @@ describe('a proof is refused', () => {
     expect(faultOf(() => checker.check(proofOf(), narrow))).toMatch(/^proof_malformed:/)
   })
 
+  it('whose header is kept only when it has signed, is the one that is wanted, and is no longer than need be', () => {
+    const checker = new DpopChecker()
+    const keptAfter = (proof: string, over: object = {}) => {
+      checker.check(proof, { ...EXPECTED, ...over })
+      return checker.count
+    }
+    faultOf(() => keptAfter(swapped(proofOf(), proofOf({ jti: 'j-2' }))))
+    expect(checker.count).toBe(0)
+    expect(keptAfter(proofOf(), { jkt: 'another' })).toBe(0)
+    expect(keptAfter(proofOf({}, { more: 'x'.repeat(2_048) }))).toBe(0)
+    expect([keptAfter(proofOf()), keptAfter(proofOf())]).toEqual([1, 1])
+  })
+
   it('without a word of it in the refusal', () => {
     const proof = proofOf({ htm: 'CANARY secret', jti: 'canary', nonce: 'canary' })
     expect(faultOf(() => check(proof))).not.toMatch(/canary/i)
