@@ -41,6 +41,8 @@ const LASTING: Seconds = 30 * 86_400
 export class SecurityEvents {
   readonly #options: EventsOptions
   readonly #rules: Map<string, EventRule>
+  /** When what was lasting was lifted: a SET that is older, and comes late, brings it not back. */
+  readonly #lifted = new Map<string, Seconds>()
   /** Hashes of issuer and jti, to when they may be forgotten. */
   readonly #seen = new Map<string, Seconds>()
 
@@ -73,6 +75,7 @@ export class SecurityEvents {
   ): void {
     const notes: EventNote[] = []
     const next = new Map<string, EventRule | undefined>()
+    const lifted = new Map<string, Seconds>()
     for (const [uri, event] of Object.entries(events)) {
       const effect = effectOf(uri, event, issued)
       if (!effect) continue
@@ -82,7 +85,8 @@ export class SecurityEvents {
       if (!speaksOf(transmitter, subject))
         throw new SetRefusal('access_denied', 'policy does not give this subject to the transmitter')
       const key = effectKey(subject, effect)
-      if ((this.#rules.get(key)?.at ?? 0) > issued) continue
+      if (Math.max(this.#rules.get(key)?.at ?? 0, this.#lifted.get(key) ?? 0) > issued) continue
+      if (effect.kind === 'allow') lifted.set(key, issued)
       next.set(key, this.#ruleOf(key, { effect, subject, issued, now }))
       notes.push({
         transmitter: transmitter.issuer,
@@ -92,6 +96,7 @@ export class SecurityEvents {
     }
     if (next.size === 0) return
     this.#change(next, now)
+    this.#lift(lifted, now)
     for (const note of notes) this.#options.onEvent(note)
   }
 
@@ -125,6 +130,17 @@ export class SecurityEvents {
     this.#rules.clear()
     for (const [key, rule] of rules) this.#rules.set(key, rule)
     this.#apply()
+  }
+
+  #lift(lifted: ReadonlyMap<string, Seconds>, now: Seconds): void {
+    for (const [key, at] of lifted) {
+      this.#lifted.delete(key)
+      this.#lifted.set(key, at)
+    }
+    for (const [key, at] of this.#lifted) {
+      if (at > now - OLDEST && this.#lifted.size <= RULES_LIMIT) break
+      this.#lifted.delete(key)
+    }
   }
 
   #apply(): void {

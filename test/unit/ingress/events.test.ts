@@ -56,6 +56,16 @@ describe('an event', () => {
     expect([ann(iat + 100), ann(iat - 100)]).toEqual([false, true])
   })
 
+  it('of a device that is older than its last one, and comes late, changes nothing', async () => {
+    const compliance = (current_status: string) => event('device-compliance-change', { current_status })
+    const iat = nowSeconds(clock)
+    await take({ ...compliance('compliant'), iat })
+    await take({ ...compliance('not-compliant'), iat: iat - 10 })
+    expect(ann(iat + 100)).toBe(false)
+    await take({ ...compliance('not-compliant'), iat: iat + 1 })
+    expect(ann(iat + 100)).toBe(true)
+  })
+
   it('of a workload denies its SPIFFE ID, also as the device of a complex subject', async () => {
     const uri = (path: string) => ({ format: 'uri', uri: `spiffe://example.org/laptops/${path}` })
     await take({ sub_id: uri('one') })
