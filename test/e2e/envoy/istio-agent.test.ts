@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { connect } from 'node:tls'
@@ -102,6 +103,16 @@ function suite(): void {
       expect(kinds()).toContain('workload.sock:s')
     },
   )
+
+  it('waits one second for who took the connection and says nothing, and ends', async () => {
+    const silent = createServer(() => {}).listen(join(directory, 'workload.sock'))
+    await once(silent, 'listening')
+    await using istio = await start({ file: 'workload.sock' })
+    expect(await istio.ended()).not.toBe(0)
+    expect(istio.log()).toContain('SDS socket detected but not healthy: context deadline exceeded')
+    expect(kinds()).toEqual(['workload.sock:s'])
+    silent.close()
+  })
 
   it('that may write puts its own server there, for every pod of the node to believe', async () => {
     await using istio = await start({ writable: true })
