@@ -79,7 +79,7 @@ export async function permit(
   draft.entry = entry
   const instance = workload.instanceOf(entry)
   line.bindTo(workload, instance)
-  rates.take(instance.key, instance.signal)
+  rates.takeOf({ spiffeId: entry.spiffeId, instance })
   targetOf(options, route, draft)
   const subject = subjectOf(subjects, { spiffeId: entry.spiffeId, instance }, route.subject)
   draft.subject = subject

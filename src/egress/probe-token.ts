@@ -5,6 +5,7 @@
 import { type Clock, nowSeconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Secret } from '../base/secret.ts'
+import type { KeyOwner } from '../keys/vault.ts'
 import { DpopChecker } from '../proof/dpop-check.ts'
 import type { Jkt, Signer } from '../proof/signer.ts'
 import type { JwsAlg } from '../spiffe/jws.ts'
@@ -77,9 +78,10 @@ export class ProbeKeys {
   }
 
   /** Ends the key and gives its token back to the server. Throws not_found for a key that `ask` got no token for. */
-  revoke(instance: string, jkt: string): Jkt {
+  revoke({ instance, spiffeId }: KeyOwner, jkt: string): Jkt {
     const kept = this.#kept.get(jkt)
-    if (kept?.need.instance.key !== instance)
+    const { need: asked } = kept ?? {}
+    if (!kept || asked?.instance.key !== instance.key || asked.entry.spiffeId !== spiffeId)
       throw new Fault('not_found', 'this workload has got no probe token for such a key')
     const { clock, probes, revokeKey } = this.#options
     const { need, bound } = kept

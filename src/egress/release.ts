@@ -246,8 +246,8 @@ export class Releases {
   endProbe(workload: Workload, ask: ProbeEndAsk): Promise<{ readonly revoked: Jkt }> {
     const draft: Draft = { method: '', workload }
     return this.#release('probe', draft, async () => {
-      const { instance } = this.#identify(workload, ask, draft)
-      const revoked = this.#probeKeys.revoke(instance.key, ask.jkt)
+      const { entry, instance } = this.#identify(workload, ask, draft)
+      const revoked = this.#probeKeys.revoke({ spiffeId: entry.spiffeId, instance }, ask.jkt)
       return { answer: { revoked }, facts: { jkt: revoked } }
     })
   }
@@ -274,7 +274,7 @@ export class Releases {
     const entry = chooseEntry(entitled(workload, revocations), ask.spiffeId)
     draft.entry = entry
     const instance = workload.instanceOf(entry)
-    rates.take(instance.key, instance.signal)
+    rates.takeOf({ spiffeId: entry.spiffeId, instance })
     const subject = subjectOf(subjects, { spiffeId: entry.spiffeId, instance }, ask.subject)
     draft.subject = subject
     return { workload, entry, instance, subject }

@@ -50,7 +50,7 @@ export class Intake {
       const token = new Secret(required(members, 'token', TOKEN))
       entry = chooseEntry(entitled(workload, revocations), idOf(members['spiffe_id']))
       const instance = workload.instanceOf(entry)
-      rates.take(instance.key, instance.signal)
+      rates.takeOf({ spiffeId: entry.spiffeId, instance })
       const { handle, expires, subject } = subjects.add({ spiffeId: entry.spiffeId, instance }, token)
       this.#record(workload, entry, { allowed: true, subject: subject.id, detail: detailOf(subject) })
       return { handle, expires }

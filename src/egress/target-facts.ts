@@ -66,7 +66,7 @@ export function targetFacts(
   name: string,
 ): TargetFacts {
   const instance = workload.instanceOf(entry)
-  rates.take(instance.key, instance.signal)
+  rates.takeOf({ spiffeId: entry.spiffeId, instance })
   const rules = book.get()
   const target = rules.targetNamed(name)
   if (!target) throw unknownTarget(name)

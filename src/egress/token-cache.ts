@@ -216,7 +216,7 @@ export class TokenCache implements Tokens {
       try {
         const token = await this.#gates
           .of(placeOf(slot.need))
-          .run(urgency, signal, () => this.#request(slot, signal), slot.need.instance.key)
+          .run(urgency, signal, () => this.#request(slot, signal), ownerOf(slot.need))
         this.#land(slot, flight, token)
         this.#options.onToken(kind, undefined)
         return token
@@ -274,9 +274,9 @@ export class TokenCache implements Tokens {
 
   /** After a failure: when the server may be asked again, while the token has life left. */
   #scheduleAgain(slot: Slot): void {
-    const { key, need } = slot
+    const { need } = slot
     const server = Math.max(this.#servers.waitOf(placeOf(need)), this.#exchanges.waitOf(exchangeOf(need)))
-    const wait = Math.max(server, this.#refusals.waitOf(key), 1_000)
+    const wait = Math.max(server, this.#refusals.waitOf(slot.key), 1_000)
     this.#schedule(slot, (wait / 1_000) * (1 + this.#random()))
   }
 
@@ -301,13 +301,11 @@ export class TokenCache implements Tokens {
 
   /** Keys tell when they go, leases when they end: once for each owner. */
   #watch({ entry, instance }: TokenNeed): void {
-    const { spiffeId } = entry
-    const owner = `${instance.key} ${spiffeId}`
+    const owner = ownerOf({ entry, instance })
     if (this.#watched.has(owner)) return
     this.#watched.add(owner)
-    const isOwners = ({ need }: Slot) =>
-      need.instance.key === instance.key && need.entry.spiffeId === spiffeId
-    this.#options.vault.watch({ spiffeId, instance }, ({ change, key }) => {
+    const isOwners = ({ need }: Slot) => ownerOf(need) === owner
+    this.#options.vault.watch({ spiffeId: entry.spiffeId, instance }, ({ change, key }) => {
       if (change === 'lost')
         this.#forget((slot) => isOwners(slot) && slot.need.signer.jkt === key.jkt, {
           fault: new Fault('key_lost'),
@@ -385,9 +383,13 @@ function leastLife({ need, held }: Slot): Seconds {
   return held && endsWithSubject(need, held.token) ? 1 : LEFT
 }
 
-/** What an instance exchanges at one place. */
+function ownerOf({ entry, instance }: Pick<TokenNeed, 'entry' | 'instance'>): string {
+  return `${instance.key} ${entry.spiffeId}`
+}
+
+/** What a workload exchanges at one place. */
 function exchangeOf(need: TokenNeed): string {
-  return need.subject ? `${placeOf(need)} ${need.instance.key}` : ''
+  return need.subject ? `${placeOf(need)} ${ownerOf(need)}` : ''
 }
 
 /** Servers that are asked one after the other fail together. */

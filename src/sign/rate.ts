@@ -1,6 +1,12 @@
-/** How often one workload may ask: a token bucket an instance, bounded in number, forgotten with the instance. */
+/** How often one workload may ask: a token bucket an identity and instance, bounded in number, forgotten with the instance. */
 import type { Clock } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
+
+/** Whose requests are counted. */
+export interface RateOwner {
+  readonly spiffeId: string
+  readonly instance: { readonly key: string; readonly signal: AbortSignal }
+}
 
 interface Bucket {
   tokens: number
@@ -16,6 +22,11 @@ export class Rates {
   constructor(perSecond: number, clock: Clock) {
     this.#perSecond = perSecond
     this.#clock = clock
+  }
+
+  /** Takes one token of an identity in an instance: where the instance is the node, many identities have it in common. */
+  takeOf({ instance, spiffeId }: RateOwner): void {
+    this.take(`${instance.key} ${spiffeId}`, instance.signal)
   }
 
   /** Takes one token for `key`, which is forgotten when `signal` aborts; throws rate_limited. */

@@ -81,7 +81,7 @@ export class Signing {
     const entry = chooseEntry(entitled(workload, revocations), ask.spiffeId)
     facts.entry = entry
     const instance = workload.instanceOf(entry)
-    rates.take(instance.key, instance.signal)
+    rates.takeOf({ spiffeId: entry.spiffeId, instance })
     const method = ask.kind === 'dpop' ? ask.method : undefined
     const call = { workload, entry, instance, method }
     const { target } = admission.admitNow(call, () => this.#permit(call, ask, facts))

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { Rates } from '../../../src/sign/rate.ts'
+import { type RateOwner, Rates } from '../../../src/sign/rate.ts'
 import { ManualClock } from '../../support/clock.ts'
 
 it('refuses the request over the rate and fills again with time', () => {
@@ -20,4 +20,15 @@ it('counts each instance by itself and forgets one that ended', () => {
   rates.take('b', lease.signal)
   lease.abort()
   rates.take('a', new AbortController().signal)
+})
+
+it('counts identities by themselves where the node is the instance of them all', () => {
+  const rates = new Rates(1, new ManualClock())
+  const [web, shop] = ['web', 'shop'].map((name) => ({
+    spiffeId: `spiffe://example.org/${name}`,
+    instance: { key: 'identity', signal: new AbortController().signal },
+  })) as [RateOwner, RateOwner]
+  rates.takeOf(web)
+  expect(() => rates.takeOf(web)).toThrow()
+  rates.takeOf(shop)
 })
