@@ -219,7 +219,7 @@ async function verifierSides(
   const { streamsPerConnection } = config.limits
   const grpc = openGrpc(services, { admit, onCall, streamsPerConnection, withoutHeader, calls })
   const limits = { headerTimeout, maxBodyBytes: QUESTION_LIMIT }
-  const http = openHttp({ routes, heads, admit, onCall, securityHeader: true, ...limits })
+  const http = openHttp({ routes, heads, admit, onCall, securityHeader: true, calls, ...limits })
   const onConnection = (fault: Fault | undefined) => countConnection(options, fault)
   const { openVerifierTcp } = await import('./incoming-tcp.ts')
   const tcp = await openVerifierTcp(options, core, {
@@ -309,7 +309,7 @@ function workloadSides(
     ...targetRoutes(facts),
     ...subjectRoutes(intake),
   }
-  const http = openHttp({ routes, admit, onCall, securityHeader: true, headerTimeout })
+  const http = openHttp({ routes, admit, onCall, securityHeader: true, headerTimeout, calls })
   return { drainEnvoy: envoy.drain, grpc, http }
 }
 

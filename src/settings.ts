@@ -138,9 +138,9 @@ export const SETTINGS = {
       4096,
       1,
       1_000_000,
-      'Open gRPC calls and HTTP/2 requests of one uid, streams included, over all its connections.',
+      'Open gRPC calls, HTTP/2 and JSON requests of one uid, streams included, over all its connections.',
     ),
-    calls: count(16_384, 1, 10_000_000, 'Open gRPC calls and HTTP/2 requests of all callers.'),
+    calls: count(16_384, 1, 10_000_000, 'Open gRPC calls, HTTP/2 and JSON requests of all callers.'),
     streams_per_connection: count(100, 1, 10_000, 'Calls at a time on one connection.'),
     header_timeout: duration(
       5,

@@ -8,6 +8,8 @@ import { Fault } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
 import type { Caller } from './caller.ts'
 import { jsonHeaders, rawFault, sendFault } from './fault-answer.ts'
+import type { UidLimits } from './limits.ts'
+import { closeWithConnection } from './pipelined.ts'
 import { STATUS } from './status.ts'
 
 /** A parsed request; `body` is undefined for methods without one. */
@@ -64,6 +66,8 @@ export interface HttpOptions {
   readonly securityHeader: boolean
   readonly headerTimeout: number
   readonly maxBodyBytes?: number
+  /** Open requests by uid: a connection may bring many at once, each before the one before it is answered. */
+  readonly calls?: UidLimits
   readonly heads?: Heads
 }
 
@@ -102,6 +106,7 @@ export function openHttp(options: HttpOptions): HttpSide {
   // Deadlines, and closing what is open, begin with listening; this server only gets connections handed in.
   server.emit('listening')
   server.on('request', (request, response) => {
+    closeWithConnection(request, response)
     const caller = callers.get(request.socket)
     const { heads } = options
     if (heads && request.url?.startsWith(heads.prefix))
@@ -150,6 +155,8 @@ async function answer(
   try {
     checkHeaders(request, options)
     if (!caller) throw new Fault('peer_gone')
+    const leave = options.calls?.take(caller.uid)
+    if (leave) response.once('close', leave)
     const [path = '', search = ''] = splitTarget(request.url ?? '')
     const route = routeOf(options.routes, request.method ?? '', path, response)
     name = `${request.method} ${path}`
@@ -178,6 +185,8 @@ async function answerHead(
     checkCount(request, HEAD_HEADERS_LIMIT)
     checkFraming(request)
     if (!caller) throw new Fault('peer_gone')
+    const leave = options.calls?.take(caller.uid)
+    if (leave) response.once('close', leave)
     options.admit()
     const [path = '', search = ''] = splitTarget(request.url ?? '')
     const query = new URLSearchParams(search)
