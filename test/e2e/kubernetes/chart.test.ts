@@ -1,18 +1,15 @@
 /** The chart, by the controllers of a real cluster: its pods get ready, hand their sockets over, and take another policy without a restart. */
 import { lstatSync, readlinkSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { missingForControllers } from '../../support/cluster/parts.ts'
 import { logOf } from '../../support/cluster/pods.ts'
-import { missingForHelm } from '../../support/manifests.ts'
 import { until } from '../../support/until.ts'
 import { examplesSuite } from './examples.ts'
 import { probeJobSuite } from './probe-job.ts'
-import { findingsOf, generationOf, openRelease, type Release, rolledOut } from './release.ts'
+import { findingsOf, generationOf, missing, openRelease, type Release, rolledOut } from './release.ts'
 import { policyFor } from './release-values.ts'
 import { resourcesSuite } from './resources.ts'
 import { rolloutSuite } from './rollout.ts'
 
-const missing = missingForControllers() ?? missingForHelm()
 const PUBLIC = '/run/holdfast/public'
 
 if (missing) {

@@ -1,5 +1,5 @@
 /** The chart as an operator installs it, in a cluster whose controllers make its pods: nothing of it is started by hand. */
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parse } from 'yaml'
 import { kubernetesGroup } from '../../../src/cli/check-kubernetes.ts'
@@ -7,10 +7,11 @@ import type { Json } from '../../support/cluster/api.ts'
 import { type Cluster, openCluster } from '../../support/cluster/cluster.ts'
 import { startControllers } from '../../support/cluster/controllers.ts'
 import { IMAGE } from '../../support/cluster/images.ts'
+import { missingForControllers } from '../../support/cluster/parts.ts'
 import { logOf } from '../../support/cluster/pods.ts'
 import { startProxy } from '../../support/cluster/proxy.ts'
 import { keptIo } from '../../support/io.ts'
-import { CHART, NAMESPACE, render } from '../../support/manifests.ts'
+import { CHART, missingForHelm, NAMESPACE, render } from '../../support/manifests.ts'
 import {
   openProbeRig,
   type ProbedService,
@@ -23,9 +24,14 @@ import { secretsOf, valuesFor } from './release-values.ts'
 /** The image of the chart's own default values, and of the version after it. */
 const IMAGES = ['docker.io/library/holdfast:0.1.0', 'docker.io/library/holdfast:0.1.1']
 /** The image of the examples' app. */
+const CURL_PROGRAM = '/usr/bin/curl'
 const CURL = 'docker.io/curlimages/curl:8.17.0'
 const PLACE = `/api/v1/namespaces/${NAMESPACE}`
 const DAEMON_SET = `/apis/apps/v1/namespaces/${NAMESPACE}/daemonsets/holdfast-agent`
+
+/** What this machine lacks; undefined when the suites can run. */
+export const missing =
+  missingForControllers() ?? missingForHelm() ?? (existsSync(CURL_PROGRAM) ? undefined : CURL_PROGRAM)
 
 export interface Release extends AsyncDisposable {
   readonly cluster: Cluster
@@ -38,7 +44,7 @@ export interface Release extends AsyncDisposable {
 
 /** Opens the cluster and installs the chart; nobody waits for its pods yet. */
 export async function openRelease(): Promise<Release> {
-  const cluster = await openCluster({ 'usr/bin/curl': '/usr/bin/curl' })
+  const cluster = await openCluster({ [CURL_PROGRAM.slice(1)]: CURL_PROGRAM })
   const open: AsyncDisposable[] = [cluster]
   const close = async () => {
     for (const each of open) await each[Symbol.asyncDispose]()
