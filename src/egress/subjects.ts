@@ -40,13 +40,15 @@ export interface Handle {
 
 interface Held extends Subject {
   readonly owner: Owned
+  /** Its key in `owner.held`. */
+  readonly key: string
   readonly handle: Secret<string>
   readonly handleHash: string
   readonly ending: AbortController
   readonly cancel: () => void
 }
 
-/** The handles of one owner, by the hash of their token. */
+/** The handles of one owner, by the hash of their token and the transaction. */
 interface Owned {
   readonly key: string
   readonly spiffeId: string
@@ -74,19 +76,22 @@ export class Subjects {
   }
 
   /**
-   * The handle of `token` for `owner`; the same one while it lives. Throws token_malformed, token_expired,
-   * lease_ended, rate_limited at the limit of the owner, overloaded at that of all.
+   * The handle of `token` for `owner` in `transaction`, a verified one; the same one while it lives. Throws
+   * token_malformed, token_expired, lease_ended, rate_limited at the limit of the owner, overloaded at that of all.
    */
-  add(owner: KeyOwner, token: Secret<string>): Handle & { readonly subject: Subject } {
+  add(owner: KeyOwner, token: Secret<string>, transaction?: string): Handle & { readonly subject: Subject } {
     if (owner.instance.signal.aborted) throw new Fault('lease_ended')
     const now = nowSeconds(this.#options.clock)
     const text = token.reveal()
-    const claims = readSubject(text)
+    const said = readSubject(text)
+    const claims = said && transaction !== undefined ? { ...said, txn: transaction } : said
     const expires = Math.min(claims?.expires ?? now + DEFAULT_LIFE, now + LIFE_LIMIT)
     if (expires <= now) throw new Fault('token_expired', 'the subject token has expired')
     const hash = hashOf(text)
+    const key = transaction === undefined ? hash : `${hash} ${hashOf(transaction)}`
     const subject =
-      this.#owners.get(keyOf(owner))?.held.get(hash) ?? this.#keep(owner, { token, claims, expires, hash })
+      this.#owners.get(keyOf(owner))?.held.get(key) ??
+      this.#keep(owner, { token, claims, expires, hash, key })
     return { handle: subject.handle.reveal(), expires: subject.expires, subject }
   }
 
@@ -108,7 +113,7 @@ export class Subjects {
     return ending.length
   }
 
-  #keep(owner: KeyOwner, facts: Pick<Subject, 'token' | 'claims' | 'expires' | 'hash'>): Held {
+  #keep(owner: KeyOwner, facts: Pick<Held, 'token' | 'claims' | 'expires' | 'hash' | 'key'>): Held {
     const { clock } = this.#options
     this.#checkRoom(owner)
     const owned = this.#ownedBy(owner)
@@ -125,7 +130,7 @@ export class Subjects {
       ending,
       cancel: clock.after((facts.expires - nowSeconds(clock)) * 1_000, () => this.#end(held)),
     }
-    owned.held.set(facts.hash, held)
+    owned.held.set(facts.key, held)
     this.#byHandle.set(handleHash, held)
     return held
   }
@@ -158,10 +163,10 @@ export class Subjects {
     return owned
   }
 
-  #end({ owner, hash, handleHash, cancel, ending }: Held): void {
+  #end({ owner, key, handleHash, cancel, ending }: Held): void {
     cancel()
     this.#byHandle.delete(handleHash)
-    owner.held.delete(hash)
+    owner.held.delete(key)
     if (owner.held.size === 0) {
       owner.forget()
       this.#owners.delete(owner.key)

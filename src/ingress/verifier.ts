@@ -97,19 +97,27 @@ export class Verifier {
 
   async #answer(asker: Asker, question: Question, route: Route, verified: Verified): Promise<Answer> {
     const { identity } = route
-    const handle = identity?.handsOut === 'handle' ? await this.#handleFor(asker, question) : undefined
+    const handle =
+      identity?.handsOut === 'handle' ? await this.#handleFor(asker, question, verified) : undefined
     const nonce = identity?.nonce === 'required' ? this.#options.nonces.current() : undefined
     return answerOf(verified, { handle, nonce })
   }
 
-  /** Of use to the asking workload's identity and instance alone; undefined where no token came along, or it is on another machine. */
-  async #handleFor(asker: Asker, { headers, spiffeId }: Question): Promise<string | undefined> {
+  /**
+   * Of use to the asking workload's identity and instance alone, and another for each verified transaction; undefined
+   * where no token came along, or it is on another machine.
+   */
+  async #handleFor(
+    asker: Asker,
+    { headers, spiffeId }: Question,
+    { transaction }: Verified,
+  ): Promise<string | undefined> {
     const { token } = credentialsIn(headers)
     if (token === undefined) return undefined
     const owner = asker.owner(this.#options.revocations, spiffeId)
     if (!owner) return undefined
     const subjects = await this.#options.subjects()
-    return subjects.add(owner, new Secret(token)).handle
+    return subjects.add(owner, new Secret(token), transaction?.txn).handle
   }
 
   #recordAllowed(asker: Asker, question: Question, verified: Verified, { observed }: Findings): void {

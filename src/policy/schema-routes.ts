@@ -69,7 +69,7 @@ export const routeIdentity = z.strictObject({
     .enum(['claims', 'handle'])
     .optional()
     .describe(
-      'What the application gets beside the claims: nothing, or a handle that exchange takes, which is given on the node only. Default: claims.',
+      'What the application gets beside the claims: nothing, or a handle that exchange takes, another for each transaction of verified Txn-Tokens; given on the node only. Default: claims.',
     ),
 })
 

@@ -1,6 +1,7 @@
 /** The verifier's socket: one table of requests against every way in, who may ask, what is handed out and put on record. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { call } from '../support/call.ts'
+import { boundToken, tradedRequest, txnToken } from '../support/verify-cases.ts'
 import { openVerifyRig, type VerifyRig } from '../support/verify-rig.ts'
 import { casesFor, expectAnswer, expectOneOfMany } from '../support/verify-table.ts'
 import { rawAnswer, WAYS, type Way } from '../support/verify-ways.ts'
@@ -175,6 +176,15 @@ describe('what a proxy is told', () => {
     expect(body.handle).toMatch(/^[A-Za-z0-9_-]{43}$/)
     const { headers } = await way('forward-auth for nginx').ask(rig.socket, rig.request())
     expect(headers['x-holdfast-handle']).toMatch(/^[A-Za-z0-9_-]{43}$/)
+  })
+
+  it('hands out another handle in another transaction, of the same token', async () => {
+    const bound = boundToken(rig)
+    const handleIn = async (txn: string) =>
+      (await json.ask(rig.socket, tradedRequest(rig, [txnToken(rig, { txn })], bound))).body.handle
+    const [order, again, refund] = [await handleIn('t-1'), await handleIn('t-1'), await handleIn('t-2')]
+    expect(order).toMatch(/^[A-Za-z0-9_-]{43}$/)
+    expect([again === order, refund === order]).toEqual([true, false])
   })
 
   it('has no body for a refusal, and reads none of the request', async () => {

@@ -270,13 +270,24 @@ export const VERIFY_CASES: readonly VerifyCase[] = [
   },
 ]
 
-function txnToken(rig: VerifyRig, claims: object = {}, signer = rig.issuer): string {
+export function txnToken(rig: VerifyRig, claims: object = {}, signer = rig.issuer): string {
   const now = rig.now()
   const standard = { aud: TRADE, iat: now, exp: now + 60, txn: 't', sub: 'ann', scope: 'x', req_wl: 'web' }
   return signToken({ alg: 'ES256', kid: 'k1', typ: 'txntoken+jwt' }, { ...standard, ...claims }, signer)
 }
 
-/** On the channel that its token is bound to. */
+/** A certificate, and a token that is bound to it. */
+export function boundToken(rig: VerifyRig) {
+  const certificate = certificateOf(rig)
+  return { certificate, token: rig.token({ claims: { cnf: { 'x5t#S256': x5tOf(certificate) } } }) }
+}
+
+/** A request of the route that wants Txn-Tokens, on the channel that its token is bound to. */
+export function tradedRequest(rig: VerifyRig, txnTokens: readonly string[], bound = boundToken(rig)) {
+  const headers = txnTokens.map((text) => ['Txn-Token', text] as const)
+  return rig.request({ route: 'traded', scheme: 'Bearer', without: ['DPoP'], headers, ...bound })
+}
+
 function traded(
   name: string,
   reason: string,
@@ -284,12 +295,6 @@ function traded(
   tokens: (rig: VerifyRig) => readonly string[],
 ): VerifyCase {
   const error = status === 401 && reason !== 'token_missing' ? { error: 'invalid_token' } : {}
-  const requests = (rig: VerifyRig) => {
-    const certificate = certificateOf(rig)
-    const headers = tokens(rig).map((token) => ['Txn-Token', token] as const)
-    const claims = { cnf: { 'x5t#S256': x5tOf(certificate) } }
-    const bound = { route: 'traded', claims, scheme: 'Bearer', without: ['DPoP'], certificate, headers }
-    return [rig.request(bound)]
-  }
+  const requests = (rig: VerifyRig) => [tradedRequest(rig, tokens(rig))]
   return { name, reason, status, ...error, needsPeer: true, requests }
 }

@@ -223,7 +223,7 @@ function policyFor(
   const names = ['api', 'strict', 'gated', 'narrow', 'traded']
   const says: Readonly<Record<string, string>> = {
     strict: ', nonce: required',
-    traded: `, txn_token: { server: login, audience: '${TRADE}', presence: required }`,
+    traded: `, txn_token: { server: login, audience: '${TRADE}', presence: required }, hand_out: ${handOut}`,
     api: `, hand_out: ${handOut}`,
   }
   const identity = names.map(

@@ -74,6 +74,20 @@ describe('a handle', () => {
     expect([new Set(handles).size, subjects.count]).toEqual([1, 1])
   })
 
+  it('is another in each transaction, which conditions then see', () => {
+    const { subjects, token } = open()
+    const { owner } = ownerOf()
+    const ada = token('ada')
+    const handleIn = (transaction?: string) => subjects.add(owner, new Secret(ada), transaction).handle
+    const [order, refund, none] = [handleIn('order-1'), handleIn('refund-2'), handleIn()]
+    expect(new Set([order, refund, none]).size).toBe(3)
+    expect(handleIn('order-1')).toBe(order)
+    const found = [order, refund, none].map((handle) => subjects.find(owner, handle ?? ''))
+    expect(found.map(({ claims }) => claims?.txn)).toEqual(['order-1', 'refund-2', ''])
+    expect(found.map(({ token: kept }) => kept.reveal())).toEqual([ada, ada, ada])
+    expect([subjects.end({}), subjects.count]).toEqual([3, 0])
+  })
+
   it('of another workload, another instance or nobody is unknown, in the same words', () => {
     const { subjects, token } = open()
     const one = ownerOf()
