@@ -86,16 +86,24 @@ describe('the names of secrets', () => {
     await using agent = await withIdentities([KEYLESS, WEB])
     using client = new RawClient(agent.socket)
     const denied = () => agent.records.filter(({ reason }) => reason === 'delivery_denied')
+    // Records are written some milliseconds after the message has left.
+    const delivered = (count: number) =>
+      until('the records', () => {
+        const found = agent.records.filter(({ event, allowed }) => event === 'deliver.x509' && allowed)
+        return found.length === count
+      })
     const stream = openSds(client, [idOf('keyless'), 'default', 'ROOTCA'])
     await stream.message(1)
+    await delivered(1)
     expect(denied()).toEqual([
       expect.objectContaining({ event: 'deliver.x509', allowed: false, detail: 'sds' }),
     ])
     await agent.setPolicy(identityPolicy([KEYLESS, { ...WEB, dnsNames: ['web.test'] }]))
     await stream.message(2)
+    await delivered(2)
     expect(denied()).toHaveLength(1)
     await fetchSecrets(client, [idOf('keyless'), 'ROOTCA'])
-    expect(denied()).toHaveLength(2)
+    await until('the second refusal', () => denied().length === 2)
   })
 
   it.each([
