@@ -14,7 +14,7 @@ import { ROOT } from './built-agent.ts'
 import { ENVOY_VERSIONS, envoyBinary, freePort } from './envoy.ts'
 import { until } from './until.ts'
 import type { Received } from './verify-rig.ts'
-import type { Heard } from './verify-ways.ts'
+import { type Heard, heardOf } from './verify-ways.ts'
 
 export const SAMPLE = join(ROOT, 'deploy/gateway-api/envoy-gateway.yaml')
 export const hasEnvoyGateway = spawnSync('envoy-gateway', ['version']).status === 0
@@ -160,17 +160,9 @@ function placed({ socket, port, app }: { socket: string; port: number; app: numb
 function ask(port: number, received: Received, agent: Agent | false = false): Promise<Heard> {
   const { method, path, headers, route } = received
   return new Promise((resolve, reject) => {
-    const sent = request({ host: '127.0.0.1', port, agent, setHost: false, method, path }, (response) => {
-      let body = ''
-      response.setEncoding('utf8')
-      response.on('data', (chunk) => (body += chunk))
-      response.once('end', () => {
-        const status = response.statusCode ?? 0
-        const said = Object.entries(response.headers).map(([name, value]) => [name, String(value)])
-        resolve({ isAllowed: status === 200, status, headers: Object.fromEntries(said), body })
-      })
-      response.once('error', reject)
-    })
+    const sent = request({ host: '127.0.0.1', port, agent, setHost: false, method, path }, (response) =>
+      resolve(heardOf(response)),
+    )
     for (const [name, value] of headers) sent.appendHeader(name, value)
     if (route) sent.setHeader('x-test-route', route)
     sent.once('error', reject).end()

@@ -16,7 +16,7 @@ import { makePki, type Pki } from './cluster/pki.ts'
 import { ENVIRONMENT, layOut, missingForIstioAgent, proxyConfig, SCRIPT } from './istio-agent.ts'
 import { until } from './until.ts'
 import type { Received } from './verify-rig.ts'
-import type { Heard } from './verify-ways.ts'
+import { type Heard, heardOf } from './verify-ways.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: objects are data, whose members tests know.
 type Any = any
@@ -254,17 +254,7 @@ function askOver(place: Place & { readonly address: string }, sending: Sent): Pr
   const { headers, method, path } = sending
   return new Promise((resolve, reject) => {
     const options = { host: address, port, agent: false, setHost: false, method, path } as const
-    const sent = request(options, (response) => {
-      let body = ''
-      response.setEncoding('utf8')
-      response.on('data', (chunk) => (body += chunk))
-      response.once('end', () => {
-        const status = response.statusCode ?? 0
-        const said = Object.entries(response.headers).map(([name, value]) => [name, String(value)])
-        resolve({ isAllowed: status === 200, status, headers: Object.fromEntries(said), body })
-      })
-      response.once('error', reject)
-    })
+    const sent = request(options, (response) => resolve(heardOf(response)))
     sent.setHeader('Host', `${name}:${port}`)
     for (const [line, value] of headers) if (line !== 'Host') sent.appendHeader(line, value)
     sent.once('error', reject).end()

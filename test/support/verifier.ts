@@ -9,12 +9,14 @@ import type { ChannelPeer, Inbound } from '../../src/ingress/inbound.ts'
 import { ServerNonces } from '../../src/ingress/nonces.ts'
 import { MemoryReplayStore } from '../../src/ingress/replay-memory.ts'
 import { type Verified, verifyRequest } from '../../src/ingress/verify.ts'
-import { generateKey, type HeldKey } from '../../src/keys/signer.ts'
+import { generateKey, type HeldKey, holdKey } from '../../src/keys/signer.ts'
 import type { Route } from '../../src/policy/route.ts'
 import { DpopChecker } from '../../src/proof/dpop-check.ts'
 import { hashOf } from '../../src/proof/jwt.ts'
 import type { Signer } from '../../src/proof/signer.ts'
+import type { SpiffeId } from '../../src/spiffe/id.ts'
 import { makeJws } from '../../src/spiffe/jws.ts'
+import { makeWitSvid } from '../../src/spiffe/witsvid.ts'
 import { ecPair, type Pair } from './certificates.ts'
 import { ManualClock } from './clock.ts'
 import { bookOf, type Files, LAYERS } from './policy.ts'
@@ -220,4 +222,18 @@ export async function outcomeOf({ verify }: Pick<TestVerifier, 'verify'>, reques
     if (error instanceof Fault) return error.reason
     throw error
   }
+}
+
+/** The WIT-SVID of the workload `web` for the key `held`; `over` says what of it is otherwise. */
+export function witOf({ clock, wit }: TestVerifier, held: HeldKey, over: object = {}): string {
+  const now = nowSeconds(clock)
+  const claims = {
+    spiffeId: 'spiffe://example.org/web' as SpiffeId,
+    publicJwk: held.publicJwk,
+    jwkAlg: 'ES256',
+    now,
+    expires: now + 600,
+    kid: 'w1',
+  }
+  return makeWitSvid({ ...claims, ...over }, holdKey(wit.privateKey, 'ES256'))
 }

@@ -1,5 +1,7 @@
 /** Every way in to the verifier: the same request asked about by gRPC, JSON, Envoy's ext_authz and forward-auth. */
+
 import { X509Certificate } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
 import { call } from './call.ts'
 import { RawClient } from './raw-client.ts'
 import { openWire } from './raw-http.ts'
@@ -132,6 +134,21 @@ const forwardAuth = (proxy: 'nginx' | 'traefik'): Way => ({
     return rawAnswer(socket, `${head.join('\r\n')}\r\n\r\n`)
   },
 })
+
+/** A response of node:http as it was heard; rejects when it is cut off. */
+export function heardOf(response: IncomingMessage): Promise<Heard> {
+  return new Promise((resolve, reject) => {
+    let body = ''
+    response.setEncoding('utf8')
+    response.on('data', (chunk) => (body += chunk))
+    response.once('end', () => {
+      const status = response.statusCode ?? 0
+      const said = Object.entries(response.headers).map(([name, value]) => [name, String(value)])
+      resolve({ isAllowed: status === 200, status, headers: Object.fromEntries(said), body })
+    })
+    response.once('error', reject)
+  })
+}
 
 /** Sends `bytes`; a forward-auth answer has no body. */
 export async function rawAnswer(socket: string, bytes: string): Promise<Heard> {

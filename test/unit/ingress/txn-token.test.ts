@@ -11,12 +11,11 @@ import { holdKey } from '../../../src/keys/signer.ts'
 import { hashOf } from '../../../src/proof/jwt.ts'
 import { makeWpt } from '../../../src/proof/wpt.ts'
 import type { SpiffeId } from '../../../src/spiffe/id.ts'
-import { makeWitSvid } from '../../../src/spiffe/witsvid.ts'
 import { ecPair, type Pair } from '../../support/certificates.ts'
 import { bookOf } from '../../support/policy.ts'
 import { makeTestCa } from '../../support/tls.ts'
 import { signToken } from '../../support/tokens.ts'
-import { openVerifier, outcomeOf, ROUTES, type TestVerifier } from '../../support/verifier.ts'
+import { openVerifier, outcomeOf, ROUTES, type TestVerifier, witOf } from '../../support/verifier.ts'
 
 const WEB = 'spiffe://example.org/web' as SpiffeId
 const RULE = 'txn_token: { server: partner, audience: example.org, presence: required }'
@@ -62,16 +61,7 @@ const held = holdKey(ecPair().privateKey, 'ES256')
 
 /** By a WIT and its proof, which covers the Txn-Token unless `covered` says another. */
 function request(token: string | undefined, covered = token): Inbound {
-  const now = nowSeconds(v.clock)
-  const claims = {
-    spiffeId: WEB,
-    publicJwk: held.publicJwk,
-    jwkAlg: 'ES256',
-    now,
-    expires: now + 600,
-    kid: 'w1',
-  }
-  const wit = makeWitSvid(claims, holdKey(v.wit.privateKey, 'ES256'))
+  const wit = witOf(v, held)
   const tth = covered === undefined ? undefined : hashOf(covered)
   const { proof } = makeWpt(held, { aud: 'https://mesh.example.org/x', wit, tth }, v.clock)
   const headers = ['Workload-Identity-Token', wit, 'Workload-Proof-Token', proof]

@@ -12,12 +12,18 @@ import { makeWimseSignature } from '../../../src/proof/wimse-signature.ts'
 import { makeWpt } from '../../../src/proof/wpt.ts'
 import type { SpiffeId } from '../../../src/spiffe/id.ts'
 import { makeJwtSvid } from '../../../src/spiffe/jwtsvid.ts'
-import { makeWitSvid } from '../../../src/spiffe/witsvid.ts'
 import { ecPair } from '../../support/certificates.ts'
 import { otherSignature } from '../../support/ecdsa.ts'
 import { DPOP_CASES, other, TOKEN_HEADER_CASES, withTokenHeader } from '../../support/request-cases.ts'
 import { makeTestCa } from '../../support/tls.ts'
-import { openVerifier, outcomeOf, type RequestOf, ROUTES, type TestVerifier } from '../../support/verifier.ts'
+import {
+  openVerifier,
+  outcomeOf,
+  type RequestOf,
+  ROUTES,
+  type TestVerifier,
+  witOf,
+} from '../../support/verifier.ts'
 
 const WEB = 'spiffe://example.org/web' as SpiffeId
 let v: TestVerifier
@@ -327,19 +333,7 @@ describe('a bearer token', () => {
 describe('a WIT with its proof', () => {
   const pair = ecPair()
   const held = holdKey(pair.privateKey, 'ES256')
-  const wit = (over: object = {}) => {
-    const now = nowSeconds(v.clock)
-    const signer = { ...holdKey(v.wit.privateKey, 'ES256') }
-    const claims = {
-      spiffeId: WEB,
-      publicJwk: held.publicJwk,
-      jwkAlg: 'ES256',
-      now,
-      expires: now + 600,
-      kid: 'w1',
-    }
-    return makeWitSvid({ ...claims, ...over }, signer)
-  }
+  const wit = (over: object = {}) => witOf(v, held, over)
   const request = (over: { wit?: string; aud?: string; key?: typeof held; ath?: string } = {}) => {
     const shown = over.wit ?? wit()
     const aud = over.aud ?? 'https://mesh.example.org/x'

@@ -34,9 +34,8 @@ const ENTRY: Entry = {
 }
 const entry = (change: Partial<Entry> = {}): Entry => ({ ...ENTRY, ...change })
 
-function setUp(random = () => 0.5) {
-  const clock = new ManualClock()
-  const authority = embeddedAuthority({
+const authorityAt = (clock: ManualClock) =>
+  embeddedAuthority({
     trustDomain: parseTrustDomain('example.org'),
     clock,
     algorithm: 'ES256',
@@ -45,6 +44,10 @@ function setUp(random = () => 0.5) {
     keyTtl: 24 * HOUR,
     wit: true,
   })
+
+function setUp(random = () => 0.5) {
+  const clock = new ManualClock()
+  const authority = authorityAt(clock)
   const issued: string[] = []
   const svids = new Svids({ authority, clock, random, onIssued: (kind) => issued.push(kind) })
   const now = () => Math.floor(clock.now() / 1000)
@@ -180,15 +183,7 @@ describe('while the authority cannot sign', () => {
     ['WIT-SVID', (svids: Svids) => svids.deliveredWit(entry()), HOUR],
   ])('the last %s is given until it expires, and then none', (_kind, get, life) => {
     const clock = new ManualClock()
-    const working = embeddedAuthority({
-      trustDomain: parseTrustDomain('example.org'),
-      clock,
-      algorithm: 'ES256',
-      intermediate: false,
-      caTtl: 24 * HOUR,
-      keyTtl: 24 * HOUR,
-      wit: true,
-    })
+    const working = authorityAt(clock)
     let isDown = false
     const outage =
       <A extends unknown[], R>(call: (...args: A) => R) =>
@@ -217,15 +212,7 @@ describe('while the authority cannot sign', () => {
 describe('when another CA signs', () => {
   it('who asks has an X.509-SVID of it, and nothing is due: whoever has one keeps it until its renewal', () => {
     const clock = new ManualClock()
-    const working = embeddedAuthority({
-      trustDomain: parseTrustDomain('example.org'),
-      clock,
-      algorithm: 'ES256',
-      intermediate: false,
-      caTtl: 24 * HOUR,
-      keyTtl: 24 * HOUR,
-      wit: true,
-    })
+    const working = authorityAt(clock)
     let ca = working.caLife()
     let isDown = false
     const authority: Authority = {
