@@ -17,7 +17,7 @@ import {
 } from '@grpc/grpc-js'
 import { afterEach, describe, expect, it } from 'vitest'
 import { needsRepair, repairAuthority } from '../../../src/serve/authority-repair.ts'
-import { FRAME, frame, opening, PREFACE } from '../../support/h2.ts'
+import { FLAG, FRAME, frame, opening, PREFACE, raw } from '../../support/h2.ts'
 import { until } from '../../support/until.ts'
 
 const LATER = frame(FRAME.headers, 4, 1, Buffer.from([0x82]))
@@ -62,6 +62,31 @@ describe('needsRepair', () => {
   ] as const)('tells %s by its SETTINGS', (_client, settings, expected) => {
     expect(needsRepair(opening(settings))).toBe(expected)
     expect(needsRepair(Buffer.concat([opening(settings), LATER]))).toBe(expected)
+  })
+
+  const envoy = opening([
+    [2, 0],
+    [1, 4_096],
+    [8, 0],
+    [3, 1_024],
+    [4, 16_777_216],
+  ])
+  /** A call that says `authority`, as a literal that later calls name by its place in the table. */
+  const callOf = (authority: string) =>
+    frame(FRAME.headers, FLAG.endHeaders, 1, Buffer.concat([Buffer.from([0x83, 0x41]), raw(authority)]))
+
+  it.each([
+    ['without a slash', [callOf('holdfast')], false],
+    ['with a slash', [callOf('/run/holdfast')], true],
+    ['with a slash in the second call', [callOf('holdfast'), callOf('a/b')], true],
+    ['not yet there', [], true],
+    ['not whole', [callOf('holdfast').subarray(0, -1)], true],
+    ['of a broken block', [frame(FRAME.headers, FLAG.endHeaders, 1, Buffer.from([0x41, 0x7f]))], true],
+  ])("tells an Envoy by its SETTINGS and its first call's authority: %s", (_what, calls, expected) => {
+    const bytes = Buffer.concat([envoy, ...calls])
+    const before = Buffer.from(bytes)
+    expect(needsRepair(bytes)).toBe(expected)
+    expect(bytes).toEqual(before)
   })
 
   it.each([
