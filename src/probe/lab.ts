@@ -51,6 +51,11 @@ export interface ProofChange {
   readonly credential?: Credential
 }
 
+/** How many requests a run has sent, over all of its labs: that many are paced and reported. */
+export interface Tally {
+  sent: number
+}
+
 const MARK = 'holdfast_probe'
 
 export class Lab {
@@ -61,10 +66,11 @@ export class Lab {
   isMarked = true
   #nonce: string | undefined
   #firstNonce: { readonly text: string; readonly given: Seconds } | undefined
-  #sent = 0
+  readonly #tally: Tally
 
-  constructor(options: LabOptions) {
+  constructor(options: LabOptions, tally: Tally) {
     this.options = options
+    this.#tally = tally
   }
 
   get bound(): Credential {
@@ -74,10 +80,6 @@ export class Lab {
   /** The first nonce that the server gave: the oldest there is. */
   get firstNonce(): { readonly text: string; readonly given: Seconds } | undefined {
     return this.#firstNonce
-  }
-
-  get sent(): number {
-    return this.#sent
   }
 
   /** A proof for the URL of the lab, right but for the changes. */
@@ -136,8 +138,8 @@ export class Lab {
   /** One request with these fields and the marks of the run. */
   async send(fields: Fields, query = this.freshQuery()): Promise<Answer> {
     const { records, rate, run, method, url, host, roots } = this.options
-    if (this.#sent > 0) await this.options.sleep(Math.ceil(1000 / rate))
-    this.#sent += 1
+    if (this.#tally.sent > 0) await this.options.sleep(Math.ceil(1000 / rate))
+    this.#tally.sent += 1
     records?.mark()
     const sending: Sending = {
       method,

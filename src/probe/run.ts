@@ -3,7 +3,7 @@ import type { Seconds } from '../base/clock.ts'
 import { type Fate, fateOf } from './answer.ts'
 import type { ProbeCase } from './case.ts'
 import { CASES, CORE_CASES } from './cases.ts'
-import { Lab, type LabOptions } from './lab.ts'
+import { Lab, type LabOptions, type Tally } from './lab.ts'
 import { attribute, byRoot, type Judged, judge, type Result, seenText } from './verdict.ts'
 
 /** Another place that the same requests are sent to: a hop, or the service behind the gateway. */
@@ -43,37 +43,33 @@ export const FRONT = 'front'
 
 export async function runProbe(options: RunOptions): Promise<ProbeReport> {
   const began = options.now()
-  const front = new Lab(options)
+  const tally: Tally = { sent: 0 }
+  const front = new Lab(options, tally)
   const first = await baseline(front)
-  const report = (
-    rest: Pick<ProbeReport, 'places' | 'results'> & { inconclusive?: string },
-    requests: number,
-  ) => ({
+  const report = (rest: Pick<ProbeReport, 'places' | 'results'> & { inconclusive?: string }) => ({
     run: options.run,
     url: options.htu,
     method: options.method,
     began,
     ended: options.now(),
-    requests,
+    requests: tally.sent,
     ...rest,
   })
   const places: PlaceReport[] = [{ name: FRONT, url: options.url, genuine: fateOf(first) }]
   if (fateOf(first) !== 'taken') {
     const inconclusive = `the genuine request was not taken (${seenText(first)}): whether a thief is refused cannot be told`
-    return report({ places, results: [], inconclusive }, front.sent)
+    return report({ places, results: [], inconclusive })
   }
   const isAlone = options.inner.length === 0
   const judged = { place: FRONT, isFront: true, isAlone, hasRecords: first.record !== undefined }
   const results = await playAll(front, phase('now'), judged, options)
   const afterwards = [(await front.genuine()).answer]
-  let requests = 0
   for (const place of options.inner) {
-    const { answer, lab } = await enter(place, options)
+    const { answer, lab } = await enter(place, options, tally)
     places.push({ ...place, genuine: fateOf(answer) })
     const at = { place: place.name, isFront: false, isAlone, hasRecords: answer.record !== undefined }
     results.push(...(await playAll(lab, CORE_CASES, at, options)))
     if (fateOf(answer) === 'taken') afterwards.push((await lab.genuine()).answer)
-    requests += lab.sent
   }
   results.push(...(await playAll(front, [...phase('late'), ...phase('end')], judged, options)))
   const found = byRoot(attribute(results, places), ABOUT_PROOF)
@@ -83,17 +79,17 @@ export async function runProbe(options: RunOptions): Promise<ProbeReport> {
         inconclusive: `a genuine request was not taken after the others (${seenText(lockOut)}): refusals may be those of a lock-out, or of a token that ended`,
       }
     : {}
-  return report({ places, results: found, ...locked }, front.sent + requests)
+  return report({ places, results: found, ...locked })
 }
 
 /** By the name of the place, and where that is not taken by the public one, which a thief would say as well. */
-async function enter(place: Place, options: RunOptions) {
-  const own = new Lab({ ...options, url: place.url })
+async function enter(place: Place, options: RunOptions, tally: Tally) {
+  const own = new Lab({ ...options, url: place.url }, tally)
   const { answer } = await own.genuine()
   const host = new URL(options.url).host
   if (fateOf(answer) === 'taken' || answer.status === 0 || new URL(place.url).host === host)
     return { lab: own, answer }
-  const lab = new Lab({ ...options, url: place.url, host })
+  const lab = new Lab({ ...options, url: place.url, host }, tally)
   const { answer: second } = await lab.genuine()
   return fateOf(second) === 'taken' ? { lab, answer: second } : { lab: own, answer }
 }

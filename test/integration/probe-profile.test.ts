@@ -75,6 +75,20 @@ describe('the production profile', () => {
     expect(waits.filter((ms) => ms === 250)).toHaveLength(requests - 1)
   })
 
+  it('counts and paces what goes to an inner place by both of its names', async () => {
+    await using front = await startSpy(200, '/')
+    await using inner = await startSpy(421, '/')
+    const io = lab.io()
+    const waits: number[] = []
+    const slept = Object.assign(io, { sleep: async (ms: number) => void waits.push(ms) })
+    const own = { output: 'json', quick: true, rate: 4, behind: `${inner.origin}/v1/items` } as const
+    await probe(`${front.origin}/v1/items`, { ...(await lab.files()), ...PROBE_DEFAULTS, ...own }, slept)
+    expect(new Set(inner.came.map(({ headers }) => headers.host))).toEqual(new Set([inner.host, front.host]))
+    const sent = front.came.length + inner.came.length
+    expect(JSON.parse(io.written.out).requests).toBe(sent)
+    expect(waits.filter((ms) => ms === 250)).toHaveLength(sent - 1)
+  })
+
   it.each([
     ['a rate that is no probing any more', { rate: 101 }, /--rate is 101/],
     ['a hop without a URL', { hop: ['edge'] }, /NAME=URL/],
