@@ -204,7 +204,12 @@ export const SETTINGS = {
       100_000,
       'Subject tokens that one identity of one instance may have handed in at a time.',
     ),
-    subjects: count(16_384, 1, 1_000_000, 'Subject tokens that are kept in memory at a time.'),
+    subjects: count(
+      16_384,
+      1,
+      1_000_000,
+      'Subject tokens that are kept in memory at a time; no identity holds more of them than are left for all others.',
+    ),
   },
   verifier: {
     socket: choice(

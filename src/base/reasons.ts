@@ -198,7 +198,8 @@ export const REASONS = facts({
   },
   keys_exhausted: {
     owner: 'agent',
-    cause: 'the protected memory for keys is nearly full',
+    cause:
+      'the protected memory for keys is nearly full, or one identity holds as many as are left for all others',
     cure: 'Raise --secure-heap, or shorten the life of instances.',
   },
   // SVIDs

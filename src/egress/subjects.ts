@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { Secret } from '../base/secret.ts'
+import { Shares } from '../base/shares.ts'
 import type { KeyOwner } from '../keys/vault.ts'
 import { hashOf } from '../proof/jwt.ts'
 import { readSubject, type SubjectClaims } from './subject-token.ts'
@@ -14,7 +15,7 @@ export interface SubjectsOptions {
   readonly clock: Clock
   /** Most handles of one identity in one instance. */
   readonly perInstance: number
-  /** Most handles in all. */
+  /** Most handles in all; no identity holds more of them than are left for all others. */
   readonly limit: number
 }
 
@@ -46,6 +47,8 @@ interface Held extends Subject {
   readonly handleHash: string
   readonly ending: AbortController
   readonly cancel: () => void
+  /** Gives its place among all handles back. */
+  readonly leave: () => void
 }
 
 /** The handles of one owner, by the hash of their token and the transaction. */
@@ -66,9 +69,11 @@ export class Subjects {
   readonly #options: SubjectsOptions
   readonly #byHandle = new Map<string, Held>()
   readonly #owners = new Map<string, Owned>()
+  readonly #shares: Shares
 
   constructor(options: SubjectsOptions) {
     this.#options = options
+    this.#shares = new Shares('subject tokens', options.limit)
   }
 
   get count(): number {
@@ -115,7 +120,7 @@ export class Subjects {
 
   #keep(owner: KeyOwner, facts: Pick<Held, 'token' | 'claims' | 'expires' | 'hash' | 'key'>): Held {
     const { clock } = this.#options
-    this.#checkRoom(owner)
+    const leave = this.#takePlace(owner)
     const owned = this.#ownedBy(owner)
     const handle = randomBytes(HANDLE_BYTES).toString('base64url')
     const handleHash = hashOf(handle)
@@ -129,6 +134,7 @@ export class Subjects {
       handleHash,
       ending,
       cancel: clock.after((facts.expires - nowSeconds(clock)) * 1_000, () => this.#end(held)),
+      leave,
     }
     owned.held.set(facts.key, held)
     this.#byHandle.set(handleHash, held)
@@ -136,12 +142,12 @@ export class Subjects {
   }
 
   /** Refused, not made: an older handle belongs to a request that may be under way. */
-  #checkRoom(owner: KeyOwner): void {
-    const { perInstance, limit } = this.#options
+  #takePlace(owner: KeyOwner): () => void {
+    const { perInstance } = this.#options
     const own = this.#owners.get(keyOf(owner))?.held.size ?? 0
     if (own >= perInstance)
       throw new Fault('rate_limited', `this workload holds ${own} subject tokens, its limit`)
-    if (this.#byHandle.size >= limit) throw new Fault('overloaded', `${limit} subject tokens are held`)
+    return this.#shares.take(owner.spiffeId)
   }
 
   #ownedBy(owner: KeyOwner): Owned {
@@ -163,8 +169,9 @@ export class Subjects {
     return owned
   }
 
-  #end({ owner, key, handleHash, cancel, ending }: Held): void {
+  #end({ owner, key, handleHash, cancel, ending, leave }: Held): void {
     cancel()
+    leave()
     this.#byHandle.delete(handleHash)
     owner.held.delete(key)
     if (owner.held.size === 0) {

@@ -5,6 +5,7 @@
 import { randomUUID, secureHeapUsed } from 'node:crypto'
 import { type Clock, type Millis, nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
+import { Shares } from '../base/shares.ts'
 import type { Alg, Jkt, Signer } from '../proof/signer.ts'
 import { generateKey, type HeldKey } from './signer.ts'
 
@@ -56,6 +57,8 @@ interface Held {
   readonly lead: Seconds
   /** When it has been published for its lead; by the clock that nobody sets. */
   readonly signsFrom: Millis
+  /** Gives its place in the vault back. */
+  readonly leave: () => void
 }
 
 interface Ring {
@@ -75,7 +78,7 @@ export interface VaultOptions {
   /** The age at which a key is replaced. */
   readonly rotation: Seconds
   readonly alg?: Alg
-  /** Most keys held at once. */
+  /** Most keys held at once; no identity holds more of them than are left for all others. */
   readonly limit?: number
 }
 
@@ -89,17 +92,16 @@ export class Vault {
   readonly #clock: Clock
   readonly #rotation: Seconds
   readonly #alg: Alg
-  readonly #limit: number
+  readonly #shares: Shares
   readonly #rings = new Map<string, Ring>()
   #epoch: string = randomUUID()
-  #count = 0
   #cancel = () => {}
 
   constructor(options: VaultOptions) {
     this.#clock = options.clock
     this.#rotation = options.rotation
     this.#alg = options.alg ?? 'ES256'
-    this.#limit = options.limit ?? 16_384
+    this.#shares = new Shares('keys', options.limit ?? 16_384, 'keys_exhausted')
     this.#arm()
   }
 
@@ -109,7 +111,7 @@ export class Vault {
   }
 
   get count(): number {
-    return this.#count
+    return this.#shares.all
   }
 
   /**
@@ -236,12 +238,12 @@ export class Vault {
   }
 
   #make(ring: Ring, purpose: string, { ceiling, lead }: PublishedTerms, wait: Millis): Held {
-    if (this.#isFull(ring)) throw new Fault('keys_exhausted')
+    if (!hasRoom(ring)) throw new Fault('keys_exhausted')
+    const leave = this.#shares.take(ring.spiffeId)
     const [created, signsFrom] = [nowSeconds(this.#clock), this.#clock.monotonic() + wait]
     const key = generateKey(this.#alg)
-    const held: Held = { key, purpose, created, retired: undefined, until: ceiling, lead, signsFrom }
+    const held: Held = { key, purpose, created, retired: undefined, until: ceiling, lead, signsFrom, leave }
     ring.byJkt.set(key.jkt, held)
-    this.#count += 1
     return held
   }
 
@@ -281,10 +283,7 @@ export class Vault {
   }
 
   #isFull(ring: Ring): boolean {
-    if (this.#count >= this.#limit || ring.byJkt.size >= KEYS_PER_RING) return true
-    const heap = secureHeapUsed()
-    // Node's key generation does not fail softly when the secure heap is full.
-    return heap !== undefined && heap.total > 0 && heap.used / heap.total > HEAP_FULL
+    return this.#shares.isFull(ring.spiffeId) || !hasRoom(ring)
   }
 
   #dropAll(isWanted: (ring: Ring, held: Held) => boolean): number {
@@ -301,7 +300,7 @@ export class Vault {
       held.key.destroy()
       ring.byJkt.delete(held.key.jkt)
       this.#forget(ring, held)
-      this.#count -= 1
+      held.leave()
     }
     for (const { ring, held } of lost) tell(ring, { change: 'lost', key: factsOf(held) })
   }
@@ -342,6 +341,13 @@ export class Vault {
 
 function ringKey(owner: KeyOwner): string {
   return `${owner.instance.key} ${owner.spiffeId}`
+}
+
+function hasRoom({ byJkt }: Ring): boolean {
+  if (byJkt.size >= KEYS_PER_RING) return false
+  const heap = secureHeapUsed()
+  // Node's key generation does not fail softly when the secure heap is full.
+  return heap === undefined || heap.total === 0 || heap.used / heap.total <= HEAP_FULL
 }
 
 /** `until` is a length while the key is current; it counts from retirement. */

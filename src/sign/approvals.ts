@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import type { Workload } from '../attest/workload.ts'
 import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
+import { Shares } from '../base/shares.ts'
 import type { Approval } from '../policy/grant.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import { checkOver, type Hold, whenOver } from './over.ts'
@@ -47,6 +48,7 @@ const ID_BYTES = 6
 export class Approvals {
   readonly #clock: Clock
   readonly #waiting = new Map<string, Waiting>()
+  readonly #shares = new Shares('requests that wait for approval', WAITING_LIMIT)
 
   constructor(clock: Clock) {
     this.#clock = clock
@@ -71,7 +73,7 @@ export class Approvals {
    */
   async wait(ask: ApprovalAsk): Promise<void> {
     checkOver(ask)
-    this.#makeSureOfRoom(ask)
+    const leave = this.#takePlace(ask)
     const { approval, method, path, spiffeId, target, workload } = ask
     const since = nowSeconds(this.#clock)
     const shown: WaitingRequest = {
@@ -86,7 +88,7 @@ export class Approvals {
       deadline: since + approval.wait,
     }
     return new Promise((resolve, reject) => {
-      const stops: (() => void)[] = []
+      const stops: (() => void)[] = [leave]
       const end = (fault: Fault | undefined) => {
         this.#waiting.delete(shown.id)
         for (const stop of stops) stop()
@@ -110,15 +112,14 @@ export class Approvals {
     return alike.length
   }
 
-  #makeSureOfRoom({ instance, target }: ApprovalAsk): void {
-    if (this.#waiting.size >= WAITING_LIMIT)
-      throw new Fault('overloaded', `${WAITING_LIMIT} requests wait for approval`)
+  #takePlace({ instance, spiffeId, target }: ApprovalAsk): () => void {
     let own = 0
     for (const { ask } of this.#waiting.values()) if (ask.instance === instance) own += 1
     if (own >= WAITING_PER_INSTANCE)
       throw new Fault('target_busy', `${own} requests of this workload wait for approval, its limit`, {
         action: `Wait until those for ${target} have been answered.`,
       })
+    return this.#shares.take(spiffeId)
   }
 }
 

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto'
 import type { Clock, Millis, Seconds } from '../base/clock.ts'
 import { Fault, printable } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
+import { Shares } from '../base/shares.ts'
 import { type Hold, whenOver } from './over.ts'
 
 /** What the hook is told, in the names of the wire: public facts, never a query, body, header or token. */
@@ -62,7 +63,7 @@ const KEPT_LIMIT = 10_000
 export class Hook {
   readonly #options: HookOptions
   readonly #kept = new Map<string, { readonly verdict: Verdict; readonly until: Millis }>()
-  #open = 0
+  readonly #open = new Shares('questions to the decision hook', OPEN_LIMIT, 'hook_unavailable')
   readonly #openBy = new Map<Hold['instance'], number>()
 
   constructor(options: HookOptions) {
@@ -105,22 +106,21 @@ export class Hook {
   }
 
   async #askNow(facts: HookFacts, hold: Hold): Promise<Verdict> {
-    if (this.#open >= OPEN_LIMIT)
-      throw new Fault('hook_unavailable', `${OPEN_LIMIT} questions to the decision hook are open`)
     const own = this.#openBy.get(hold.instance) ?? 0
     if (own >= OPEN_PER_INSTANCE)
       throw new Fault(
         'target_busy',
         `${own} questions about this workload are open at the decision hook, its limit`,
       )
+    const leave = this.#open.take(facts.spiffe_id)
     const ending = new AbortController()
     const late = () =>
       ending.abort(new Fault('hook_unavailable', 'the decision hook does not answer in time'))
     const stops = [
+      leave,
       this.#options.clock.after(this.#options.timeout, late),
       whenOver(hold, (fault) => ending.abort(fault)),
     ]
-    this.#open += 1
     this.#openBy.set(hold.instance, own + 1)
     try {
       return verdictOf(await this.#options.post(JSON.stringify(facts), ending.signal))
@@ -128,7 +128,6 @@ export class Hook {
       const { aborted, reason } = ending.signal
       throw Fault.from(aborted ? reason : caught, 'hook_unavailable')
     } finally {
-      this.#open -= 1
       this.#leave(hold)
       for (const stop of stops) stop()
     }

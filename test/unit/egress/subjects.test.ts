@@ -147,16 +147,26 @@ describe('a handle', () => {
   })
 
   it('is refused beyond the limit of its owner and of all, and never displaces another', () => {
-    const { subjects, token } = open(3, 4)
-    const [one, other] = [ownerOf(), ownerOf()]
+    const { subjects, token } = open(3, 6)
+    const [one, other] = [ownerOf(), ownerOf('batch')]
     const zero = token('0')
     const first = add(subjects, one, zero)
     for (const sub of ['1', '2']) add(subjects, one, token(sub))
     expect(reasonOf(() => add(subjects, one, token('3')))).toBe('rate_limited')
-    add(subjects, other, token('0'))
-    expect(reasonOf(() => add(subjects, other, token('1')))).toBe('overloaded')
+    for (const sub of ['0', '1']) add(subjects, other, token(sub))
+    expect(reasonOf(() => add(subjects, other, token('2')))).toBe('overloaded')
     expect(reasonOf(() => subjects.find(one.owner, first.handle))).toBe('none')
     expect(add(subjects, one, zero).handle).toBe(first.handle)
+  })
+
+  it('is refused to an identity that holds as much as is left for others, in however many instances', () => {
+    const { subjects, token } = open(3, 8)
+    for (let at = 0; at < 4; at += 1) add(subjects, ownerOf(), token('ada'))
+    expect(reasonOf(() => add(subjects, ownerOf(), token('ada')))).toBe('overloaded')
+    const batch = ownerOf('batch')
+    expect(reasonOf(() => add(subjects, batch, token('ada')))).toBe('none')
+    subjects.end({ spiffeId: ownerOf().owner.spiffeId })
+    expect(reasonOf(() => add(subjects, ownerOf(), token('ada')))).toBe('none')
   })
 
   it('of a token that does not say when it ends lives for five minutes, and none for more than a day', () => {

@@ -205,9 +205,21 @@ describe('threats row 11: the number of keys is bounded', () => {
     const { vault, owner } = setUp({ limit: 2 })
     vault.signerFor(owner(WEB), 'a', CEILING)
     vault.signerFor(owner(DB), 'a', CEILING)
-    expect(faultOf(() => vault.signerFor(owner(WEB), 'b', CEILING))).toMatch(/^keys_exhausted: /)
+    const third = () => vault.signerFor(owner('spiffe://example.org/ops'), 'a', CEILING)
+    expect(faultOf(third)).toBe('keys_exhausted: 2 keys, the limit of the node')
     vault.destroy({ spiffeId: DB })
-    expect(vault.signerFor(owner(WEB), 'b', CEILING).alg).toBe('ES256')
+    expect(third().alg).toBe('ES256')
+  })
+
+  it('for one identity in many instances, which leaves keys for others', () => {
+    const { vault, owner } = setUp({ limit: 8 })
+    const made = (spiffeId: string, at: number) =>
+      vault.signerFor(owner(spiffeId, `process/${at}`), 'a', CEILING)
+    for (let at = 0; at < 4; at += 1) made(WEB, at)
+    expect(faultOf(() => made(WEB, 4))).toMatch(/^keys_exhausted: .*example\.org\/web/)
+    expect(made(DB, 5).alg).toBe('ES256')
+    vault.destroy({ spiffeId: WEB, instance: 'process/0' })
+    expect(made(WEB, 4).alg).toBe('ES256')
   })
 
   it('for one owner', () => {

@@ -4,9 +4,10 @@ import { Fault } from '../../../src/base/fault.ts'
 import { Live } from '../../../src/base/live.ts'
 import { decideTarget } from '../../../src/policy/decide.ts'
 import { Admission, type Call, type Waits } from '../../../src/sign/admission.ts'
-import { Approvals, WAITING_PER_INSTANCE } from '../../../src/sign/approvals.ts'
+import { Approvals, WAITING_LIMIT, WAITING_PER_INSTANCE } from '../../../src/sign/approvals.ts'
 import { Hook, type HookPost } from '../../../src/sign/hook.ts'
 import { Rates } from '../../../src/sign/rate.ts'
+import { parseSpiffeId } from '../../../src/spiffe/id.ts'
 import { callOf } from '../../support/calls.ts'
 import { ManualClock } from '../../support/clock.ts'
 import { bookOf, LAYERS, question } from '../../support/policy.ts'
@@ -66,6 +67,12 @@ const reasonOf = (promise: Promise<unknown>) =>
     () => 'ok',
     (caught) => Fault.from(caught).reason,
   )
+
+/** The same call, under another identity. */
+const ofOther = <T extends Call>(call: T): T => ({
+  ...call,
+  entry: { ...call.entry, spiffeId: parseSpiffeId('spiffe://example.org/other') },
+})
 
 const alice = { subject: 'alice', actors: ['planner'], txn: 'order-17' }
 
@@ -233,6 +240,23 @@ describe('approval', () => {
     shop.clock.advance(60_000)
     expect(new Set(await Promise.all([...waiting, other]))).toEqual(new Set(['approval_refused']))
   })
+
+  it('has room for others, however many instances of one identity wait', async () => {
+    const shop = await openShop({ grant: '        approval: {}\n' })
+    const book = shop.book.get()
+    const waiting: Promise<string>[] = []
+    for (let at = 0; at < WAITING_LIMIT / 2; at += 1)
+      waiting.push(reasonOf(shop.admit(callOf(book, 'GET', at + 1))))
+    const next = () => reasonOf(shop.admit(callOf(book, 'GET', 1_000_000)))
+    expect(await next()).toBe('overloaded')
+    const other = reasonOf(shop.admit(ofOther(callOf(book, 'GET', 2_000_000))))
+    expect(shop.approvals.count).toBe(WAITING_LIMIT / 2 + 1)
+    shop.approvals.answer(shop.approvals.list()[0]?.id ?? '', true)
+    const late = next()
+    shop.clock.advance(60_000)
+    const [first, ...rest] = await Promise.all([...waiting, other, late])
+    expect([first, new Set(rest)]).toEqual(['ok', new Set(['approval_refused'])])
+  })
 })
 
 describe('the hook', () => {
@@ -326,6 +350,24 @@ describe('the hook', () => {
     expect(reasons.filter((reason) => reason === 'target_busy')).toHaveLength(300 - 64)
     void reasonOf(shop.admit(busy))
     expect(asked).toBe(64 + 2)
+  })
+
+  it('has places left for others, however many instances of one identity ask', async () => {
+    let asked = 0
+    const post: HookPost = (_body, signal) => {
+      asked += 1
+      return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+    }
+    const shop = await openShop({ grant: '        hook: true\n', post })
+    const book = shop.book.get()
+    const crowd = Array.from({ length: 300 }, (_, at) => reasonOf(shop.admit(callOf(book, 'GET', at + 1))))
+    expect(asked).toBe(128)
+    const other = reasonOf(shop.admit(ofOther(callOf(book, 'GET', 1_000))))
+    expect(asked).toBe(129)
+    shop.clock.advance(2_000)
+    expect(new Set(await Promise.all([...crowd, other]))).toEqual(new Set(['hook_unavailable']))
+    void reasonOf(shop.admit(callOf(book)))
+    expect(asked).toBe(130)
   })
 
   it('is asked again for another path, caller or time after its answer has ended', async () => {
