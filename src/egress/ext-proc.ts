@@ -64,7 +64,9 @@ function openTry(options: TryOptions, caller: Caller, dialog: Dialog): Hear {
   let signed: SignedSending | undefined
   const gone = signalOf(dialog.onClose)
   let cancel = clock.after(headTimeout, () => dialog.end(new Fault('deadline')))
+  let isClosed = false
   dialog.onClose(() => {
+    isClosed = true
     cancel()
     waiting.delete(dialog)
   })
@@ -80,6 +82,8 @@ function openTry(options: TryOptions, caller: Caller, dialog: Dialog): Hear {
     try {
       checkBodyModes(message)
       const made = await signTry(options, caller, dialog, { head: request, gone })
+      // Given up meanwhile: nobody would take it from those who wait.
+      if (isClosed) return
       signed = made.signed
       dialog.say({ request_headers: { response: { header_mutation: made.mutation } } })
       waiting.add(dialog)
