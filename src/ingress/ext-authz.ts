@@ -19,6 +19,7 @@ import { type Answer, CLAIM_HEADERS, claimHeaders } from './answer.ts'
 import { askerOf } from './asker.ts'
 import type { Challenge } from './challenge.ts'
 import { parseQuestion, type Question } from './question.ts'
+import type { AskedBody } from './signed-body.ts'
 import type { Verifier } from './verifier.ts'
 
 /** Envoy joins lines of one name by commas: none of these has one in it. */
@@ -75,19 +76,21 @@ function questionIn(request: Message): Question {
       ...(typeof address === 'string' && isIP(address) !== 0 ? { address } : {}),
     },
   })
-  return { ...question, body: { whole: wholeBodyIn(http, lines), isRequired: body === 'required' } }
+  return { ...question, body: { ...bodyIn(http, lines), isRequired: body === 'required' } }
 }
 
 /** Envoy says itself whether it is all of the body. */
-function wholeBodyIn(http: Members, lines: Lines): Buffer | undefined {
+function bodyIn(http: Members, lines: Lines): Pick<AskedBody, 'whole' | 'hasOctets'> {
   // The last one is Envoy's: with encode_raw_headers it comes after what the caller sent.
   const lastOf = (wanted: string) => lines.filter(([name]) => name.toLowerCase() === wanted).at(-1)?.[1]
   const body = bytesIn(http['raw_body']) ?? bytesIn(http['body']) ?? Buffer.alloc(0)
   const length = lastOf('content-length')
   const isWhole = lastOf(PARTIAL)?.toLowerCase() === 'false'
+  const hasOctets = body.length > 0
   // Where Envoy is not asked to show bodies, a caller may say this header: then none is there.
-  if (body.length === 0 && length !== '0') return undefined
-  return isWhole && (length === undefined || Number(length) === body.length) ? body : undefined
+  const isShown = hasOctets || length === '0'
+  const isSaidLength = length === undefined || Number(length) === body.length
+  return { whole: isWhole && isShown && isSaidLength ? body : undefined, hasOctets }
 }
 
 const bytesIn = (shown: unknown) => (Buffer.isBuffer(shown) && shown.length > 0 ? shown : undefined)

@@ -20,7 +20,7 @@ const signed = (contentDigest?: string): Binding => ({
 
 function reasonOf(binding: Binding, whole: Uint8Array | undefined, isRequired = false): string {
   try {
-    checkShownBody(binding, { whole, isRequired })
+    checkShownBody(binding, { whole, hasOctets: whole !== undefined && whole.length > 0, isRequired })
     return 'ok'
   } catch (error) {
     return Fault.from(error).reason
@@ -47,6 +47,13 @@ describe('a signed request', () => {
       'digest_required',
     ])
     expect(reasonOf(signed(), undefined, true)).toBe('ok')
+  })
+
+  it('of whose body a part is seen that nothing signs is refused, whatever is required', () => {
+    const part = (isRequired: boolean) => () =>
+      checkShownBody(signed(), { whole: undefined, hasOctets: true, isRequired })
+    expect(part(true)).toThrow(expect.objectContaining({ reason: 'proof_coverage' }))
+    expect(part(false)).toThrow(expect.objectContaining({ reason: 'proof_coverage' }))
   })
 })
 
@@ -96,10 +103,12 @@ describe('what Envoy shows', () => {
       BODY,
     ],
   ])('%s', async (_what, http, body) => {
-    expect(await shown(http)).toEqual({ whole: body, isRequired: false })
+    const hasOctets = 'raw_body' in http || 'body' in http
+    expect(await shown(http)).toEqual({ whole: body, hasOctets, isRequired: false })
   })
 
   it('may have to be all of it', async () => {
-    expect(await shown({ headers: {} }, { body: 'required' })).toEqual({ whole: undefined, isRequired: true })
+    const nothing = { whole: undefined, hasOctets: false }
+    expect(await shown({ headers: {} }, { body: 'required' })).toEqual({ ...nothing, isRequired: true })
   })
 })

@@ -33,10 +33,10 @@ function verifierOf({ options, route }: TestVerifier, folder: AuditFolder): Veri
 const BODY = Buffer.from('{"id":1}')
 
 it.each([
-  ['is shown', { whole: BODY, isRequired: false }, undefined],
+  ['is shown', { whole: BODY, hasOctets: true, isRequired: false }, undefined],
   [
     'is not shown to its end',
-    { whole: undefined, isRequired: false },
+    { whole: undefined, hasOctets: false, isRequired: false },
     /^the body is for the service to compare/,
   ],
   ['the asker has', undefined, /^the body is for the service to compare/],
