@@ -55,6 +55,7 @@ export function openPods(setUp: PodsSetUp): PodsOptions | undefined {
       terminating: kubernetes.terminatingPods,
       ephemeral: kubernetes.ephemeralContainers,
       static: kubernetes.staticPods,
+      unlisted: kubernetes.unlistedContainers,
     },
     maxAge: kubernetes.maxFactsAge * MILLIS,
     outageAge: kubernetes.outageAge * MILLIS,

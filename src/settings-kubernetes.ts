@@ -109,6 +109,11 @@ export const KUBERNETES_SETTINGS = {
     false,
     'Whether a container of kubectl debug gets the identity of the pod that it is put into.',
   ),
+  unlisted_containers: choice(
+    ['refuse', 'awaited'],
+    'refuse',
+    'What a container is that the kubelet does not list as running yet, which takes a second or two from its start. With awaited it is, for a minute at most, the one container of its pod that is to be started, where there is no other and no debugger. It has selectors of images only once it is listed, and what calls from the pause container, or from one that root has put into the pod beside the kubelet, is taken for it too.',
+  ),
   static_pods: choice(
     ['narrow', 'full'],
     'narrow',

@@ -54,6 +54,8 @@ export type ContainerWatcher = (container: Container, ended: Fault | undefined) 
 const WAIT_LIMIT: Millis = 5_000
 /** How long a kubelet that has just started may know no states of the containers of a pod that it lists. */
 const SILENCE_LIMIT: Millis = 60_000
+/** How long a container may be known although the kubelet does not list it (`unlisted_containers: awaited`). */
+const UNLISTED_LIMIT: Millis = 60_000
 const UNASKED = new Fault('pod_facts_unavailable', 'the kubelet has not been asked yet')
 
 class Known implements Container, Followed {
@@ -65,9 +67,14 @@ class Known implements Container, Followed {
   seen: Millis = -Infinity
   list: PodList | undefined
   users = 0
+  /** When its first caller came: no list from before says what it may be. */
+  readonly came: Millis
+  /** Since when it is known and not listed; once it was listed, it counts no more without that. */
+  unlisted: Millis | 'listed' | undefined
 
-  constructor(place: ContainerPlace) {
+  constructor(place: ContainerPlace, came: Millis) {
     this.place = place
+    this.came = came
     this.key = `container:${place.containerId}`
   }
 
@@ -107,9 +114,9 @@ export class Containers {
   find(place: ContainerPlace): FoundContainer {
     const there = this.#known.get(place.containerId)
     const known = there?.place.podUid === place.podUid ? there : undefined
-    const container = known ?? new Known(place)
-    if (this.#isFresh(container)) return { container, ready: undefined }
     const came = this.#options.clock.monotonic()
+    const container = known ?? new Known(place, came)
+    if (this.#isFresh(container)) return { container, ready: undefined }
     return { container, ready: this.#waits.until((answer) => this.#hear(container, came, answer)) }
   }
 
@@ -185,7 +192,8 @@ export class Containers {
 
   /** What `listed` says of it; whether a later list may say otherwise. */
   #take(known: Known, listed: Listed): boolean {
-    const answer = podFacts(listed.list, known.place, this.#options.rules, (id) => this.#live.has(id))
+    const rules = this.#rulesFor(known, listed)
+    const answer = podFacts(listed.list, known.place, rules, (id) => this.#live.has(id))
     if ('facts' in answer) {
       this.#accept(known, answer.facts, listed)
       return false
@@ -196,19 +204,30 @@ export class Containers {
     return answer.mayCome
   }
 
+  /** Those of the agent, unless `known` has to be listed as running. */
+  #rulesFor({ came, unlisted }: Known, { asked }: Listed): PodRules {
+    const { clock, rules } = this.#options
+    const since = unlisted ?? came
+    const may = since !== 'listed' && asked >= came && clock.monotonic() - since <= UNLISTED_LIMIT
+    return may ? rules : { ...rules, unlisted: 'refuse' }
+  }
+
   #accept(known: Known, facts: PodFacts, { list, asked }: Listed): void {
     const isNew = known.fault !== undefined || !isSame(known.selectors, facts.selectors)
+    known.unlisted = facts.isListed ? 'listed' : (known.unlisted ?? this.#options.clock.monotonic())
     known.podUid = facts.podUid
     known.selectors = facts.selectors
     known.fault = undefined
     known.seen = asked
-    known.list = list
+    // One that is not listed is looked at with each answer: its time ends though nothing changes.
+    known.list = facts.isListed ? list : undefined
     if (isNew) this.#watcher(known, undefined)
   }
 
   /** Whether a container goes on although a newer list does not name it: a kubelet that has just started may know no states yet. */
   #isBelieved(known: Known, answer: Extract<PodAnswer, { readonly fault: Fault }>): boolean {
     const { clock, outageAge } = this.#options
+    if (known.unlisted !== 'listed') return false
     return answer.isSilent === true && clock.monotonic() - known.seen <= Math.min(SILENCE_LIMIT, outageAge)
   }
 

@@ -55,6 +55,11 @@ function weaknessesOf({ isStatic }: Pod, rules: PodRules): readonly string[] {
 
 function notesOf({ isStatic, isTerminating }: Pod, rules: PodRules): readonly string[] {
   return [
+    ...(rules.unlisted === 'awaited'
+      ? [
+          'until it is listed, what runs in it is taken for its one container that is to be started, if there is one (unlisted_containers: awaited)',
+        ]
+      : []),
     ...(isStatic && rules.static === 'narrow'
       ? [
           'it is a static pod: its namespace, service account, labels and owners are only claimed and give no selectors',

@@ -4,7 +4,7 @@
  */
 import { Fault } from '../base/fault.ts'
 import { itemsOf, type Members, membersOf } from '../base/members.ts'
-import { awaitedOf } from './pod-restarts.ts'
+import { type Awaited, awaitedOf, hasUnwrittenDebugger } from './pod-restarts.ts'
 
 export interface PodContainer {
   readonly name: string
@@ -36,8 +36,10 @@ export interface Pod {
   /** Succeeded or failed: its containers will not be started again. */
   readonly isOver: boolean
   readonly containers: readonly PodContainer[]
-  /** Names of those that do not run and may be started, by what is written of them: a list may be behind. */
-  readonly awaited: readonly string[]
+  /** Those that may be started: a list may be behind. */
+  readonly awaited: readonly Awaited[]
+  /** Whether a debugger was put in of which no container is listed yet. */
+  readonly isDebugged: boolean
 }
 
 /** One list, whole. */
@@ -109,6 +111,7 @@ function podOf(item: unknown): Pod {
     isOver: OVER.has(textOf(membersOf(status)['phase']) ?? ''),
     containers: containersOf(membersOf(status)),
     awaited: awaitedOf(membersOf(spec), membersOf(status)),
+    isDebugged: hasUnwrittenDebugger(membersOf(spec), membersOf(status)),
   }
 }
 

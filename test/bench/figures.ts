@@ -110,6 +110,11 @@ export const FIGURES = {
     1_000,
     'the same, of an agent that knows pods by the Pods API of the kubelet',
   ),
+  pods_awaited_first_svid_p95_ms: atMost(
+    'ms',
+    1_000,
+    'the same with unlisted_containers: awaited, by which nobody waits for the kubelet to list a container as running',
+  ),
   pods_attest_us: atMost(
     'us',
     1_000,

@@ -12,7 +12,7 @@ import { type FigureName, isFigureName, type Measured } from './figures.ts'
 import { measureLeases } from './leases.ts'
 import { measureNeighbour } from './neighbour.ts'
 import { measurePodCrowd } from './pod-crowd.ts'
-import { measurePods, measurePodsApi } from './pods.ts'
+import { measureAwaited, measurePods, measurePodsApi } from './pods.ts'
 import { measureProofs } from './proofs.ts'
 import { measureRenewals } from './renewals.ts'
 import { measureReplays } from './replays.ts'
@@ -85,6 +85,7 @@ const PARTS: readonly Part[] = [
     measure: measurePods,
   },
   { figures: ['pods_api_first_svid_p95_ms'], measure: measurePodsApi },
+  { figures: ['pods_awaited_first_svid_p95_ms'], measure: measureAwaited },
 ]
 
 async function main(args: readonly string[]): Promise<void> {

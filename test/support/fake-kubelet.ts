@@ -182,6 +182,7 @@ function podJson(pod: FakePod): object {
       restartPolicy: pod.restartPolicy ?? 'Always',
       containers: containers.map(specJson),
       ...(init.length > 0 ? { initContainers: init.map(specJson) } : {}),
+      ...(ephemeral.length > 0 ? { ephemeralContainers: ephemeral.map(specJson) } : {}),
       ...pod.more?.spec,
     },
     status: {

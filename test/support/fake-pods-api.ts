@@ -191,11 +191,14 @@ function send(fake: FakePodsApi, stream: Stream, type: string, pod: FakePod): bo
   return stream.write(encode('WatchPodsEvent', { type, pod: bytes }))
 }
 
+const nestedIn = (container: object) => ({ ephemeralContainerCommon: container })
+
 /** The message of what `GET /pods` lists of the pod: Go writes strings that are empty, and a time as seconds. */
 export function podBytes(pod: FakePod): Buffer {
   const { items } = podList([pod]) as { readonly items: readonly [Record<string, Record<string, unknown>>] }
   const [{ metadata, spec, status }] = items
   const deleted = metadata?.['deletionTimestamp']
+  const ephemeral = (spec?.['ephemeralContainers'] ?? []) as readonly object[]
   return encode('Pod', {
     metadata: {
       ...metadata,
@@ -203,7 +206,7 @@ export function podBytes(pod: FakePod): Buffer {
         ? {}
         : { deletionTimestamp: { seconds: Date.parse(String(deleted)) / 1000 } }),
     },
-    spec: { serviceAccountName: '', ...spec },
+    spec: { serviceAccountName: '', ...spec, ephemeralContainers: ephemeral.map(nestedIn) },
     status,
   })
 }

@@ -1,10 +1,14 @@
-/** How the agent gets at its kubelet: by the very certificate, mounted from the node, and by a token that is replaced as it runs. */
+/**
+ * How the agent gets at its kubelet: by the very certificate, mounted from the node, and by a token that is replaced as it
+ * runs. It is one for which a container counts that is awaited: nothing may live longer for that, and no debugger is one.
+ */
 import { copyFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ACCOUNT, agentPod, SYSTEM } from '../../support/cluster/agent-pod.ts'
 import { type Json, openApi } from '../../support/cluster/api.ts'
 import { until } from '../../support/until.ts'
+import { lifecycleSuite } from './lifecycle.ts'
 import { ask, CART, missing, openStage, type Stage, startAgent, startCaller } from './stage.ts'
 
 const IDENTITY = 'http://localhost/v1/identity'
@@ -19,7 +23,7 @@ if (missing) {
   let dir: string
 
   beforeAll(async () => {
-    stage = await openStage(`{ attestor: kubelet, kubelet: ${KUBELET} }`)
+    stage = await openStage(`{ attestor: kubelet, kubelet: ${KUBELET}, unlisted_containers: awaited }`)
     const { cluster, agentOptions } = stage
     dir = join(cluster.node.dir, 'access')
     mkdirSync(dir, { mode: 0o700 })
@@ -79,4 +83,6 @@ if (missing) {
     await until('the first token to be over', isOver, 30_000)
     expect(await identityOf(await startCaller(stage, 'rotated'))).toEqual([200, CART])
   }, 60_000)
+
+  describe('an agent that does not wait for lists follows a caller:', () => lifecycleSuite(() => stage))
 }

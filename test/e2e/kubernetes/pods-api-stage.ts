@@ -6,8 +6,8 @@ import { openStage, type Stage } from './stage.ts'
 const DIRECTORY = '/var/lib/kubelet/pods-api'
 
 /** The agent's pod with the directory of the socket, and without what asking the kubelet over HTTPS takes. */
-export async function openPodsApiStage(): Promise<Stage> {
-  const stage = await openStage('{ attestor: pods_api }')
+export async function openPodsApiStage(kubernetes = '{ attestor: pods_api }'): Promise<Stage> {
+  const stage = await openStage(kubernetes)
   const place = '/apis/rbac.authorization.k8s.io/v1'
   for (const kind of ['clusterrolebindings', 'clusterroles'])
     await stage.cluster.api.ask('DELETE', `${place}/${kind}/${ACCOUNT}`)

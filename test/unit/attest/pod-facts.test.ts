@@ -1,15 +1,21 @@
 import { describe, expect, it } from 'vitest'
-import { podFacts } from '../../../src/attest/pod-facts.ts'
+import { type PodRules, podFacts } from '../../../src/attest/pod-facts.ts'
 import { parsePods } from '../../../src/attest/pod-list.ts'
 import { type FakeContainer, type FakePod, podList } from '../../support/fake-kubelet.ts'
 
 const UID = '0f9a1c2e-1111-4222-8333-444455556666'
 const [CID, APP, SIDE, DEAD] = ['ab'.repeat(32), 'cd'.repeat(32), 'ef'.repeat(32), '99'.repeat(32)]
-const RULES = { labels: [], terminating: 'serve', ephemeral: false, static: 'narrow' } as const
+const RULES = {
+  labels: [],
+  terminating: 'serve',
+  ephemeral: false,
+  static: 'narrow',
+  unlisted: 'refuse',
+} as const
 
-function answerTo(pod: Partial<FakePod>) {
+function answerTo(pod: Partial<FakePod>, rules: Partial<PodRules> = {}, podUid: string | undefined = UID) {
   const list = parsePods(podList([{ name: 'cart', uid: UID, containers: [], ...pod }]))
-  return podFacts(list, { podUid: UID, containerId: CID }, RULES, (id) => id !== DEAD)
+  return podFacts(list, { podUid, containerId: CID }, { ...RULES, ...rules }, (id) => id !== DEAD)
 }
 
 function refusalOf(pod: Partial<FakePod>) {
@@ -106,4 +112,93 @@ it('a container that has ended is refused for good, whatever else is to start', 
     containers: [app({ id: CID, ...ended }), side({ isUnwritten: true })],
   })
   expect([fault.reason, mayCome]).toEqual(['container_refused', false])
+})
+
+describe('where a container that is awaited counts before it is listed', () => {
+  const rules = { unlisted: 'awaited' } as const
+  const debug = { name: 'debug', image: 'busybox:1' }
+
+  it.each<[string, Partial<FakePod>, string]>([
+    ['the only one of its pod', { containers: [app(unwritten)] }, 'app'],
+    ['the only one that has no status', { containers: [app(), side(unwritten)] }, 'side'],
+    ['the only one that waits for its first start', { containers: [app(), { name: 'side' }] }, 'side'],
+    ['the one that has ended and is started again', { containers: [app(ended), side()] }, 'app'],
+    [
+      'the one whose own status says that it waits',
+      { containers: [app({ id: CID, state: 'waiting' }), side(unwritten)] },
+      'app',
+    ],
+    [
+      'the app after its sidecar',
+      { init: [{ name: 'proxy', id: SIDE, restartPolicy: 'Always' }], containers: [app(unwritten)] },
+      'app',
+    ],
+    [
+      'the one beside a debugger that is listed',
+      { containers: [app(unwritten)], ephemeral: [{ ...debug, id: SIDE }] },
+      'app',
+    ],
+  ])('it is %s, of no image yet', (_what, pod, name) => {
+    const answer = answerTo(pod, rules)
+    if (!('facts' in answer)) throw answer.fault
+    const { isListed, selectors } = answer.facts
+    expect([isListed, selectors]).toEqual([
+      false,
+      [
+        `k8s:pod-uid:${UID}`,
+        'k8s:pod-name:cart',
+        'k8s:node-name:node-1',
+        `k8s:container-name:${name}`,
+        'k8s:ns:shop',
+        'k8s:sa:default',
+      ],
+    ])
+  })
+
+  it.each<[string, Partial<FakePod>, string]>([
+    ['two are awaited', { containers: [app(unwritten), side(unwritten)] }, 'pod_facts_unavailable'],
+    [
+      'an init container is awaited too',
+      { init: [{ name: 'setup' }], containers: [app(unwritten)] },
+      'pod_facts_unavailable',
+    ],
+    [
+      'another has no process left, and may have been started anew',
+      { containers: [app({ id: DEAD }), side(unwritten)] },
+      'pod_facts_unavailable',
+    ],
+    [
+      'none is awaited, and one has no process left',
+      { containers: [app({ id: DEAD }), side()] },
+      'pod_facts_unavailable',
+    ],
+    [
+      'a debugger was put in that is not listed',
+      { containers: [app(unwritten)], ephemeral: [{ ...debug, isUnwritten: true }] },
+      'pod_facts_unavailable',
+    ],
+    [
+      'a debugger was put in that waits',
+      { containers: [app(unwritten)], ephemeral: [debug] },
+      'pod_facts_unavailable',
+    ],
+    [
+      'it is a debugger that waits',
+      { containers: [app()], ephemeral: [{ ...debug, id: CID, state: 'waiting' }] },
+      'pod_facts_unavailable',
+    ],
+    ['all run', { containers: [app(), side()] }, 'container_refused'],
+    ['the pod is over', { phase: 'Failed', containers: [app(unwritten)] }, 'container_refused'],
+    ['it has ended', { containers: [app({ id: CID, ...ended }), side(unwritten)] }, 'container_refused'],
+  ])('it is none when %s', (_when, pod, reason) => {
+    const answer = answerTo(pod, rules)
+    expect('fault' in answer && answer.fault.reason).toBe(reason)
+  })
+
+  it('it is none in a pod that is being deleted, where that ends identities', () => {
+    const pod = { containers: [app(unwritten)], deleted: true }
+    expect(answerTo(pod, rules)).toHaveProperty('facts')
+    const answer = answerTo(pod, { ...rules, terminating: 'end' })
+    expect('fault' in answer && answer.fault.reason).toBe('container_refused')
+  })
 })

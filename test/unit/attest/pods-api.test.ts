@@ -78,7 +78,13 @@ function open(options: OpenOptions = {}): void {
   source.watch(() => {
     answers += 1
   })
-  const rules = { labels: ['*'], terminating: 'end', ephemeral: false, static: 'narrow' } as const
+  const rules = {
+    labels: ['*'],
+    terminating: 'end',
+    ephemeral: false,
+    static: 'narrow',
+    unlisted: 'refuse',
+  } as const
   const containers = new Containers({ kubelet: source, clock, rules, maxAge: 5_000, outageAge: 3_600_000 })
   const pods = { containers, cgroupRoot: 'auto', podUid: undefined }
   const book = new Live(bookOfEntries(SA))
@@ -161,6 +167,16 @@ describe('a pod', () => {
     [
       'with every kind of container',
       { ...CART, init: [{ name: 'i', id: NEXT }], ephemeral: [{ name: 'e' }] },
+    ],
+    [
+      'with a debugger that has not started',
+      {
+        ...CART,
+        ephemeral: [
+          { name: 'e', isUnwritten: true },
+          { name: 'f', id: NEXT },
+        ],
+      },
     ],
     ['without a status', { ...CART, containers: [] }],
     ['of a manifest', { ...CART, uid: '0123456789abcdef0123456789abcdef', isStatic: true }],

@@ -41,7 +41,13 @@ const SA = entry('cart', ['k8s:ns:shop', 'k8s:sa:cart'])
 const BY_CONTAINER = entry('app', ['k8s:ns:shop', 'k8s:container-name:app'], { instance: 'container' })
 const BY_POD = entry('pod', ['k8s:ns:shop', 'k8s:pod-name:cart-1'], { instance: 'pod' })
 const BY_UID = entry('uid', ['unix:uid:1000'])
-const RULES: PodRules = { labels: ['*'], terminating: 'serve', ephemeral: false, static: 'narrow' }
+const RULES: PodRules = {
+  labels: ['*'],
+  terminating: 'serve',
+  ephemeral: false,
+  static: 'narrow',
+  unlisted: 'refuse',
+}
 
 let access: KubeletAccess
 let kubelet: FakeKubelet
@@ -353,6 +359,68 @@ describe('a caller in a pod', () => {
       expect([refusal(workload), health.degraded]).toEqual(['none', []])
     },
   )
+})
+
+describe('a container that is awaited, where such ones count,', () => {
+  const [app] = CART.containers
+  const young: FakePod = { ...CART, containers: [{ name: 'app', isUnwritten: true }] }
+  beforeEach(() => {
+    attestation.stop()
+    open({ unlisted: 'awaited' })
+    kubelet.pods = [young, PROXY]
+  })
+
+  it('has its identity and keys with the first list, and its image with the one that names it', async () => {
+    const image = entry('image', [`k8s:container-image:docker.io/library/busybox:1`])
+    book.set(bookOfEntries(SA, BY_CONTAINER, BY_POD, image))
+    const workload = await known(kernel.start(42, at()))
+    expect(names(workload)).toEqual(['cart', 'app', 'pod'])
+    const signals = [SA, BY_CONTAINER, BY_POD].map((each) => workload.instanceOf(each).signal)
+    kubelet.pods = [{ ...CART, containers: app ? [app] : [] }, PROXY]
+    await polled()
+    expect(names(workload)).toEqual(['cart', 'app', 'pod', 'image'])
+    expect(signals.map(({ aborted }) => aborted)).toEqual([false, false, false])
+  })
+
+  it('is not told from a list that is older than its connection', async () => {
+    const debugged: FakePod = { ...young, ephemeral: [{ name: 'debug', isUnwritten: true }] }
+    let workload: AttestedWorkload | undefined
+    let isReady = false
+    kubelet.onAsk = () => {
+      if (workload) kubelet.pods = [debugged, PROXY]
+      clock.advance(1)
+      workload ??= attest(kernel.start(42, at()))
+    }
+    await known(kernel.start(44, at('77'.repeat(32), PROXY.uid)))
+    void workload?.ready?.then(() => {
+      isReady = true
+    })
+    await until('the answer', () => {
+      clock.advance(250)
+      return isReady
+    })
+    expect(workload && refusal(workload)).toMatch(/^pod_facts_unavailable: /)
+  })
+
+  it('is over when it is not listed for a minute, though no list says anything new', async () => {
+    const workload = await known(kernel.start(42, at()))
+    for (let second = 0; second < 58; second++) clock.advance(1_000)
+    await polled()
+    expect(workload.signal.aborted).toBe(false)
+    clock.advance(2_000)
+    await polled()
+    expect((workload.signal.reason as Fault | undefined)?.reason).toBe('lease_ended')
+  })
+
+  it('has to be listed from the time that it was', async () => {
+    const workload = await known(kernel.start(42, at()))
+    kubelet.pods = [{ ...CART, containers: app ? [app] : [] }, PROXY]
+    await polled()
+    expect(workload.signal.aborted).toBe(false)
+    kubelet.pods = [{ ...CART, containers: [{ name: 'app', lastId: CID }] }, PROXY]
+    await polled()
+    expect((workload.signal.reason as Fault | undefined)?.reason).toBe('lease_ended')
+  })
 })
 
 const idOf = (index: number) => index.toString(16).padStart(64, '0')

@@ -18,14 +18,21 @@ const CART: Pod = {
   isStatic: false,
   isTerminating: false,
   isOver: false,
-  awaited: ['side'],
+  awaited: [{ name: 'side', kind: 'app' }],
+  isDebugged: false,
   containers: [
     { name: 'app', id: APP, kind: 'app', state: 'running', image: 'cart:1', imageId: '' },
     { name: 'setup', id: OLD, kind: 'init', state: 'terminated', image: 'cart:1', imageId: '' },
     { name: 'side', id: undefined, kind: 'app', state: 'waiting', image: 'side:1', imageId: '' },
   ],
 }
-const RULES = { labels: ['*'], terminating: 'serve', ephemeral: false, static: 'narrow' } as const
+const RULES = {
+  labels: ['*'],
+  terminating: 'serve',
+  ephemeral: false,
+  static: 'narrow',
+  unlisted: 'refuse',
+} as const
 const book = new Live(bookOfEntries(entry('cart', ['k8s:ns:shop', 'k8s:sa:cart'], { instance: 'container' })))
 const attestation = {
   explainPod: async (namespace: string, name: string) =>
@@ -73,7 +80,7 @@ describe('explainPod', () => {
         { name: 'debug', id: APP, kind: 'ephemeral', state: 'running', image: 'tools:1', imageId: '' },
       ],
     }
-    const rules = { ...RULES, ephemeral: true, static: 'full' } as const
+    const rules = { ...RULES, ephemeral: true, static: 'full', unlisted: 'awaited' } as const
     const found = await explainPod(
       {
         attestation: {
@@ -97,6 +104,7 @@ describe('explainPod', () => {
     ).toEqual([
       '  weak: the kubelet is not verified',
       expect.stringMatching(/^ {2}weak: it is a static pod/),
+      expect.stringMatching(/^ {2}note: until it is listed, /),
       expect.stringMatching(/^ {2}note: it is being deleted/),
       'app (app, running)',
       expect.stringMatching(/^ {2}weak: no process of it is left/),
