@@ -80,12 +80,13 @@ export class Attested implements AttestedWorkload {
   #book: RuleBook | undefined
   #entries = NONE
   #hash: ProgramHash | 'pending' | undefined
-  #ready: Promise<void> | undefined
+  #known: Promise<void> | undefined
+  #hashed: Promise<void> | undefined
 
   constructor(parts: AttestedParts) {
     this.#parts = parts
     this.#selectors = this.#combined()
-    if (parts.known) this.#ready = this.#whenKnown(parts.known)
+    if (parts.known) this.#known = this.#whenKnown(parts.known)
     const { pid, uid, gid, groups } = parts.peer
     this.peer = { pid, uid, gid, groups, process: parts.holder.instance, check: () => this.#check() }
     parts.holder.callers.add(this.#end)
@@ -115,7 +116,7 @@ export class Attested implements AttestedWorkload {
 
   get ready(): Promise<void> | undefined {
     this.entries()
-    return this.#ready
+    return this.#known ?? this.#hashed
   }
 
   entries(): readonly Entry[] {
@@ -251,16 +252,18 @@ export class Attested implements AttestedWorkload {
     return instances.openUnit(unit)
   }
 
-  /** Those of the kernel, and those of the pod once it is known; none of a pod that is not. */
+  /** Those of the kernel, that of the program, and those of the pod once it is known; none of a pod that is not. */
   #combined(): ReadonlySet<Selector> {
     const { container, selectors } = this.#parts
-    if (!container) return new Set(selectors)
-    return container.fault ? new Set() : new Set([...selectors, ...container.selectors])
+    if (container?.fault) return new Set()
+    const hash = typeof this.#hash === 'object' && 'sha256' in this.#hash ? [this.#hash.sha256] : []
+    const hashes = hash.map((sha256) => makeSelector('unix:sha256', sha256))
+    return new Set([...selectors, ...(container?.selectors ?? []), ...hashes])
   }
 
   async #whenKnown(ready: Promise<void>): Promise<void> {
     await ready
-    this.#ready = undefined
+    this.#known = undefined
     // A program is hashed once there is a selector to go with it.
     await this.ready
   }
@@ -275,8 +278,8 @@ export class Attested implements AttestedWorkload {
       return
     }
     this.#hash = 'pending'
-    this.#ready = hash.then((result) => {
-      this.#ready = undefined
+    this.#hashed = hash.then((result) => {
+      this.#hashed = undefined
       this.#takeHash(result)
       this.#book = undefined
       if (!this.signal.aborted) this.applyBook()
@@ -285,7 +288,6 @@ export class Attested implements AttestedWorkload {
 
   #takeHash(hash: ProgramHash): void {
     this.#hash = hash
-    if ('sha256' in hash)
-      this.#selectors = new Set([...this.#selectors, makeSelector('unix:sha256', hash.sha256)])
+    this.#selectors = this.#combined()
   }
 }

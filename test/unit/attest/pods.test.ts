@@ -1,6 +1,10 @@
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Containers } from '../../../src/attest/containers.ts'
 import { Attestation, type AttestedWorkload } from '../../../src/attest/identify.ts'
+import { systemKernel } from '../../../src/attest/kernel.ts'
 import { kubeletLists } from '../../../src/attest/kubelet.ts'
 import { ListedPods } from '../../../src/attest/listed-pods.ts'
 import type { OutageTold } from '../../../src/attest/outage.ts'
@@ -554,6 +558,24 @@ describe('the life of a pod', () => {
     await polled()
     expect([workload.signal.aborted, cart?.aborted, web?.aborted]).toEqual([false, false, true])
     expect(names(workload)).toEqual(['cart'])
+  })
+
+  it('keeps the hash of its program when facts of its pod change', async () => {
+    const child = spawn('sleep', ['60'])
+    const exe = `/proc/${child.pid}/exe`
+    const identity = systemKernel.fileIdentity(exe)
+    if (child.pid === undefined || identity === undefined) throw new Error('there is no program')
+    kernel.files.set('/bin/app', identity)
+    kernel.fileVersion = () => systemKernel.fileVersion(exe)
+    const sha256 = createHash('sha256').update(readFileSync(exe)).digest('hex')
+    book.set(bookOfEntries(entry('hashed', ['k8s:ns:shop', `unix:sha256:${sha256}`])))
+    const workload = await known(kernel.start(child.pid, at()))
+    child.kill('SIGKILL')
+    expect(names(workload)).toEqual(['hashed'])
+    kubelet.pods = [{ ...CART, labels: { app: 'other' } }]
+    await polled()
+    expect(workload.selectors).toContain('k8s:pod-label:app:other')
+    expect(names(workload)).toEqual(['hashed'])
   })
 
   it.each([
