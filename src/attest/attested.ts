@@ -7,7 +7,7 @@ import type { Entry } from '../policy/entry.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 import { makeSelector, type Selector } from '../spiffe/selector.ts'
 import type { Container } from './containers.ts'
-import type { Hasher, ProgramHash } from './hash.ts'
+import { type Hasher, mayChange, type ProgramHash } from './hash.ts'
 import type { HashFailure } from './hash-worker.ts'
 import { type Holder, type Instances, makeController } from './instances.ts'
 import type { Kernel } from './kernel.ts'
@@ -219,6 +219,14 @@ export class Attested implements AttestedWorkload {
       this.end(fault)
       throw fault
     }
+    this.#hashAgain()
+  }
+
+  /** A program that could not be hashed for now is tried again: clients keep their connections. */
+  #hashAgain(): void {
+    if (!this.#parts.peer.program || typeof this.#hash !== 'object' || !mayChange(this.#hash)) return
+    this.#hash = undefined
+    this.#book = undefined
   }
 
   /** The caller's entry of the same SPIFFE ID by today's policy. */
@@ -268,11 +276,14 @@ export class Attested implements AttestedWorkload {
     await this.ready
   }
 
-  /** Begins to hash the program when `book` asks for it and the peer has other selectors to go with it. */
+  /** Begins to hash the program when `book` has an entry that nothing else is missing for. */
   #readHash(book: RuleBook): void {
-    const { hasher, peer } = this.#parts
-    if (this.#hash !== undefined || this.#selectors.size === 0 || !book.usesSelector('unix:sha256')) return
-    const hash = peer.program ? hasher.hash(peer.pid, peer.program) : { failure: 'unreadable' as const }
+    const { container, hasher, peer } = this.#parts
+    if (this.#hash !== undefined || !book.wantsSelector('unix:sha256', this.#selectors)) return
+    const owner = container?.key ?? `uid:${peer.uid}`
+    const hash = peer.program
+      ? hasher.hash(peer.pid, peer.program, owner)
+      : { failure: 'unreadable' as const }
     if (!(hash instanceof Promise)) {
       this.#takeHash(hash)
       return

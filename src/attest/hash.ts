@@ -1,9 +1,10 @@
 /**
  * SHA-256 of programs, for `unix:sha256`: in one thread, bounded in size and time, remembered for as long as the file
- * stays the same. A file system that hangs costs that thread, never the agent's loop.
+ * stays the same. A file system that hangs costs that thread, never the agent's loop. Those who wait take turns by owner.
  */
 import { Worker } from 'node:worker_threads'
 import type { Clock, Millis } from '../base/clock.ts'
+import { HashQueue } from './hash-queue.ts'
 import { HASH_WORKER, type HashAnswer, type HashFailure, type HashJob } from './hash-worker.ts'
 import type { Kernel } from './kernel.ts'
 import type { Program } from './peer.ts'
@@ -22,17 +23,22 @@ export interface HasherOptions {
 }
 
 interface Waiting {
+  readonly owner: string
   readonly job: HashJob
   readonly key: string
   readonly finish: (result: ProgramHash) => void
 }
 
 const CACHE_LIMIT = 1_024
-const QUEUE_LIMIT = 256
 const STUCK_LIMIT = 4
 const IDLE: Millis = 10_000
 /** What the same file would answer again. */
 const LASTING: ReadonlySet<HashFailure> = new Set(['too_large', 'file_system'])
+
+/** Whether asking again may give another answer. */
+export function mayChange(hash: ProgramHash): boolean {
+  return 'failure' in hash && !LASTING.has(hash.failure)
+}
 
 /** Hashes programs; equal questions at one time share one answer. */
 export class Hasher {
@@ -43,7 +49,9 @@ export class Hasher {
   readonly #linkOf: (pid: number) => string
   readonly #cache = new Map<string, ProgramHash>()
   readonly #flights = new Map<string, Promise<ProgramHash>>()
-  readonly #queue: Waiting[] = []
+  readonly #queue = new HashQueue<Waiting>()
+  /** Owners of files that a thread has not come back from. */
+  readonly #stuckOwners = new Set<string>()
   #current: Waiting | undefined
   #worker: Worker | undefined
   #stuck = 0
@@ -58,37 +66,49 @@ export class Hasher {
     this.#linkOf = options.linkOf ?? ((pid) => `/proc/${pid}/exe`)
   }
 
-  /** The hash of the program that `pid` runs: at once when it is known, else a promise that never rejects. */
-  hash(pid: number, program: Program): ProgramHash | Promise<ProgramHash> {
+  /**
+   * The hash of the program that `pid` runs: at once when it is known, else a promise that never rejects. `owner` is
+   * whoever answers for how much is asked: a uid, or a container.
+   */
+  hash(pid: number, program: Program, owner: string): ProgramHash | Promise<ProgramHash> {
     const path = this.#linkOf(pid)
     const version = this.#kernel.fileVersion(path)
     if (version === undefined) return { failure: 'unreadable' }
     const { device, inode } = program.identity
     const key = `${device} ${inode} ${version}`
     const known = this.#cache.get(key)
-    if (known) return known
+    if (known) {
+      this.#remember(key, known)
+      return known
+    }
     const job = { id: ++this.#sequence, path, device, inode: `${inode}`, version }
-    return this.#flights.get(key) ?? this.#fly(key, job)
+    return this.#flights.get(key) ?? this.#fly(key, owner, job)
   }
 
   stop(): void {
     this.#cancelIdle()
-    for (const waiting of [...this.#queue.splice(0), this.#current]) waiting?.finish({ failure: 'deadline' })
+    for (const waiting of [...this.#queue.clear(), this.#current]) waiting?.finish({ failure: 'deadline' })
     void this.#worker?.terminate()
     this.#worker = undefined
   }
 
-  #fly(key: string, file: Omit<HashJob, 'maxBytes' | 'maxMillis'>): ProgramHash | Promise<ProgramHash> {
-    if (this.#queue.length >= QUEUE_LIMIT || this.#stuck >= STUCK_LIMIT) return { failure: 'deadline' }
+  #fly(
+    key: string,
+    owner: string,
+    file: Omit<HashJob, 'maxBytes' | 'maxMillis'>,
+  ): ProgramHash | Promise<ProgramHash> {
+    const isStuck = this.#stuck >= STUCK_LIMIT || this.#stuckOwners.has(owner)
+    if (isStuck || !this.#queue.hasRoom(owner)) return { failure: 'deadline' }
     const job = { ...file, maxBytes: this.#maxBytes, maxMillis: this.#deadline }
     const flight = new Promise<ProgramHash>((resolve) => {
       const waiting: Waiting = {
+        owner,
         job,
         key,
         finish: (result) => this.#finish(waiting, cancel, resolve, result),
       }
       const cancel = this.#clock.after(this.#deadline, () => this.#giveUp(waiting))
-      this.#queue.push(waiting)
+      this.#queue.add(waiting)
     })
     this.#flights.set(key, flight)
     this.#next()
@@ -109,6 +129,7 @@ export class Hasher {
   }
 
   #remember(key: string, result: ProgramHash): void {
+    this.#cache.delete(key)
     const oldest = this.#cache.size >= CACHE_LIMIT ? this.#cache.keys().next().value : undefined
     if (oldest !== undefined) this.#cache.delete(oldest)
     this.#cache.set(key, result)
@@ -117,7 +138,7 @@ export class Hasher {
   #next(): void {
     this.#cancelIdle()
     if (this.#current) return
-    this.#current = this.#queue.shift()
+    this.#current = this.#queue.next()
     if (this.#current) this.#open().postMessage(this.#current.job)
     else this.#cancelIdle = this.#clock.after(IDLE, () => this.#retire())
   }
@@ -147,23 +168,24 @@ export class Hasher {
   }
 
   #giveUp(waiting: Waiting): void {
-    const index = this.#queue.indexOf(waiting)
-    if (index >= 0) this.#queue.splice(index, 1)
+    this.#queue.delete(waiting)
     const isCurrent = this.#current === waiting
     waiting.finish({ failure: 'deadline' })
     if (!isCurrent) return
-    this.#retire()
+    this.#retire(waiting.owner)
     this.#next()
   }
 
   /** A thread inside a system call that hangs cannot be ended; it counts until it is. */
-  #retire(): void {
+  #retire(owner?: string): void {
     const worker = this.#worker
     if (!worker) return
     this.#worker = undefined
     this.#stuck += 1
+    if (owner !== undefined) this.#stuckOwners.add(owner)
     void worker.terminate().then(() => {
       this.#stuck -= 1
+      if (owner !== undefined) this.#stuckOwners.delete(owner)
     })
   }
 }

@@ -87,8 +87,8 @@ export interface RuleBook {
   misfits(selectors: ReadonlySet<Selector>): readonly string[]
   /** Whether a JWT-SVID for `audience` would be a bearer credential at a configured authorization server. */
   isReserved(audience: string): boolean
-  /** Whether any entry rests on this kind of selector (`unix:sha256`), so that costly facts are read only when used. */
-  usesSelector(kind: string): boolean
+  /** Whether a selector of this kind (`unix:sha256`) may give a caller with these an entry, so that costly facts are read only then. */
+  wantsSelector(kind: string, selectors: ReadonlySet<Selector>): boolean
   /** Whether any grant asks for what only a door knows: a condition on the call, an approval, the hook. */
   readonly needsContext: boolean
   /** Policy in `mode: observe` decides and audits without refusing; false again when its end date has come. */

@@ -45,7 +45,7 @@ export function buildBook(statements: Statements, options: BookOptions): RuleBoo
     entriesFor: entries.find,
     misfits: entries.misfits,
     isReserved: reservedAudiences(serversOf(statements)),
-    usesSelector: (kind) => entries.kinds.has(kind),
+    wantsSelector: entries.wants,
     needsContext: statements.application.some(({ grants }) => grants.some(needsContext)),
     get observe() {
       return observing !== undefined && options.now() < observing.until

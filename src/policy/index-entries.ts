@@ -12,8 +12,8 @@ export interface EntryIndex {
   misfits(selectors: ReadonlySet<Selector>): readonly string[]
   /** The entries that templates have made so far. */
   made(): readonly Entry[]
-  /** Kinds of selectors that any entry rests on, such as `unix:sha256`. */
-  readonly kinds: ReadonlySet<string>
+  /** Whether a selector of `kind` may give the caller an entry: one that rests on it, and for which no other is missing. */
+  wants(kind: string, selectors: ReadonlySet<Selector>): boolean
 }
 
 interface Filed<T> {
@@ -58,13 +58,27 @@ export function indexEntries(
     const found = [...fixed, ...of(false)]
     return mostSpecific(found.length > 0 ? found : of(true))
   }
-  const uses = [...entries, ...templates].flatMap(({ selectors }) => selectors)
+  const byKind = new Map<string, Files<Resting>>()
+  const without = (kind: string) => {
+    const known = byKind.get(kind) ?? fileEntries(restingOn(kind, [...entries, ...templates]))
+    byKind.set(kind, known)
+    return known
+  }
   return {
     find,
     misfits: (selectors) => makeAll(selectors).flatMap(({ misfit }) => misfit ?? []),
     made: () => made.all(),
-    kinds: new Set(uses.map(kindOf)),
+    wants: (kind, selectors) => lookUp(without(kind), selectors).length > 0,
   }
+}
+
+/** Those that rest on `kind`, as if they did not. */
+function restingOn(kind: string, all: readonly Resting[]): readonly Resting[] {
+  return all.flatMap((each) => {
+    const selectors = each.selectors.filter((selector) => kindOf(selector) !== kind)
+    if (selectors.length === each.selectors.length) return []
+    return [selectors.length > 0 ? { ...each, selectors } : { ...each, selectors, conditions: [] }]
+  })
 }
 
 /** Most callers have distinct identities, and then nothing is to be done. */

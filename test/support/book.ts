@@ -30,17 +30,17 @@ export function entry(name: string, selectors: readonly string[], over: Partial<
 
 /** Only what attestation reads of a book is there, and what is said of entries of pods. */
 export function bookOfEntries(...entries: readonly Entry[]): RuleBook {
+  const index = indexEntries(entries)
   const book: Pick<
     RuleBook,
-    'entries' | 'identities' | 'entriesFor' | 'misfits' | 'usesSelector' | 'weaknesses'
+    'entries' | 'identities' | 'entriesFor' | 'misfits' | 'wantsSelector' | 'weaknesses'
   > = {
     entries,
     identities: () => entries,
     misfits: () => [],
     weaknesses: podWeaknesses({ entries, templates: [] }),
-    entriesFor: indexEntries(entries).find,
-    usesSelector: (kind) =>
-      entries.some((each) => each.selectors.some((selector) => selector.startsWith(`${kind}:`))),
+    entriesFor: index.find,
+    wantsSelector: index.wants,
   }
   return book as RuleBook
 }

@@ -112,8 +112,8 @@ export class FakeKernel implements Kernel {
     return this.files.get(path)
   }
 
-  fileVersion(path: string) {
-    return this.fileIdentity(path) && '1 1 1'
+  fileVersion(path: string): string | undefined {
+    return this.fileIdentity(path) ? '1 1 1' : undefined
   }
 
   fileAttribute(): undefined {

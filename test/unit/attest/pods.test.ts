@@ -1,5 +1,6 @@
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Containers } from '../../../src/attest/containers.ts'
@@ -141,6 +142,48 @@ function refusal(workload: AttestedWorkload): string {
   }
   return 'none'
 }
+
+/** A process in the pod that runs a real program, and an entry that rests on its hash. */
+function hashed(pid: number): FakeProcess {
+  const exe = `/proc/${pid}/exe`
+  const [identity, version] = [systemKernel.fileIdentity(exe), systemKernel.fileVersion(exe)]
+  if (identity === undefined) throw new Error('there is no program')
+  kernel.files.set('/bin/app', identity)
+  kernel.fileVersion = () => version
+  const sha256 = createHash('sha256').update(readFileSync(exe)).digest('hex')
+  book.set(bookOfEntries(entry('hashed', ['k8s:ns:shop', `unix:sha256:${sha256}`])))
+  return kernel.start(pid, at())
+}
+
+describe('the hash of a program in a pod', () => {
+  let child: ChildProcess
+  beforeEach(async () => {
+    child = spawn('sleep', ['60'])
+    await once(child, 'spawn')
+  })
+  afterEach(() => void child.kill('SIGKILL'))
+
+  it('is there before the first call, and stays when facts of the pod change', async () => {
+    const workload = await known(hashed(child.pid ?? 0))
+    expect(names(workload)).toEqual(['hashed'])
+    kubelet.pods = [{ ...CART, labels: { app: 'other' } }]
+    await polled()
+    expect(workload.selectors).toContain('k8s:pod-label:app:other')
+    expect(names(workload)).toEqual(['hashed'])
+  })
+
+  it('is read again on a later call when it could not be read', async () => {
+    const process = hashed(child.pid ?? 0)
+    const version = kernel.fileVersion('/bin/app')
+    kernel.fileVersion = () => '1 1 1'
+    const workload = await known(process)
+    expect(names(workload)).toEqual([])
+    kernel.fileVersion = () => version
+    workload.peer.check()
+    await workload.ready
+    expect(names(workload)).toEqual(['hashed'])
+  })
+})
 
 describe('a caller in a pod', () => {
   it('has the selectors of its pod and container, and entries that rest on them', async () => {
@@ -558,24 +601,6 @@ describe('the life of a pod', () => {
     await polled()
     expect([workload.signal.aborted, cart?.aborted, web?.aborted]).toEqual([false, false, true])
     expect(names(workload)).toEqual(['cart'])
-  })
-
-  it('keeps the hash of its program when facts of its pod change', async () => {
-    const child = spawn('sleep', ['60'])
-    const exe = `/proc/${child.pid}/exe`
-    const identity = systemKernel.fileIdentity(exe)
-    if (child.pid === undefined || identity === undefined) throw new Error('there is no program')
-    kernel.files.set('/bin/app', identity)
-    kernel.fileVersion = () => systemKernel.fileVersion(exe)
-    const sha256 = createHash('sha256').update(readFileSync(exe)).digest('hex')
-    book.set(bookOfEntries(entry('hashed', ['k8s:ns:shop', `unix:sha256:${sha256}`])))
-    const workload = await known(kernel.start(child.pid, at()))
-    child.kill('SIGKILL')
-    expect(names(workload)).toEqual(['hashed'])
-    kubelet.pods = [{ ...CART, labels: { app: 'other' } }]
-    await polled()
-    expect(workload.selectors).toContain('k8s:pod-label:app:other')
-    expect(names(workload)).toEqual(['hashed'])
   })
 
   it.each([

@@ -306,13 +306,12 @@ entries:
     expect(names()).toEqual([])
   })
 
-  it('knows which kinds of selectors its entries use', async () => {
-    const book = await bookOf()
-    expect([
-      book.usesSelector('unix:uid'),
-      book.usesSelector('systemd:id'),
-      book.usesSelector('unix:sha256'),
-    ]).toEqual([true, true, false])
+  it('knows whether a hash may give a caller an entry: when nothing else is missing', async () => {
+    const hashed = entry('').replace('[unix:uid:1]', `[unix:uid:1, unix:sha256:${'0'.repeat(64)}]`)
+    const book = await bookOf({ identity: hashed })
+    const wants = (...selectors: string[]) => book.wantsSelector('unix:sha256', new Set(selectors) as never)
+    expect(wants('unix:uid:1', 'unix:gid:1')).toBe(true)
+    expect([wants('unix:uid:2'), wants('unix:gid:1'), wants()]).toEqual([false, false, false])
   })
 
   it.each([
