@@ -37,6 +37,8 @@ export interface PoolOptions {
   readonly connectTimeout: Millis
   /** Requests at a time. */
   readonly limit: number
+  /** Counts a connection among those of all pools until the returned function is called; throws overloaded. */
+  readonly count?: () => () => void
 }
 
 /** Where a pool leads, and what all of its connections show. */
@@ -92,11 +94,6 @@ export class Pool {
   /** Requests under way. */
   get open(): number {
     return this.#open
-  }
-
-  /** Open connections. */
-  get connections(): number {
-    return this.#sockets.size
   }
 
   /** Counts a request until the returned function is called; throws target_busy. */
@@ -203,6 +200,7 @@ export class Pool {
 
   async #dial(alpn: DialAsk['alpn']): Promise<Socket> {
     const { dial, clock, connectTimeout } = this.#options
+    const leave = this.#options.count?.()
     const late = new AbortController()
     const end = () => late.abort(this.#ended.signal.reason)
     this.#ended.signal.addEventListener('abort', end, { once: true })
@@ -212,9 +210,10 @@ export class Pool {
     try {
       const ask = { origin: this.#origin, platform: this.platform, alpn, client: this.#client }
       const socket = await dial(ask, late.signal)
-      this.#watch(socket)
+      this.#watch(socket, leave)
       return socket
     } catch (caught) {
+      leave?.()
       throw upstreamFault(late.signal.aborted ? late.signal.reason : caught)
     } finally {
       cancel()
@@ -222,9 +221,12 @@ export class Pool {
     }
   }
 
-  #watch(socket: Socket): void {
+  #watch(socket: Socket, leave: (() => void) | undefined): void {
     this.#sockets.add(socket)
-    socket.once('close', () => this.#sockets.delete(socket))
+    socket.once('close', () => {
+      leave?.()
+      this.#sockets.delete(socket)
+    })
     socket.on('error', () => {})
     if (this.#state === 'closed') socket.destroy()
   }

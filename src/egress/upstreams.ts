@@ -2,6 +2,7 @@
 import type { Instance } from '../attest/workload.ts'
 import { type Clock, type Millis, nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
+import { Shares } from '../base/shares.ts'
 import type { RuleBook } from '../policy/book.ts'
 import type { Target, TargetPlatform } from '../policy/grant.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
@@ -28,6 +29,11 @@ export interface PoolFilter {
   readonly jkt?: string
 }
 
+export interface UpstreamsOptions extends Omit<PoolOptions, 'count'> {
+  /** Most pools, and most connections in them; no identity has more of them than are left for all others. */
+  readonly most?: number
+}
+
 interface Held {
   readonly pool: Pool
   readonly spiffeId: SpiffeId
@@ -37,6 +43,7 @@ interface Held {
   /** When the certificate of its connections ends. */
   readonly ends: Seconds
   used: Millis
+  /** Gives its place among the pools back. */
   forget(): void
 }
 
@@ -47,21 +54,23 @@ const LOOK_EVERY: Millis = 15_000
 /** The pools. */
 export class Upstreams {
   readonly #pools = new Map<string, Held>()
-  readonly #options: PoolOptions
+  readonly #options: UpstreamsOptions
   readonly #clock: Clock
+  readonly #places: Shares
+  readonly #connections: Shares
   #cancel = () => {}
 
-  constructor(options: PoolOptions) {
+  constructor(options: UpstreamsOptions) {
     this.#options = options
+    this.#places = new Shares('workloads and targets that are connected', options.most ?? LIMIT)
+    this.#connections = new Shares('connections to targets', options.most ?? LIMIT)
     this.#clock = options.clock
     this.#arm()
   }
 
   /** Open connections to targets. */
   get connections(): number {
-    let count = 0
-    for (const { pool } of this.#pools.values()) count += pool.connections
-    return count
+    return this.#connections.all
   }
 
   /** The pool of `ask`; throws lease_ended, overloaded. */
@@ -106,20 +115,23 @@ export class Upstreams {
   #openPool(key: string, place: string, ask: PoolAsk): Pool {
     const { signal } = ask.instance
     if (signal.aborted) throw new Fault('lease_ended')
-    if (this.#pools.size >= LIMIT) this.#endIdle(0)
-    if (this.#pools.size >= LIMIT)
-      throw new Fault('overloaded', `${LIMIT} workloads and targets are connected`)
-    const pool = new Pool(ask, this.#options)
+    const { spiffeId } = ask
+    if (this.#places.isFull(spiffeId)) this.#endIdle(0, spiffeId)
+    const leave = this.#places.take(spiffeId)
+    const pool = new Pool(ask, { ...this.#options, count: () => this.#connections.take(spiffeId) })
     const end = () => this.#end(key, held)
     const held: Held = {
       pool,
-      spiffeId: ask.spiffeId,
+      spiffeId,
       instance: ask.instance.key,
       target: ask.target.name,
       place,
       ends: ask.certificate?.expires ?? Number.POSITIVE_INFINITY,
       used: this.#clock.monotonic(),
-      forget: () => signal.removeEventListener('abort', end),
+      forget: () => {
+        leave()
+        signal.removeEventListener('abort', end)
+      },
     }
     signal.addEventListener('abort', end, { once: true })
     this.#pools.set(key, held)
@@ -138,9 +150,13 @@ export class Upstreams {
     held.pool.close()
   }
 
-  #endIdle(idle: Millis): void {
+  /** Those of one identity, or of all. */
+  #endIdle(idle: Millis, spiffeId?: string): void {
     const now = this.#clock.monotonic()
-    this.#endAll(({ pool, used }) => pool.open === 0 && now - used >= idle)
+    this.#endAll(
+      ({ pool, used, spiffeId: whose }) =>
+        pool.open === 0 && now - used >= idle && (spiffeId === undefined || spiffeId === whose),
+    )
   }
 
   #arm(): void {
