@@ -192,7 +192,12 @@ export const SETTINGS = {
       5 * MINUTE,
       'How far the clock of an authorization server may be off from the one here.',
     ),
-    kept: count(20_000, 1, 1_000_000, 'Tokens that are kept in memory at a time.'),
+    kept: count(
+      20_000,
+      1,
+      1_000_000,
+      'Tokens that are kept in memory at a time; no identity has more of them than are left for all others.',
+    ),
     client_attestation: choice(
       ['off', 'on'],
       'off',

@@ -6,6 +6,7 @@ import type { Clock, Millis, Seconds } from '../base/clock.ts'
 import { nowSeconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
+import { Shares } from '../base/shares.ts'
 import type { Vault } from '../keys/vault.ts'
 import type { RuleBook } from '../policy/book.ts'
 import { purposeOf } from '../sign/sign.ts'
@@ -14,6 +15,7 @@ import { Gates, type Urgency } from './gate.ts'
 import type { Revoker } from './revoke.ts'
 import { Setbacks } from './setbacks.ts'
 import type { Subject } from './subjects.ts'
+import { exchangeOf, keyOf, needOf, ownerOf, placeOf } from './token-need.ts'
 import type { TokenNeed, TokenRequests } from './token-request.ts'
 import type { BoundToken, TokenAsk, Tokens } from './tokens.ts'
 
@@ -25,7 +27,7 @@ export interface TokenCacheOptions {
   readonly clock: Clock
   /** How long before its end a token is renewed; a third of its life when that is less. */
   readonly renewBefore: Seconds
-  /** Most tokens kept. */
+  /** Most tokens kept; no identity has more of them than are left for all others. */
   readonly limit: number
   readonly random?: () => number
   /** Hears of each token handed out or renewed, and of each failure. */
@@ -44,6 +46,8 @@ interface Slot {
   held: Held | undefined
   flight: Flight<BoundToken> | undefined
   lastUsed: Seconds
+  /** Gives its place in the cache back. */
+  readonly leave: () => void
   cancelRenewal: () => void
 }
 
@@ -65,6 +69,7 @@ export class TokenCache implements Tokens {
   readonly #random: () => number
   /** In order of use. */
   readonly #slots = new Map<string, Slot>()
+  readonly #shares: Shares
   readonly #gates = new Gates(AT_ONCE)
   readonly #servers: Setbacks
   /** Of servers, with the subjects of one instance: what a workload hands in must not keep a server from the others. */
@@ -79,6 +84,7 @@ export class TokenCache implements Tokens {
     const { clock, random = Math.random, book } = options
     this.#options = options
     this.#random = random
+    this.#shares = new Shares('tokens', options.limit)
     this.#servers = new Setbacks(clock, SERVERS_LIMIT, random)
     this.#exchanges = new Setbacks(clock, options.limit, random)
     this.#refusals = new Setbacks(clock, options.limit, random)
@@ -145,54 +151,32 @@ export class TokenCache implements Tokens {
   #slotOf(need: TokenNeed): Slot {
     if (need.instance.signal.aborted) throw new Fault('lease_ended')
     if (need.subject?.signal.aborted) throw new Fault('subject_unknown')
-    const key = this.#keyOf(need)
+    const key = keyOf(need, this.#options.book.get().hash)
     const known = this.#slots.get(key)
     this.#slots.delete(key)
-    const slot = known ?? {
-      key,
-      need,
-      held: undefined,
-      flight: undefined,
-      lastUsed: 0,
-      cancelRenewal: () => {},
-    }
-    if (!known) this.#makeRoom()
+    const slot = known ?? this.#open(key, need)
     this.#slots.set(key, slot)
     this.#watch(need)
     if (need.subject) this.#watchSubject(need.subject)
     return slot
   }
 
-  /** Everything that may make two tokens differ. */
-  #keyOf({ entry, instance, target, server, signer, certificate, subject }: TokenNeed): string {
-    const { identity } = target
-    return JSON.stringify([
-      entry.spiffeId,
-      instance.key,
-      target.name,
-      server.issuer,
-      server.tokenEndpoint,
-      server.client,
-      signer.jkt,
-      certificate?.x5t,
-      identity?.scopes,
-      identity?.resource,
-      identity?.maxTtl,
-      // The actor token is of this identity, anew for each request: the identity stands for it.
-      subject ? [subject.hash, subject.id, identity?.exchange] : null,
-      this.#options.book.get().hash,
-    ])
+  #open(key: string, need: TokenNeed): Slot {
+    const { spiffeId } = need.entry
+    const hasRoom = this.#shares.isFull(spiffeId) && this.#makeRoom(spiffeId)
+    const leave = hasRoom ? this.#shares.add(spiffeId) : this.#shares.take(spiffeId)
+    return { key, need, held: undefined, flight: undefined, lastUsed: 0, leave, cancelRenewal: () => {} }
   }
 
-  /** The token that was used longest ago goes; what somebody waits for stays. */
-  #makeRoom(): void {
-    if (this.#slots.size < this.#options.limit) return
+  /** The token that was used longest ago goes, of those that have the same identity; what somebody waits for stays. */
+  #makeRoom(spiffeId: string): boolean {
+    const isAny = this.#shares.of(spiffeId) === 0
     for (const slot of this.#slots.values()) {
-      if (slot.flight) continue
+      if (slot.flight || !(isAny || slot.need.entry.spiffeId === spiffeId)) continue
       this.#end(slot)
-      return
+      return true
     }
-    throw new Fault('overloaded', `${this.#options.limit} tokens are being fetched`)
+    return false
   }
 
   #checkSetbacks({ key, need }: Slot): void {
@@ -365,12 +349,10 @@ export class TokenCache implements Tokens {
   }
 
   #remove(slot: Slot): void {
-    if (this.#slots.get(slot.key) === slot) this.#slots.delete(slot.key)
+    if (this.#slots.get(slot.key) !== slot) return
+    this.#slots.delete(slot.key)
+    slot.leave()
   }
-}
-
-function needOf({ workload, ...ask }: TokenAsk): TokenNeed {
-  return { ...ask, instance: workload.instanceOf(ask.entry) }
 }
 
 /** No later token of this subject would live longer. */
@@ -381,19 +363,4 @@ function endsWithSubject({ subject }: TokenNeed, { expires }: BoundToken): boole
 /** A token that ends with its subject is handed out to its last second. */
 function leastLife({ need, held }: Slot): Seconds {
   return held && endsWithSubject(need, held.token) ? 1 : LEFT
-}
-
-function ownerOf({ entry, instance }: Pick<TokenNeed, 'entry' | 'instance'>): string {
-  return `${instance.key} ${entry.spiffeId}`
-}
-
-/** What a workload exchanges at one place. */
-function exchangeOf(need: TokenNeed): string {
-  return need.subject ? `${placeOf(need)} ${ownerOf(need)}` : ''
-}
-
-/** Servers that are asked one after the other fail together. */
-function placeOf({ server, subject, target }: TokenNeed): string {
-  const via = subject && target.identity?.exchange?.via
-  return via ? `${via.issuer} ${server.issuer}` : server.issuer
 }

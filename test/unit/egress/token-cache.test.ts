@@ -179,7 +179,7 @@ describe('tokens that are kept', () => {
   })
 
   it('are bounded: the one used longest ago goes', async () => {
-    const { get, asked, cache } = open(2)
+    const { get, asked, cache } = open(4)
     const leases = [lease(), lease(), lease()]
     for (const [index, one] of leases.entries()) {
       const promise = get(one)
@@ -192,6 +192,25 @@ describe('tokens that are kept', () => {
     void get(leases[0] as Lease)
     await settle()
     expect(asked).toHaveLength(4)
+  })
+
+  it('of one identity never displace those of another, in however many instances it asks', async () => {
+    const { get, asked, cache } = open(8)
+    const quiet = lease()
+    const answered = async (one: Lease, entry: string) => {
+      const promise = get(one, { entry })
+      await settle()
+      asked.at(-1)?.answer()
+      return await promise
+    }
+    const token = await answered(quiet, 'db')
+    for (let at = 0; at < 20; at += 1) await answered(lease(), 'web')
+    expect(cache.count).toBe(5)
+    expect(await get(quiet, { entry: 'db' })).toBe(token)
+    for (const name of ['a', 'b', 'c', 'd', 'e']) await answered(lease(), name)
+    expect(cache.count).toBe(8)
+    expect(await answered(lease(), 'web')).toMatch(/^token-/)
+    expect(cache.count).toBe(8)
   })
 
   it('are refused when all places are taken by requests under way', async () => {
