@@ -7,7 +7,9 @@ import type { Dialect, EncodedSecret, Heard, State } from './sds-stream.ts'
 export const SECRET_TYPE = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret'
 /** The name that stands for all (xDS transport protocol, wildcard). */
 const WILDCARD = '*'
-const NAMES_LIMIT = 1_024
+/** Envoy asks for one on each stream. Each is kept, and looked up at each change of anything. */
+const NAMES_LIMIT = 64
+const NAMES_LENGTH = 32 * 1024
 // A SPIFFE ID has at most 2,048 bytes.
 const NAME_LENGTH = 2_048
 const PLAIN_FLAG = 'disable_spiffe_cert_validation'
@@ -74,7 +76,7 @@ function anyOf(bytes: Buffer): Message {
 /** No name means everything, until a name was asked for; then it means nothing. */
 function wantedOf(asked: readonly string[], emptyIsAll: boolean): Names {
   if (asked.includes(WILDCARD) || (asked.length === 0 && emptyIsAll)) return undefined
-  return new Set(asked)
+  return bounded(new Set(asked))
 }
 
 function changedNames(
@@ -87,8 +89,14 @@ function changedNames(
   if (before === undefined && !taken.includes(WILDCARD)) return undefined
   const names = new Set([...(before ?? []), ...added])
   for (const name of taken) names.delete(name)
-  if (names.size > NAMES_LIMIT) throw tooMany()
-  return names
+  return bounded(names)
+}
+
+function bounded(names: ReadonlySet<string>): ReadonlySet<string> {
+  let length = 0
+  for (const name of names) length += name.length
+  if (names.size <= NAMES_LIMIT && length <= NAMES_LENGTH) return names
+  throw tooMany()
 }
 
 function isSame(a: Names, b: Names): boolean {
@@ -106,7 +114,10 @@ function namesIn(message: Message, member: string): readonly string[] {
 }
 
 function tooMany(): Fault {
-  return new Fault('invalid_request', `over ${NAMES_LIMIT} names on one stream`)
+  return new Fault(
+    'invalid_request',
+    `over ${NAMES_LIMIT} names, or ${NAMES_LENGTH} characters of them, on one stream`,
+  )
 }
 
 function checkType({ type_url: type = SECRET_TYPE }: Message): void {
