@@ -48,7 +48,7 @@ interface Way {
   readonly bytes: number
   readonly other: number
   readonly long: number
-  /** Added to a request that was signed without one, by HTTP/2, where it needs no length. */
+  /** Added to a request that was signed without one: by HTTP/2, where it needs no length. */
   readonly added: number
 }
 
@@ -152,14 +152,14 @@ describe.skipIf(!hasEnvoy)('bodies of signed requests', () => {
   }
 
   /** A GET, signed as one without a body, with one that somebody in between put in. */
-  const sendAdded = async (port: number): Promise<number> => {
+  const sendAdded = async (port: number, more = {}): Promise<number> => {
     const { body: made } = await call(agent.socket, 'POST', '/v1/headers', {
       body: { method: 'GET', url: URL },
     })
     const session = connect(`http://127.0.0.1:${port}`)
     try {
       const pseudo = { ':method': 'GET', ':path': '/v1/items', ':authority': 'mesh.test' }
-      const stream = session.request({ ...pseudo, ...made.headers }, { endStream: false })
+      const stream = session.request({ ...pseudo, ...made.headers, ...more }, { endStream: false })
       stream.end(LONG)
       const [{ ':status': status = 0 }] = (await once(stream, 'response')) as [{ ':status'?: number }]
       return status
@@ -179,9 +179,10 @@ describe.skipIf(!hasEnvoy)('bodies of signed requests', () => {
       other: await send(port, TEXT, Buffer.from(TEXT.toString().replace('1', '2'))),
       long: await send(port, LONG),
       added: await sendAdded(port),
+      addedWithLength: await sendAdded(port, { 'content-length': LONG.length }),
     }
     const { right, bytes, other, long, added } = way
-    expect(statuses).toEqual({ right, bytes, other, long, added })
+    expect(statuses).toEqual({ right, bytes, other, long, added, addedWithLength: 400 })
     expect(arrived).toHaveLength(Object.values(statuses).filter((status) => status === 200).length)
   })
 })
