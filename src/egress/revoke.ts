@@ -9,6 +9,7 @@ import { type Clock, type Millis, nowSeconds, type Seconds } from '../base/clock
 import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
 import type { Secret } from '../base/secret.ts'
+import { Shares } from '../base/shares.ts'
 import { generateKey } from '../keys/signer.ts'
 import type { RuleBook } from '../policy/book.ts'
 import type { Server } from '../policy/grant.ts'
@@ -47,12 +48,13 @@ interface Giving {
   readonly tries: number
 }
 
-const LATER_LIMIT = 20_000
+/** Half of it for one identity, as of every bound that is shared. */
+const LATER_LIMIT = 40_000
 const SERVERS_LIMIT = 256
 const TRIES = 5
 const AGAIN_AFTER: Millis = 30_000
 const REFUSAL_KEPT: Millis = 3_600_000
-const QUEUE_LIMIT = 1_024
+const QUEUE_LIMIT = 2_048
 /** At one server: one that hangs must not keep what belongs to another. */
 const AT_ONCE = 2
 /** What ends before a request would reach the server needs none. */
@@ -68,7 +70,8 @@ export class Revoker {
   /** When a server last refused to revoke. */
   readonly #refusals = new Map<string, Millis>()
   readonly #controller = new AbortController()
-  #queued = 0
+  readonly #queued = new Shares('tokens on their way back', QUEUE_LIMIT)
+  readonly #laterShares = new Shares('tokens that wait for their revocation', LATER_LIMIT)
   #tellIdle = () => {}
 
   constructor(options: RevokerOptions) {
@@ -91,13 +94,13 @@ export class Revoker {
   addAt(need: TokenNeed, token: Secret<string>, { at, ends }: { at: Seconds; ends: Seconds }): void {
     const { clock } = this.#options
     if (this.#controller.signal.aborted) throw new Fault('draining')
-    if (this.#later.size >= LATER_LIMIT)
-      throw new Fault('overloaded', `${LATER_LIMIT} tokens wait for their revocation`)
+    const leave = this.#laterShares.take(need.entry.spiffeId)
     const { signal } = need.instance
     const give = () => this.add(need, token, ends)
     const cancel = clock.after((at - nowSeconds(clock)) * 1000, give)
     signal.addEventListener('abort', give, { once: true })
     this.#later.set(token, () => {
+      leave()
       cancel()
       signal.removeEventListener('abort', give)
     })
@@ -112,7 +115,7 @@ export class Revoker {
 
   /** Resolves when everything has been tried, or after `limit`. */
   settled(limit: Millis): Promise<void> {
-    if (this.#queued === 0) return Promise.resolve()
+    if (this.#queued.all === 0) return Promise.resolve()
     return new Promise((resolve) => {
       const cancel = this.#options.clock.after(limit, resolve)
       this.#tellIdle = () => {
@@ -135,23 +138,24 @@ export class Revoker {
 
   #give(giving: Giving): void {
     const { need, token, expires } = giving
+    const { spiffeId } = need.entry
     const { signal } = this.#controller
     if (signal.aborted || expires - nowSeconds(this.#options.clock) < WORTH) return
-    if (this.#queued >= QUEUE_LIMIT) {
+    if (this.#queued.isFull(spiffeId)) {
       this.#giveAgain(giving)
       return
     }
-    this.#queued += 1
+    const leave = this.#queued.take(spiffeId)
     this.#gates
       .of(need.server.issuer)
-      .run('renewal', signal, () => this.#revoke(need, token, signal))
+      .run('renewal', signal, () => this.#revoke(need, token, signal), spiffeId)
       .then(
         (isDone) => (isDone ? this.#options.onRevoked(undefined) : undefined),
         (error: unknown) => this.#fail(giving, Fault.from(error, 'issuer_unavailable')),
       )
       .finally(() => {
-        this.#queued -= 1
-        if (this.#queued === 0) this.#tellIdle()
+        leave()
+        if (this.#queued.all === 0) this.#tellIdle()
       })
   }
 

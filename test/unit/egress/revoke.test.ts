@@ -11,7 +11,12 @@ import type { TokenNeed } from '../../../src/egress/token-request.ts'
 import type { RuleBook } from '../../../src/policy/book.ts'
 import { ManualClock } from '../../support/clock.ts'
 
-const need = { server: { issuer: 'https://as.example.org' } } as TokenNeed
+const needOf = (name: string, issuer = 'https://as.example.org') =>
+  ({
+    server: { issuer, tokenEndpoint: name },
+    entry: { spiffeId: `spiffe://example.org/${name}` },
+  }) as TokenNeed
+const need = needOf('web')
 const NOW = 1_700_000_000
 
 /** A revoker whose look for the endpoint is what a test decides. */
@@ -50,13 +55,25 @@ describe('giving tokens back', () => {
     expect(looking).toHaveBeenCalledTimes(1_024)
   })
 
+  it('goes on for others, however many tokens one identity gives back', async () => {
+    const ends: (() => void)[] = []
+    const { revoker, looking } = open(() => new Promise((resolve) => ends.push(() => resolve(undefined))))
+    for (let index = 0; index < 5_000; index += 1) revoker.add(need, new Secret('t'), NOW + 60)
+    revoker.add(needOf('db'), new Secret('t'), NOW + 60)
+    await settle()
+    ends[0]?.()
+    await settle()
+    const asked = looking.mock.calls as unknown as [{ readonly tokenEndpoint: string }][]
+    expect(asked.map(([{ tokenEndpoint }]) => tokenEndpoint)).toEqual(['web', 'web', 'db'])
+  })
+
   it('lets a server that hangs keep nothing of another', async () => {
     const { revoker, looking, heard } = open(async () => undefined)
     looking
       .mockImplementationOnce(() => new Promise(() => {}))
       .mockImplementationOnce(() => new Promise(() => {}))
     for (let index = 0; index < 3; index += 1) revoker.add(need, new Secret('t'), NOW + 60)
-    const other = { server: { issuer: 'https://b.example.org' } } as TokenNeed
+    const other = needOf('web', 'https://b.example.org')
     revoker.add(other, new Secret('t'), NOW + 60)
     await settle()
     expect([looking.mock.calls.length, heard]).toEqual([3, []])
@@ -150,7 +167,10 @@ describe('giving tokens back', () => {
       revoker.addAt({ ...need, instance }, new Secret('t'), { at: NOW + 9_000, ends: NOW + 9_999 })
     }
     for (let count = 0; count < 20_000; count += 1) add()
-    expect(add).toThrow('20000 tokens wait for their revocation')
+    expect(add).toThrow('20000 tokens that wait for their revocation are of spiffe://example.org/web')
+    const { signal } = new AbortController()
+    const other = { ...needOf('db'), instance: { key: 'process:2:1', signal } }
+    revoker.addAt(other, new Secret('t'), { at: NOW + 9_000, ends: NOW + 9_999 })
   })
 
   it('ends with the agent', async () => {
