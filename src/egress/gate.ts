@@ -3,9 +3,21 @@ import { Fault } from '../base/fault.ts'
 
 export type Urgency = 'caller' | 'renewal'
 
+/** Who wants to be let in; those without a name are one. */
+export interface GateAsk {
+  readonly urgency: Urgency
+  /** Aborts when it is not wanted any more. */
+  readonly signal: AbortSignal
+  /** Of all who wait, whoever has least inside is next: an identity, or a route. */
+  readonly who?: string
+  /** The same among those of one `who`: an instance. */
+  readonly within?: string
+}
+
 interface Waiting {
   readonly urgency: Urgency
   readonly who: string
+  readonly within: string
   readonly enter: () => void
 }
 
@@ -40,7 +52,8 @@ export class Gate {
   readonly #limit: number
   #inside = 0
   /** How many of them are whose. */
-  readonly #owners = new Map<string, number>()
+  readonly #whose = new Counts()
+  readonly #within = new Counts()
   readonly #waiting = new Set<Waiting>()
 
   constructor(limit: number) {
@@ -53,23 +66,23 @@ export class Gate {
   }
 
   /**
-   * Runs `call` when there is room: of those who wait, whoever of `who` has least inside. Throws overloaded, and the
-   * signal's reason when it aborts before.
+   * Runs `call` when there is room and it is the turn of `ask`. Throws overloaded, and the signal's reason when it aborts
+   * before.
    */
-  async run<T>(urgency: Urgency, signal: AbortSignal, call: () => Promise<T>, who = ''): Promise<T> {
-    await this.#enter(urgency, signal, who)
+  async run<T>(ask: GateAsk, call: () => Promise<T>): Promise<T> {
+    const { who = '', within = '' } = ask
+    await this.#enter({ ...ask, who, within })
     try {
       return await call()
     } finally {
       this.#inside -= 1
-      const left = this.#of(who) - 1
-      if (left > 0) this.#owners.set(who, left)
-      else this.#owners.delete(who)
+      this.#whose.add(who, -1)
+      this.#within.add(within, -1)
       this.#admit()
     }
   }
 
-  #enter(urgency: Urgency, signal: AbortSignal, who: string): Promise<void> {
+  #enter({ urgency, signal, who, within }: Required<GateAsk>): Promise<void> {
     if (signal.aborted) throw Fault.from(signal.reason, 'canceled')
     if (this.#waiting.size >= WAITING_LIMIT) throw new Fault('overloaded')
     return new Promise((resolve, reject) => {
@@ -81,7 +94,7 @@ export class Gate {
         signal.removeEventListener('abort', leave)
         resolve()
       }
-      const waiting = { urgency, enter, who }
+      const waiting = { urgency, enter, who, within }
       this.#waiting.add(waiting)
       signal.addEventListener('abort', leave, { once: true })
       this.#admit()
@@ -94,7 +107,8 @@ export class Gate {
       if (!next) return
       this.#waiting.delete(next)
       this.#inside += 1
-      this.#owners.set(next.who, this.#of(next.who) + 1)
+      this.#whose.add(next.who, 1)
+      this.#within.add(next.within, 1)
       next.enter()
     }
   }
@@ -102,7 +116,7 @@ export class Gate {
   #next(): Waiting | undefined {
     let first: Waiting | undefined
     for (const waiting of this.#waiting) {
-      if (waiting.urgency === 'caller' && this.#of(waiting.who) === 0) return waiting
+      if (waiting.urgency === 'caller' && this.#whose.of(waiting.who) === 0) return waiting
       if (first === undefined || this.#isBefore(waiting, first)) first = waiting
     }
     return first
@@ -110,10 +124,21 @@ export class Gate {
 
   #isBefore(one: Waiting, other: Waiting): boolean {
     if (one.urgency !== other.urgency) return one.urgency === 'caller'
-    return this.#of(one.who) < this.#of(other.who)
+    const more = this.#whose.of(one.who) - this.#whose.of(other.who)
+    return more === 0 ? this.#within.of(one.within) < this.#within.of(other.within) : more < 0
+  }
+}
+
+class Counts {
+  readonly #counts = new Map<string, number>()
+
+  of(name: string): number {
+    return this.#counts.get(name) ?? 0
   }
 
-  #of(who: string): number {
-    return this.#owners.get(who) ?? 0
+  add(name: string, change: 1 | -1): void {
+    const count = this.of(name) + change
+    if (count > 0) this.#counts.set(name, count)
+    else this.#counts.delete(name)
   }
 }

@@ -148,7 +148,7 @@ export class Revoker {
     const leave = this.#queued.take(spiffeId)
     this.#gates
       .of(need.server.issuer)
-      .run('renewal', signal, () => this.#revoke(need, token, signal), spiffeId)
+      .run({ urgency: 'renewal', signal, who: spiffeId }, () => this.#revoke(need, token, signal))
       .then(
         (isDone) => (isDone ? this.#options.onRevoked(undefined) : undefined),
         (error: unknown) => this.#fail(giving, Fault.from(error, 'issuer_unavailable')),

@@ -198,9 +198,8 @@ export class TokenCache implements Tokens {
     const kind = urgency === 'caller' ? 'issued' : 'renewed'
     const flight: Flight<BoundToken> = new Flight(async (signal) => {
       try {
-        const token = await this.#gates
-          .of(placeOf(slot.need))
-          .run(urgency, signal, () => this.#request(slot, signal), ownerOf(slot.need))
+        const ask = { urgency, signal, who: slot.need.entry.spiffeId, within: ownerOf(slot.need) }
+        const token = await this.#gates.of(placeOf(slot.need)).run(ask, () => this.#request(slot, signal))
         this.#land(slot, flight, token)
         this.#options.onToken(kind, undefined)
         return token

@@ -18,8 +18,8 @@ export interface TokenKeys {
 
 /** Asks servers about tokens. */
 export interface Introspection {
-  /** The claims of a token that is active; undefined for one that is not. Throws issuer_unavailable. */
-  ask(server: Server, token: string): Promise<Claims | undefined>
+  /** The claims of a token that is active, and came to `route`; undefined for one that is not. Throws issuer_unavailable. */
+  ask(server: Server, token: string, route: string): Promise<Claims | undefined>
 }
 
 /** What issuers say of single tokens after they were issued (draft-ietf-oauth-status-list). */
@@ -61,6 +61,8 @@ export function perToken<T>(read: (token: AccessToken) => T): (token: AccessToke
 }
 
 export interface TokenCheck {
+  /** Its name. */
+  readonly route: string
   readonly identity: RouteIdentity
   readonly ath: string
   readonly now: Seconds
@@ -117,11 +119,11 @@ async function stillActive(
   { introspection }: TokenSources,
   token: string,
   known: AccessToken,
-  { identity }: TokenCheck,
+  { identity, route }: TokenCheck,
   judging: void | Promise<void>,
 ): Promise<AccessToken> {
   await judging
-  if (identity.introspects && !(await introspection?.ask(known.server, token)))
+  if (identity.introspects && !(await introspection?.ask(known.server, token, route)))
     throw new Fault('token_inactive')
   return known
 }
@@ -160,7 +162,7 @@ function algOf({ header }: Jws): JwsAlg {
 async function introspected(sources: TokenSources, token: string, check: TokenCheck): Promise<AccessToken> {
   if (!sources.introspection || !check.identity.introspects) throw malformed('it is not a compact JWS')
   for (const server of check.identity.servers) {
-    const claims = await sources.introspection.ask(server, token)
+    const claims = await sources.introspection.ask(server, token, check.route)
     if (claims) return accessToken(server, claims)
   }
   throw new Fault('token_inactive')

@@ -10,7 +10,7 @@ import { parseJsonObject } from '../base/json.ts'
 import type { Live } from '../base/live.ts'
 import { authenticateAgent } from '../egress/client-auth.ts'
 import type { ClientKeys } from '../egress/client-key.ts'
-import { Gate } from '../egress/gate.ts'
+import { Gates } from '../egress/gate.ts'
 import { type IssuerAnswer, type IssuerHttp, unavailable } from '../egress/issuer-http.ts'
 import type { Metadata } from '../egress/metadata.ts'
 import type { RuleBook } from '../policy/book.ts'
@@ -36,13 +36,14 @@ interface Kept {
 /** A revocation at the server counts this much later at most. */
 const KEEP: Millis = 5_000
 const KEPT_LIMIT = 10_000
+/** At one server: one that hangs keeps no place at another. */
 const AT_ONCE = 16
 const LIMITS = { maxBytes: 64 * 1024, maxDepth: 8 }
 
 /** Asks introspection endpoints. */
 export class Introspector implements Introspection {
   readonly #options: IntrospectorOptions
-  readonly #gate = new Gate(AT_ONCE)
+  readonly #gates = new Gates(AT_ONCE)
   readonly #kept = new Map<string, Kept>()
   readonly #pending = new Map<string, Promise<Claims | undefined>>()
   readonly #ending = new AbortController()
@@ -52,11 +53,11 @@ export class Introspector implements Introspection {
     setMaxListeners(0, this.#ending.signal)
   }
 
-  async ask(server: Server, token: string): Promise<Claims | undefined> {
+  async ask(server: Server, token: string, route: string): Promise<Claims | undefined> {
     const key = `${hashOf(token)} ${server.issuer}`
     const kept = this.#kept.get(key)
     if (kept && kept.until > this.#options.clock.monotonic()) return kept.claims
-    return await (this.#pending.get(key) ?? this.#askOnce(key, server, token))
+    return await (this.#pending.get(key) ?? this.#askOnce(key, server, token, route))
   }
 
   stop(): void {
@@ -64,11 +65,12 @@ export class Introspector implements Introspection {
     this.#kept.clear()
   }
 
-  /** Who waits for it does not end it by leaving. */
-  #askOnce(key: string, server: Server, token: string): Promise<Claims | undefined> {
+  /** Who waits for it does not end it by leaving. Strangers may send any number of tokens to one route: others go on. */
+  #askOnce(key: string, server: Server, token: string, route: string): Promise<Claims | undefined> {
     const { signal } = this.#ending
-    const asking = this.#gate
-      .run('caller', signal, () => this.#fetch(server, token, signal))
+    const asking = this.#gates
+      .of(server.issuer)
+      .run({ urgency: 'caller', signal, who: route }, () => this.#fetch(server, token, signal))
       .then((claims) => {
         this.#keep(key, claims)
         return claims

@@ -52,7 +52,8 @@ export async function verifyRequest(
   found.hop = checking.channel.hop?.name
   const { credentials, identity, ath, now, unmet } = checking
   found.isWimse = credentials.wit !== undefined
-  const check = ath === undefined ? undefined : { identity, ath, now, unmet, skew: options.skew }
+  const { name: route } = inbound.route
+  const check = ath === undefined ? undefined : { route, identity, ath, now, unmet, skew: options.skew }
   const judged =
     check && credentials.token !== undefined && !isJwtSvid(checking)
       ? checkAccessToken(options.tokens, credentials.token, check)

@@ -473,6 +473,17 @@ describe('a request under way', () => {
     expect(cache.count).toBe(0)
   })
 
+  it('of one identity waits behind its own, in however many instances it asks', async () => {
+    const { get, asked } = open()
+    for (let at = 0; at < 30; at += 1) void get(lease())
+    void get(lease(), { entry: 'db' })
+    await settle()
+    expect(asked).toHaveLength(8)
+    asked[0]?.answer()
+    await settle()
+    expect(asked[8]?.need.entry.spiffeId).toBe('spiffe://example.test/db')
+  })
+
   it('is one of at most eight at a server, and a caller goes before a renewal', async () => {
     const { get, asked, clock } = open()
     const early = lease()

@@ -13,7 +13,7 @@ const issuer = 'https://login.example.org'
 const client = { method: 'private_key_jwt', clientId: 'verifier', keyFile: undefined } as const
 const SERVER = { issuer, tokenEndpoint: undefined, client }
 
-function open(first: unknown = { active: true, sub: 'ann' }) {
+function open(first: unknown = { active: true, sub: 'ann' }, wait = async () => {}) {
   const clock = new ManualClock()
   const signer = generateKey('ES256')
   const state: { status: number; body: unknown; endpoint: string | undefined } = {
@@ -27,6 +27,7 @@ function open(first: unknown = { active: true, sub: 'ann' }) {
       (_route: unknown, seen: (answer: IssuerAnswer) => void) =>
       async (url: string, { body }: { body?: URLSearchParams }) => {
         asked.push({ url, body: String(body) })
+        await wait()
         const text = typeof state.body === 'string' ? state.body : JSON.stringify(state.body)
         seen({ status: state.status, raw: [], body: text })
         return new Response(text, { status: state.status })
@@ -39,8 +40,16 @@ function open(first: unknown = { active: true, sub: 'ann' }) {
     book: new Live({ serverTls: () => ({ tls: {}, addresses: [] }) } as unknown as RuleBook),
     clock,
   })
-  return { clock, state, asked, introspector, ask: (token = 'abc') => introspector.ask(SERVER, token) }
+  return { clock, state, asked, introspector, ask: (token = 'abc') => introspector.ask(SERVER, token, 'api') }
 }
+
+/** As open, with a server that answers when the test says so. */
+function openSlow() {
+  const answers: (() => void)[] = []
+  return { ...open({ active: true }, () => new Promise<void>((resolve) => answers.push(resolve))), answers }
+}
+
+const settle = () => new Promise((resolve) => setImmediate(resolve))
 
 describe('an answer about a token', () => {
   it('is asked for once by all who wait, as the client that policy states', async () => {
@@ -96,12 +105,26 @@ describe('an answer about a token', () => {
     expect(await ask()).toEqual({ active: true })
   })
 
+  it('is not kept from one route by the tokens that come to another, nor by another server', async () => {
+    const { answers, asked, introspector } = openSlow()
+    for (let at = 0; at < 100; at += 1) void introspector.ask(SERVER, `made-up-${at}`, 'flooded')
+    void introspector.ask(SERVER, 'genuine', 'quiet')
+    void introspector.ask({ ...SERVER, issuer: 'https://other.example.org' }, 'elsewhere', 'quiet')
+    await settle()
+    const tokens = () => asked.map(({ body }) => new URLSearchParams(body).get('token'))
+    expect(tokens()).toContain('elsewhere')
+    expect(tokens()).toHaveLength(16 + 1)
+    answers[0]?.()
+    await settle()
+    expect(tokens().at(-1)).toBe('genuine')
+  })
+
   it('is not to be had of a server without an endpoint, without a client, nor after the end', async () => {
     const { ask, introspector, state } = open()
     state.endpoint = undefined
     await expect(ask()).rejects.toMatchObject({ reason: 'issuer_unavailable' })
     state.endpoint = `${issuer}/introspect`
-    const stranger = introspector.ask({ ...SERVER, client: undefined }, 'abc')
+    const stranger = introspector.ask({ ...SERVER, client: undefined }, 'abc', 'api')
     await expect(stranger).rejects.toMatchObject({ reason: 'token_required' })
     introspector.stop()
     await expect(ask()).rejects.toMatchObject({ reason: 'draining' })
