@@ -1,5 +1,6 @@
 /** How many requests may be open at each authorization server: callers that wait go before renewals. */
 import { Fault } from '../base/fault.ts'
+import { Shares } from '../base/shares.ts'
 
 export type Urgency = 'caller' | 'renewal'
 
@@ -55,6 +56,7 @@ export class Gate {
   readonly #whose = new Counts()
   readonly #within = new Counts()
   readonly #waiting = new Set<Waiting>()
+  readonly #shares = new Shares('requests that wait for one server', WAITING_LIMIT)
 
   constructor(limit: number) {
     this.#limit = limit
@@ -84,13 +86,15 @@ export class Gate {
 
   #enter({ urgency, signal, who, within }: Required<GateAsk>): Promise<void> {
     if (signal.aborted) throw Fault.from(signal.reason, 'canceled')
-    if (this.#waiting.size >= WAITING_LIMIT) throw new Fault('overloaded')
+    const free = this.#shares.take(who)
     return new Promise((resolve, reject) => {
       const leave = () => {
+        free()
         this.#waiting.delete(waiting)
         reject(Fault.from(signal.reason, 'canceled'))
       }
       const enter = () => {
+        free()
         signal.removeEventListener('abort', leave)
         resolve()
       }
