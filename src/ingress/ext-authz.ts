@@ -50,7 +50,8 @@ export function extAuthzHandlers(verifier: Verifier): Handlers {
  */
 async function check(verifier: Verifier, caller: Caller, request: Message): Promise<Message> {
   try {
-    const outcome = await verifier.ask(askerOf(caller), questionIn(request))
+    const asker = askerOf(caller)
+    const outcome = await verifier.ask(asker, await verifier.read(asker, () => questionIn(request)))
     return 'answer' in outcome ? allowed(outcome.answer) : denied(outcome.challenge)
   } catch (caught) {
     const { reason } = Fault.from(caught)
@@ -63,6 +64,9 @@ function questionIn(request: Message): Question {
   const http = memberOf(memberOf(attributes, 'request'), 'http')
   const source = memberOf(attributes, 'source')
   const { body, route } = memberOf(attributes, 'context_extensions')
+  // An operator's slip: with another word all would pass that was to be compared.
+  if (body !== undefined && body !== 'required')
+    throw new Fault('invalid_request', 'body in context_extensions is not "required"')
   const { address } = memberOf(memberOf(source, 'address'), 'socket_address')
   const certificate = certificateIn(source['certificate'])
   const lines = headersIn(http)

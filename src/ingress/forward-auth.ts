@@ -53,7 +53,10 @@ const OWN = /^(?:x-original-(?:method|uri|certificate|address)|host|content-leng
 
 /** 200 with claims, or a refusal without a body: Traefik hands the body on. */
 export async function forwardAuth(verifier: Verifier, request: HeadRequest): Promise<Reply> {
-  const outcome = await verifier.ask(askerOf(request.caller), questionIn(request))
+  const asker = askerOf(request.caller)
+  const dialect = dialectIn(request.query)
+  const question = await verifier.read(asker, () => questionIn(request, dialect))
+  const outcome = await verifier.ask(asker, question)
   if (!('answer' in outcome)) {
     const { status, headers } = outcome.challenge
     return { status: statusFor(status), headers }
@@ -68,8 +71,7 @@ function statusFor(status: number): number {
   return status === 401 || status >= 500 ? status : 403
 }
 
-function questionIn({ path, query, headers }: HeadRequest): Question {
-  const { isTraefik, peer } = dialectIn(query)
+function questionIn({ path, headers }: HeadRequest, { isTraefik, peer }: ProxyDialect): Question {
   const [method, target] = isTraefik
     ? (['x-forwarded-method', 'x-forwarded-uri'] as const)
     : (['x-original-method', 'x-original-uri'] as const)
@@ -82,11 +84,13 @@ function questionIn({ path, query, headers }: HeadRequest): Question {
   })
 }
 
-/** Which proxy asks is in the URL that its configuration has, never in a header, which may be the caller's. */
-function dialectIn(query: URLSearchParams): {
+interface ProxyDialect {
   readonly isTraefik: boolean
   readonly peer: ReadonlySet<string>
-} {
+}
+
+/** Which proxy asks is in the URL that its configuration has, never in a header, which may be the caller's. */
+function dialectIn(query: URLSearchParams): ProxyDialect {
   const unknown = [...query.keys()].find((name) => !PARAMETERS.has(name) || query.getAll(name).length > 1)
   if (unknown !== undefined)
     throw new Fault('invalid_request', 'the query is not ?proxy= and ?peer= once each')

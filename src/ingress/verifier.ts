@@ -68,6 +68,21 @@ export class Verifier {
     }
   }
 
+  /** Reads the question of a proxy, whose parts are an outside caller's: what none can be made of is refused on record. */
+  async read(asker: Asker, make: () => Question): Promise<Question> {
+    const { audit, metrics, policy } = this.#options
+    try {
+      return make()
+    } catch (caught) {
+      const fault = Fault.from(caught)
+      const { reason, owner } = fault
+      metrics.count('holdfast_verified_total', { reason })
+      audit.append({ event: 'verify', allowed: false, reason, owner, ...asker.facts, policy: policy() })
+      await audit.settle()
+      throw fault
+    }
+  }
+
   #routeFor(asker: Asker, question: Question): Route {
     const { revocations, routes } = this.#options
     return routeAskedFor(routes(), question, asker.names(revocations))

@@ -2,7 +2,7 @@
 import { generateKeyPairSync } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { publicJwkOf } from '../../src/spiffe/jwk.ts'
-import { type Over, openVerifyRig, type VerifyRig } from '../support/verify-rig.ts'
+import { type Over, openVerifyRig, type Received, type VerifyRig } from '../support/verify-rig.ts'
 import { WAYS, type Way } from '../support/verify-ways.ts'
 
 let rig: VerifyRig
@@ -73,6 +73,21 @@ describe.each(WAYS.map((way) => [way.name, way] as const))('by %s', (_name, way)
       await expectServed(way)
     },
   )
+})
+
+const PROXIES = WAYS.filter(({ name }) => /ext_authz|forward-auth/.test(name))
+
+describe.each(PROXIES.map((way) => [way.name, way] as const))('by %s', (_name, way) => {
+  it.each<readonly [string, Partial<Received>]>([
+    ['no path', { method: 'OPTIONS', path: '*' }],
+    ['a header that claims to be ours', { headers: [['x_holdfast_caller', 'client:login/web']] }],
+  ])('a request with %s is refused on record', async (_what, over) => {
+    const before = rig.verdicts().length
+    expect((await way.ask(rig.socket, { ...rig.request(), ...over })).isAllowed).toBe(false)
+    expect(rig.verdicts().slice(before)).toEqual([
+      expect.objectContaining({ allowed: false, reason: 'invalid_request', pid: process.pid }),
+    ])
+  })
 })
 
 describe('a flood', () => {

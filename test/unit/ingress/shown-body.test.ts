@@ -64,8 +64,9 @@ describe('what Envoy shows', () => {
       asked = question
       throw new Fault('verifier_foreign')
     }
+    const read = async (_asker: unknown, make: () => Question) => make()
     const workload = () => ({ peer: { pid: 1, uid: 1 }, selectors: [], entries: () => [] })
-    const { unary } = extAuthzHandlers({ ask } as unknown as Verifier)['Check'] as unknown as {
+    const { unary } = extAuthzHandlers({ ask, read } as unknown as Verifier)['Check'] as unknown as {
       unary: (caller: object, request: object) => Promise<unknown>
     }
     const request = { http: { method: 'POST', path: '/x', ...http } }
@@ -110,5 +111,7 @@ describe('what Envoy shows', () => {
   it('may have to be all of it', async () => {
     const nothing = { whole: undefined, hasOctets: false }
     expect(await shown({ headers: {} }, { body: 'required' })).toEqual({ ...nothing, isRequired: true })
+    // A slip of whoever wrote it must not mean that nothing is required.
+    expect(await shown({ headers: {} }, { body: 'Required' })).toBeUndefined()
   })
 })
