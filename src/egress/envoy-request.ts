@@ -9,7 +9,7 @@ import { isCredential } from '../policy/header-names.ts'
 import { type CanonicalUrl, canonicalUrl } from '../proof/target.ts'
 import { METHOD, required } from '../sign/ask.ts'
 import { parseWorkloadId, type SpiffeId } from '../spiffe/id.ts'
-import { firstOf, namesOf, type RawHeaders } from './headers.ts'
+import { firstOf, namesOf, type RawHeaders, valuesOf } from './headers.ts'
 import { originOf, statementsOf, unknownTarget } from './permit.ts'
 import type { SentAsk } from './release-ask.ts'
 
@@ -64,6 +64,7 @@ export function checkLines(count: number): void {
 export function askOf(book: RuleBook, request: EnvoyRequest, choice: EnvoyChoice): SentAsk {
   const target = choice.target === undefined ? undefined : targetNamed(book, choice.target)
   const { fields, hasBody, method, path } = request
+  checkTransaction(fields)
   const subject = firstOf(fields, 'holdfast-subject')
   if (subject !== undefined && !HANDLE.test(subject)) throw new Fault('subject_unknown')
   const at = path.indexOf('?')
@@ -77,6 +78,13 @@ export function askOf(book: RuleBook, request: EnvoyRequest, choice: EnvoyChoice
     spiffeId: choice.spiffeId,
     subject,
   }
+}
+
+/** draft-ietf-oauth-transaction-tokens s.9: exactly one, or a proof would cover one and the target read another. */
+function checkTransaction(fields: RawHeaders): void {
+  const [token, ...more] = valuesOf(fields, TRANSACTION)
+  if (more.length > 0 || token?.includes(','))
+    throw new Fault('header_refused', `${TRANSACTION} is there twice, wanted at most once`)
 }
 
 function targetNamed(book: RuleBook, name: string): Target {
@@ -113,11 +121,15 @@ function urlsFor({ scheme, authority, path }: EnvoyRequest): readonly CanonicalU
   return scheme === 'http' ? [https, canonicalUrl(`http://${authority}${path}`)] : [https]
 }
 
+const TRANSACTION = 'txn-token'
 const ALWAYS = [
   'authorization',
   'dpop',
   'holdfast-spiffe-id',
   'holdfast-subject',
+  'oauth-client-attestation',
+  'oauth-client-attestation-pop',
+  'proxy-authorization',
   'signature',
   'signature-input',
   'workload-identity-token',
@@ -126,8 +138,12 @@ const ALWAYS = [
 
 /** Names that must not go on beside `added`, as they were spelled, whether or not Envoy showed them here. */
 export function spent(fields: RawHeaders, added: ReadonlySet<string>, isTransaction: boolean): string[] {
-  const names = [...namesOf(fields, (name) => isCredential(plain(name))), ...ALWAYS]
-  if (!isTransaction) names.push('txn-token', ...namesOf(fields, (name) => plain(name) === 'txn-token'))
+  const isSpent = (name: string) => {
+    const same = plain(name)
+    if (same !== TRANSACTION) return isCredential(same)
+    return !isTransaction || name.toLowerCase() !== TRANSACTION
+  }
+  const names = [...namesOf(fields, isSpent), ...ALWAYS, ...(isTransaction ? [] : [TRANSACTION])]
   return [...new Set(names)].filter((name) => !added.has(name))
 }
 

@@ -41,14 +41,15 @@ entries:
   - { name: second, spiffe_id: ${SECOND}, selectors: ['unix:uid:${uid}'], deliver: { x509: false, jwt: false, wit: false } }
   - { name: foreign, spiffe_id: 'spiffe://dev.holdfast.test/foreign', selectors: ['unix:uid:${uid + 1}'], deliver: { x509: false, jwt: false, wit: false } }
 targets:
-${target('orders')}${target('plain')}${target('both')}`,
+${target('orders')}${target('plain')}${target('both')}${target('traded', ', txn_token: true')}`,
   'platform.yaml': `layer: platform
 targets:
   - { name: orders, origins: ['https://orders.example.test', 'https://orders.example.test:8443'] }
   - { name: plain, origins: ['http://plain.example.test'], insecure_http: true }
   - { name: both, origins: ['http://both.example.test', 'https://both.example.test'], insecure_http: true }
+  - { name: traded, origins: ['https://traded.example.test'] }
 `,
-  'application.yaml': `layer: application\ntargets:\n${grant('orders')}${grant('plain')}${grant('both')}`,
+  'application.yaml': `layer: application\ntargets:\n${grant('orders')}${grant('plain')}${grant('both')}${grant('traded')}`,
 }
 
 type Ask = (client: RawClient, lines: Lines, choice?: Readonly<Record<string, string>>) => Promise<unknown>
@@ -167,6 +168,24 @@ describe.each(WAYS)('a request signed by %s', (_name, ask) => {
     expect(removedBy(answer)).not.toContain('cookie')
     expect(removedBy(answer)).not.toContain('dpop')
   })
+
+  it('keeps its one Txn-Token where the target takes them, and no look-alike', async () => {
+    const url = 'https://traded.example.test/v1/items'
+    const one: Lines = [['txn-token', 'a.b.c']]
+    const answer = await ask(client, linesOf(url, [...one, ['Txn_Token', 'd.e.f']]))
+    expect(removedBy(answer)).toContain('Txn_Token')
+    expect(removedBy(answer)).not.toContain('txn-token')
+    const twice: Lines = [['Txn-Token', 'd.e.f'], ...one]
+    expect(outcomeOf(await ask(client, linesOf(url, twice)))).toBe('header_refused')
+    expect(outcomeOf(await ask(client, linesOf(url, [['txn-token', 'a.b.c,d.e.f']])))).toBe('header_refused')
+  })
+
+  it.each(['proxy-authorization', 'oauth-client-attestation', 'oauth-client-attestation-pop'])(
+    'loses %s, which Envoy may not have shown',
+    async (name) => {
+      expect(removedBy(await ask(client, linesOf(URL)))).toContain(name)
+    },
+  )
 
   it('is refused with more headers than any request has', async () => {
     const many = Array.from({ length: 300 }, (_, at) => [`x-${at}`, 'v'] as const)
