@@ -4,12 +4,13 @@ import { Fault } from './base/fault.ts'
 import { type Core, type CoreOptions, openCore } from './core.ts'
 import { type Doors, openDoors } from './doors.ts'
 import { clientJwks, JWKS_MAX_AGE } from './egress/client-key.ts'
-import { type BundleEndpoint, endpointUrl, openBundleEndpoint } from './issue/bundle-endpoint.ts'
+import { endpointUrl, openBundleEndpoint } from './issue/bundle-endpoint.ts'
 import type { AdminApiOptions } from './operate/admin-api.ts'
 import { openOps } from './operate/ops.ts'
 import { type AgentStatus, bundleStatus, identityStatuses, targetStatuses } from './operate/status.ts'
 import type { RuleBook } from './policy/book.ts'
 import { type Directories, prepareDirectories } from './serve/directories.ts'
+import type { PublicServer } from './serve/public-server.ts'
 
 export interface DaemonOptions extends Omit<CoreOptions, 'revocationsFile'> {
   readonly dir: string
@@ -75,7 +76,7 @@ class Agent implements Daemon {
   readonly #core: Core
   #doors: Doors | undefined
   #ops: Awaited<ReturnType<typeof openOps>> | undefined
-  #endpoint: BundleEndpoint | undefined
+  #endpoint: PublicServer | undefined
   #phase: Phase = 'starting'
   #reloading: Promise<void> = Promise.resolve()
   #isLeaving = false

@@ -1,9 +1,9 @@
 /** The door for pushed security events (RFC 8935): HTTPS only, one SET a request, from who shows a transmitter's token. */
-import { readFileSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { createServer } from 'node:https'
+import type { Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Transmitter } from '../policy/transmitter.ts'
+import { openPublicServer, type PublicServer } from '../serve/public-server.ts'
 import { sendersOf } from './event-senders.ts'
 import { issuerIn, type SetError, SetRefusal } from './event-token.ts'
 import type { SecurityEvents } from './events.ts'
@@ -20,58 +20,27 @@ export interface EventPushOptions {
   readonly onRefused: (issuer: string | undefined, why: SetRefusal | Fault) => void
 }
 
-export interface EventPush {
-  readonly port: number
-  /** Reads certificate and key again; throws config_invalid, and the last good pair stays. */
-  reload(): void
-  stop(): void
-}
-
-const LIMITS = {
-  maxHeaderSize: 8192,
-  requestTimeout: 10_000,
-  headersTimeout: 10_000,
-  keepAliveTimeout: 5_000,
-}
+const HEADER_BYTES = 8192
+const PATIENCE: Millis = 10_000
 const CONNECTIONS = 64
 const BODY_LIMIT = 64 * 1024
 const RETRY_AFTER = '10'
 
-/** Listens; throws config_invalid. */
-export async function openEventPush(options: EventPushOptions): Promise<EventPush> {
-  const { host, port } = options
-  const server = createServer(
-    { ...LIMITS, minVersion: 'TLSv1.2', ...pairOf(options) },
-    (request, response) => {
+/** Listens; throws as `openPublicServer`. */
+export async function openEventPush(options: EventPushOptions): Promise<PublicServer> {
+  const { host, port, certificateFile, keyFile } = options
+  return await openPublicServer({
+    name: 'events.listen',
+    host,
+    port,
+    files: { certificateFile, keyFile },
+    connections: CONNECTIONS,
+    maxHeaderSize: HEADER_BYTES,
+    patience: PATIENCE,
+    listener: (request, response) => {
       void answer(options, request, response)
     },
-  )
-  server.maxConnections = CONNECTIONS
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) =>
-      reject(new Fault('config_invalid', `events.listen: ${host}:${port} cannot be used`, { cause: error })),
-    )
-    server.listen(port, host, () => resolve())
   })
-  const address = server.address()
-  return {
-    port: typeof address === 'object' && address ? address.port : port,
-    reload: () => server.setSecureContext({ minVersion: 'TLSv1.2', ...pairOf(options) }),
-    stop: () => {
-      server.close()
-      server.closeAllConnections()
-    },
-  }
-}
-
-function pairOf({ certificateFile, keyFile }: EventPushOptions): { cert: Buffer; key: Buffer } {
-  try {
-    return { cert: readFileSync(certificateFile), key: readFileSync(keyFile) }
-  } catch (error) {
-    throw new Fault('config_invalid', 'the certificate or key of events.listen cannot be read', {
-      cause: error,
-    })
-  }
 }
 
 async function answer(

@@ -2,12 +2,11 @@
  * What others verify this trust domain's SVIDs with: the SPIFFE bundle (SPIFFE_Federation.md s.5), OIDC discovery and
  * the JWKS of its JWT keys; and the JWKS of each OAuth client. Public, read-only, no client is authenticated.
  */
-import { readFileSync } from 'node:fs'
-import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http'
-import { createServer as createHttpsServer } from 'node:https'
-import type { Seconds } from '../base/clock.ts'
+import type { RequestListener } from 'node:http'
+import type { Millis, Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
+import { openPublicServer, type PublicServer } from '../serve/public-server.ts'
 import { type Bundle, formatBundle } from '../spiffe/bundle.ts'
 
 export interface BundleEndpointOptions {
@@ -28,13 +27,6 @@ export interface ClientSets {
   readonly jwks: (server: string) => string | undefined
   /** How long a copy may be kept. */
   readonly maxAge: Seconds
-}
-
-export interface BundleEndpoint {
-  readonly port: number
-  /** Reads certificate and key again; keeps the last good pair when they do not fit. Throws config_invalid. */
-  reload(): void
-  stop(): void
 }
 
 export interface EndpointPlace {
@@ -70,61 +62,28 @@ export function endpointUrl({ listen, port, certificateFile, issuer }: EndpointP
 }
 
 const LOOPBACK: ReadonlySet<string> = new Set(['127.0.0.1', '::1', 'localhost'])
-const LIMITS = { maxHeaderSize: 8192, requestTimeout: 10_000, headersTimeout: 10_000 }
+const HEADER_BYTES = 8192
+const PATIENCE: Millis = 10_000
 const CONNECTIONS = 256
 const RETRY_AFTER: Seconds = 10
 
-/** Listens; throws config_invalid for a plain address beyond loopback, or one that cannot be had. */
-export async function openBundleEndpoint(options: BundleEndpointOptions): Promise<BundleEndpoint> {
+/** Listens; throws config_invalid for a plain address beyond loopback, and as `openPublicServer`. */
+export async function openBundleEndpoint(options: BundleEndpointOptions): Promise<PublicServer> {
   const { certificateFile, keyFile, host, port } = options
-  const isTls = certificateFile !== undefined && keyFile !== undefined
-  if (!isTls && !LOOPBACK.has(host)) {
-    throw new Fault(
-      'config_invalid',
-      `bundle_endpoint.listen: plain HTTP on ${host}, wanted loopback or a certificate`,
-    )
-  }
-  const listener = listenerOf(options)
-  const secure = isTls
-    ? createHttpsServer({ ...LIMITS, minVersion: 'TLSv1.2', ...readPair(options) }, listener)
-    : undefined
-  const server = secure ?? createHttpServer(LIMITS, listener)
-  server.maxConnections = CONNECTIONS
-  await listen(server, host, port)
-  const address = server.address()
-  return {
-    port: typeof address === 'object' && address ? address.port : port,
-    reload: () => secure?.setSecureContext({ minVersion: 'TLSv1.2', ...readPair(options) }),
-    stop: () => {
-      server.close()
-      server.closeAllConnections()
-    },
-  }
-}
-
-function readPair({ certificateFile = '', keyFile = '' }: BundleEndpointOptions): {
-  cert: Buffer
-  key: Buffer
-} {
-  try {
-    return { cert: readFileSync(certificateFile), key: readFileSync(keyFile) }
-  } catch (error) {
-    throw new Fault('config_invalid', 'the certificate or key of the bundle endpoint cannot be read', {
-      cause: error,
-    })
-  }
-}
-
-function listen(server: Server, host: string, port: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (error) => {
-      reject(
-        new Fault('config_invalid', `bundle_endpoint.listen: ${host}:${port} cannot be used`, {
-          cause: error,
-        }),
-      )
-    })
-    server.listen(port, host, () => resolve())
+  const files =
+    certificateFile === undefined || keyFile === undefined ? undefined : { certificateFile, keyFile }
+  const name = 'bundle_endpoint.listen'
+  if (!files && !LOOPBACK.has(host))
+    throw new Fault('config_invalid', `${name}: plain HTTP on ${host}, wanted loopback or a certificate`)
+  return await openPublicServer({
+    name,
+    host,
+    port,
+    files,
+    connections: CONNECTIONS,
+    maxHeaderSize: HEADER_BYTES,
+    patience: PATIENCE,
+    listener: listenerOf(options),
   })
 }
 

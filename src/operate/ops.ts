@@ -1,6 +1,7 @@
 /** The ops port: liveness, readiness and metrics over plain HTTP on a private address; no identity is ever shown. */
-import { createServer, type Server, type ServerResponse } from 'node:http'
-import { Fault } from '../base/fault.ts'
+import type { RequestListener, ServerResponse } from 'node:http'
+import type { Millis } from '../base/clock.ts'
+import { openPublicServer, type PublicServer } from '../serve/public-server.ts'
 import type { Health } from '../telemetry/health.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
 
@@ -14,34 +15,30 @@ export interface OpsOptions {
 }
 
 const HEADER_BYTES = 4096
-const TIMEOUT_MS = 5_000
+const PATIENCE: Millis = 5_000
 const CONNECTIONS = 64
 
-/** Listens; resolves with the port. Throws config_invalid when the address cannot be had. */
-export function openOps(options: OpsOptions): Promise<{ readonly port: number; stop(): void }> {
-  const server = createServer({
+/** Listens; throws config_invalid when the address cannot be had. */
+export function openOps(options: OpsOptions): Promise<PublicServer> {
+  const { host, port } = options
+  return openPublicServer({
+    name: 'ops.listen',
+    host,
+    port,
+    files: undefined,
+    connections: CONNECTIONS,
     maxHeaderSize: HEADER_BYTES,
-    requestTimeout: TIMEOUT_MS,
-    headersTimeout: TIMEOUT_MS,
+    patience: PATIENCE,
+    listener: listenerOf(options),
   })
-  server.maxConnections = CONNECTIONS
-  server.on('request', (request, response) => {
+}
+
+function listenerOf(options: OpsOptions): RequestListener {
+  return (request, response) => {
     if (request.method !== 'GET' && request.method !== 'HEAD')
       return reply(response, 405, 'method not allowed\n')
     void answer(options, (request.url ?? '').split('?')[0] ?? '', response)
-  })
-  return new Promise((resolve, reject) => {
-    server.once('error', (error) => {
-      reject(
-        new Fault('config_invalid', `ops.listen: ${options.host}:${options.port} cannot be used`, {
-          cause: error,
-        }),
-      )
-    })
-    server.listen(options.port, options.host, () =>
-      resolve({ port: portOf(server), stop: () => stopServer(server) }),
-    )
-  })
+  }
 }
 
 async function answer(options: OpsOptions, path: string, response: ServerResponse): Promise<void> {
@@ -64,14 +61,4 @@ function reply(response: ServerResponse, status: number, text: string): void {
     'Cache-Control': 'no-store',
   })
   response.end(text)
-}
-
-function portOf(server: Server): number {
-  const address = server.address()
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
-
-function stopServer(server: Server): void {
-  server.close()
-  server.closeAllConnections()
 }

@@ -8,8 +8,9 @@ import { Fault } from '../../src/base/fault.ts'
 import { openDenylistFile } from '../../src/ingress/denylist-file.ts'
 import { DenylistUrl } from '../../src/ingress/denylist-url.ts'
 import { EventPoll } from '../../src/ingress/event-poll.ts'
-import { type EventPush, openEventPush } from '../../src/ingress/event-push.ts'
+import { openEventPush } from '../../src/ingress/event-push.ts'
 import type { HttpAnswer, HttpRequest } from '../../src/ingress/http-ask.ts'
+import type { PublicServer } from '../../src/serve/public-server.ts'
 import { makeTestCa } from '../support/tls.ts'
 import { ISSUER, openReceiver, type TestReceiver } from '../support/transmitter.ts'
 import { until } from '../support/until.ts'
@@ -30,7 +31,7 @@ afterEach(() => {
 })
 
 describe('a pushed event', () => {
-  let push: EventPush
+  let push: PublicServer
   const refused: string[] = []
 
   beforeEach(async () => {
