@@ -17,7 +17,7 @@ import type { Directories } from './serve/directories.ts'
 import { type DoorOptions, openDoor } from './serve/door.ts'
 import { openGrpc } from './serve/grpc.ts'
 import { openHttp } from './serve/http.ts'
-import { UidLimits } from './serve/limits.ts'
+import { OwnerLimits } from './serve/limits.ts'
 import { type ListeningSocket, openSocket } from './serve/socket-path.ts'
 import { jsonApi } from './sign/json-api.ts'
 import { proofApi } from './sign/proof-api.ts'
@@ -63,9 +63,9 @@ const MILLIS = 1000
 export async function openDoors(options: DoorsOptions, core: Core): Promise<Doors> {
   const { clock, config } = options
   const { connectionsPerUid, connections } = config.limits
-  const limits = new UidLimits('connections', 'too_many_connections', connectionsPerUid, connections)
+  const limits = new OwnerLimits('connections', 'too_many_connections', connectionsPerUid, connections)
   const headerTimeout = config.limits.headerTimeout * MILLIS
-  const calls = new UidLimits('calls', 'too_many_calls', config.limits.callsPerUid, config.limits.calls)
+  const calls = new OwnerLimits('calls', 'too_many_calls', config.limits.callsPerUid, config.limits.calls)
   const sending = lazyOutgoing(options, core, { headerTimeout, calls })
   const { drainEnvoy, grpc, http } = workloadSides(options, core, sending.load, { headerTimeout, calls })
   const admin = adminSides(options, core, { headerTimeout, calls })
@@ -139,10 +139,11 @@ type Accept = (socket: Socket) => void
 type Sides = Pick<DoorOptions, 'grpc' | 'http' | 'http2'>
 
 /** Every public socket attests alike and counts into the same limits. */
-function acceptInto(options: DoorsOptions, core: Core, limits: UidLimits, sides: Sides): Accept {
+function acceptInto(options: DoorsOptions, core: Core, limits: OwnerLimits, sides: Sides): Accept {
   return openDoor({
     ...sides,
     limits,
+    ownerOf: (pid, uid) => core.attestation.ownerOf(pid, uid),
     attest: (fd) => attestUnlessRevoked(core, fd),
     clock: options.clock,
     firstBytesTimeout: options.config.limits.headerTimeout * MILLIS,
@@ -184,8 +185,8 @@ async function openSockets(options: DoorsOptions, accepts: Accepts): Promise<rea
   return [workload, admin, ...(egress ? [egress] : []), ...(verifier ? [verifier] : [])]
 }
 
-function adminLimits(): UidLimits {
-  return new UidLimits('connections', 'too_many_connections', ADMIN_CONNECTIONS, ADMIN_CONNECTIONS)
+function adminLimits(): OwnerLimits {
+  return new OwnerLimits('connections', 'too_many_connections', ADMIN_CONNECTIONS, ADMIN_CONNECTIONS)
 }
 
 /** A revoked process stays revoked on its next connection. */
@@ -205,7 +206,7 @@ async function verifierSides(
   options: DoorsOptions,
   core: Core,
   load: () => Promise<Outgoing>,
-  { headerTimeout, calls, limits: connections }: OutgoingLimits & { readonly limits: UidLimits },
+  { headerTimeout, calls, limits: connections }: OutgoingLimits & { readonly limits: OwnerLimits },
 ) {
   const { admit, config, metrics } = options
   const { openIncoming } = await import('./incoming.ts')

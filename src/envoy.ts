@@ -8,7 +8,7 @@ import { openExtProc } from './egress/ext-proc.ts'
 import type { LoadReleases } from './egress/release-api.ts'
 import { SDS, type SdsOptions, sdsHandlers } from './issue/sds.ts'
 import type { Handlers } from './serve/grpc.ts'
-import { UidLimits } from './serve/limits.ts'
+import { OwnerLimits } from './serve/limits.ts'
 
 const MILLIS = 1000
 
@@ -39,7 +39,7 @@ export function openEnvoySide(options: CoreOptions, core: Core, load: LoadReleas
 function sdsOptions({ audit, clock, config, log, metrics }: CoreOptions, core: Core): SdsOptions {
   const { bundles, revocations, rotator, svids } = core
   const { rootca, validator, waitingPerUid, waitingTime: patience } = config.sds
-  const waiting = new UidLimits('waiting streams', 'too_many_calls', waitingPerUid, config.limits.calls)
+  const waiting = new OwnerLimits('waiting streams', 'too_many_calls', waitingPerUid, config.limits.calls)
   metrics.gauge('holdfast_sds_waiting', 'Streams of proxies that wait for an entry.', () => waiting.all)
   const source = { svids, bundles, revocations, rootca, validator }
   return { ...source, rotator, audit, log, metrics, clock, waiting, patience }

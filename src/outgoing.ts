@@ -13,7 +13,7 @@ import type { TargetFactsOptions } from './egress/target-facts.ts'
 import { openTokenClient, type TokenClient } from './egress/token-client.ts'
 import { Trust } from './egress/trust.ts'
 import { type RevokeAsk, revoke } from './operate/revoke.ts'
-import type { UidLimits } from './serve/limits.ts'
+import type { OwnerLimits } from './serve/limits.ts'
 
 const MILLIS = 1000
 
@@ -37,7 +37,7 @@ export interface Outgoing {
 /** What callers are held to. */
 export interface OutgoingLimits {
   readonly headerTimeout: Millis
-  readonly calls: UidLimits
+  readonly calls: OwnerLimits
 }
 
 /** Opens it over the core's parts; nothing is fetched until a caller asks. It ends with what `stop` ends. */

@@ -11,6 +11,7 @@ import { type Hasher, mayChange, type ProgramHash } from './hash.ts'
 import type { HashFailure } from './hash-worker.ts'
 import { type Holder, type Instances, makeController } from './instances.ts'
 import type { Kernel } from './kernel.ts'
+import { ownerOfUid } from './owner.ts'
 import { checkProgram, type OpenPeer } from './peer.ts'
 import { unitOf } from './systemd.ts'
 import type { Instance, Peer, Workload } from './workload.ts'
@@ -278,9 +279,9 @@ export class Attested implements AttestedWorkload {
 
   /** Begins to hash the program when `book` has an entry that nothing else is missing for. */
   #readHash(book: RuleBook): void {
-    const { container, hasher, peer } = this.#parts
+    const { hasher, holder, peer } = this.#parts
     if (this.#hash !== undefined || !book.wantsSelector('unix:sha256', this.#selectors)) return
-    const owner = container?.key ?? `uid:${peer.uid}`
+    const owner = holder.process?.owner ?? ownerOfUid(peer.uid)
     const hash = peer.program
       ? hasher.hash(peer.pid, peer.program, owner)
       : { failure: 'unreadable' as const }

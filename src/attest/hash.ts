@@ -7,6 +7,7 @@ import type { Clock, Millis } from '../base/clock.ts'
 import { HashQueue } from './hash-queue.ts'
 import { HASH_WORKER, type HashAnswer, type HashFailure, type HashJob } from './hash-worker.ts'
 import type { Kernel } from './kernel.ts'
+import type { Owner } from './owner.ts'
 import type { Program } from './peer.ts'
 
 /** The hash, in lower-case hex, or why there is none. */
@@ -23,7 +24,7 @@ export interface HasherOptions {
 }
 
 interface Waiting {
-  readonly owner: string
+  readonly owner: Owner
   readonly job: HashJob
   readonly key: string
   readonly finish: (result: ProgramHash) => void
@@ -51,7 +52,7 @@ export class Hasher {
   readonly #flights = new Map<string, Promise<ProgramHash>>()
   readonly #queue = new HashQueue<Waiting>()
   /** Owners of files that a thread has not come back from. */
-  readonly #stuckOwners = new Set<string>()
+  readonly #stuckOwners = new Set<Owner>()
   #current: Waiting | undefined
   #worker: Worker | undefined
   #stuck = 0
@@ -67,10 +68,10 @@ export class Hasher {
   }
 
   /**
-   * The hash of the program that `pid` runs: at once when it is known, else a promise that never rejects. `owner` is
-   * whoever answers for how much is asked: a uid, or a container.
+   * The hash of the program that `pid` runs: at once when it is known, else a promise that never rejects. `owner`
+   * answers for how much is asked.
    */
-  hash(pid: number, program: Program, owner: string): ProgramHash | Promise<ProgramHash> {
+  hash(pid: number, program: Program, owner: Owner): ProgramHash | Promise<ProgramHash> {
     const path = this.#linkOf(pid)
     const version = this.#kernel.fileVersion(path)
     if (version === undefined) return { failure: 'unreadable' }
@@ -94,7 +95,7 @@ export class Hasher {
 
   #fly(
     key: string,
-    owner: string,
+    owner: Owner,
     file: Omit<HashJob, 'maxBytes' | 'maxMillis'>,
   ): ProgramHash | Promise<ProgramHash> {
     const isStuck = this.#stuck >= STUCK_LIMIT || this.#stuckOwners.has(owner)
@@ -177,7 +178,7 @@ export class Hasher {
   }
 
   /** A thread inside a system call that hangs cannot be ended; it counts until it is. */
-  #retire(owner?: string): void {
+  #retire(owner?: Owner): void {
     const worker = this.#worker
     if (!worker) return
     this.#worker = undefined

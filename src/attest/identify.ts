@@ -14,6 +14,7 @@ import type { PodExplained } from './explain-pod.ts'
 import { Hasher, type HasherOptions } from './hash.ts'
 import { type InstanceLimits, Instances, processKey } from './instances.ts'
 import { type Kernel, systemKernel } from './kernel.ts'
+import { type Owner, ownerOf, ownerOfUid } from './owner.ts'
 import { type OpenPeer, openPeer, openProcess } from './peer.ts'
 import { PodCgroups } from './pod-cgroup.ts'
 import { systemdSelectors, unitOf } from './systemd.ts'
@@ -133,6 +134,15 @@ export class Attestation {
     const workload: Attested = this.#open(peer, () => this.#attested.delete(workload))
     this.#attested.add(workload)
     return workload
+  }
+
+  /**
+   * Who answers for what the caller `pid` takes up, before it is attested; by where it is now, which is good enough to
+   * count by.
+   */
+  ownerOf(pid: number, uid: number): Owner {
+    if (!this.#pods) return ownerOfUid(uid)
+    return ownerOf(uid, this.#pods.cgroups.place(this.#kernel.readCgroups(pid)))
   }
 
   /** What the process `pid` would be attested as; throws peer_gone or attestation_failed. */

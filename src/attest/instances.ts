@@ -11,6 +11,7 @@ import type { Selector } from '../spiffe/selector.ts'
 import type { LeaseFilter } from './attested.ts'
 import type { Container, Containers } from './containers.ts'
 import type { Kernel } from './kernel.ts'
+import { type Owner, ownerOfPlace, ownerOfUid } from './owner.ts'
 import type { OpenPeer } from './peer.ts'
 import { openUnit, type Unit, type UnitRun } from './systemd.ts'
 import type { WholePod } from './whole-pods.ts'
@@ -32,8 +33,8 @@ export interface Holder {
   /** Each connection's way to hear that the process has ended. */
   readonly callers: Set<(fault: Fault) => void>
   readonly leases: Map<string, Lease>
-  /** A process has a pidfd and a uid, a unit its run, the identity neither. */
-  readonly process?: { readonly pidfd: number; readonly uid: number; readonly peer: OpenPeer }
+  /** A process has a pidfd and an owner, a unit its run, the identity neither. */
+  readonly process?: { readonly pidfd: number; readonly owner: Owner; readonly peer: OpenPeer }
   readonly run?: UnitRun
   /** What a process or a container ends with. */
   readonly container?: Container | undefined
@@ -41,15 +42,16 @@ export interface Holder {
 }
 
 export interface InstanceLimits {
-  /** Processes known at once, over all uids. */
+  /** Processes known at once, of all callers. */
   readonly processes: number
-  readonly processesPerUid: number
+  /** Of one uid, or of one pod. */
+  readonly processesPerOwner: number
 }
 
 // Made once: most instances end like this.
 const UNUSED = new Fault('lease_ended')
 const LOOK_EVERY: Millis = 250
-const DEFAULT_LIMITS: InstanceLimits = { processes: 32_768, processesPerUid: 8_192 }
+const DEFAULT_LIMITS: InstanceLimits = { processes: 32_768, processesPerOwner: 8_192 }
 
 /** A controller whose signal thousands may listen to. */
 export function makeController(): AbortController {
@@ -65,7 +67,7 @@ export class Instances {
   readonly #limits: InstanceLimits
   readonly #containers: Containers | undefined
   readonly #holders = new Map<string, Holder>()
-  readonly #processesOf = new Map<number, number>()
+  readonly #processesOf = new Map<Owner, number>()
   readonly #byPid = new Map<number, Holder>()
   #processes = 0
   #isArmed = false
@@ -104,16 +106,17 @@ export class Instances {
       return known
     }
     if (known) this.end(known, new Fault('peer_gone'))
+    const owner = container ? ownerOfPlace(container.place) : ownerOfUid(peer.uid)
     try {
-      this.#makeRoom(peer.uid)
+      this.#makeRoom(owner)
     } catch (error) {
       this.#kernel.closeFd(peer.pidfd)
       throw error
     }
     this.#processes += 1
-    this.#processesOf.set(peer.uid, (this.#processesOf.get(peer.uid) ?? 0) + 1)
+    this.#processesOf.set(owner, (this.#processesOf.get(owner) ?? 0) + 1)
     const holder = this.#hold(key, {
-      process: { pidfd: peer.pidfd, uid: peer.uid, peer },
+      process: { pidfd: peer.pidfd, owner, peer },
       container,
     })
     this.#byPid.set(peer.pid, holder)
@@ -263,29 +266,29 @@ export class Instances {
     return holder
   }
 
-  #forgetProcess(process: { readonly pidfd: number; readonly uid: number }): void {
-    this.#kernel.closeFd(process.pidfd)
+  #forgetProcess({ pidfd, owner }: { readonly pidfd: number; readonly owner: Owner }): void {
+    this.#kernel.closeFd(pidfd)
     this.#processes -= 1
-    const left = (this.#processesOf.get(process.uid) ?? 1) - 1
-    if (left > 0) this.#processesOf.set(process.uid, left)
-    else this.#processesOf.delete(process.uid)
+    const left = (this.#processesOf.get(owner) ?? 1) - 1
+    if (left > 0) this.#processesOf.set(owner, left)
+    else this.#processesOf.delete(owner)
   }
 
-  #makeRoom(uid: number): void {
-    if (!this.#isFull(uid)) return
+  #makeRoom(owner: Owner): void {
+    if (!this.#isFull(owner)) return
     this.#endFinished()
     if (this.#processes >= this.#limits.processes)
       throw new Fault('overloaded', `${this.#processes} processes hold identities`)
-    if (this.#isFull(uid))
+    if (this.#isFull(owner))
       throw new Fault(
         'too_many_connections',
-        `${this.#processesOf.get(uid)} processes of uid ${uid} hold identities`,
+        `${this.#processesOf.get(owner)} processes of ${owner} hold identities`,
       )
   }
 
-  #isFull(uid: number): boolean {
-    const { processes, processesPerUid } = this.#limits
-    return this.#processes >= processes || (this.#processesOf.get(uid) ?? 0) >= processesPerUid
+  #isFull(owner: Owner): boolean {
+    const { processes, processesPerOwner } = this.#limits
+    return this.#processes >= processes || (this.#processesOf.get(owner) ?? 0) >= processesPerOwner
   }
 
   #arm(): void {

@@ -110,12 +110,12 @@ export const REASONS = facts({
   },
   too_many_connections: {
     owner: 'caller',
-    cause: 'too many connections from this uid',
+    cause: 'too many connections from this uid or pod',
     cure: 'Keep one connection open instead of one a request, or raise limits.connections_per_uid.',
   },
   too_many_calls: {
     owner: 'caller',
-    cause: 'too many calls of this uid are open',
+    cause: 'too many calls of this uid or pod are open',
     cure: 'End streams that are not read, or raise limits.calls_per_uid.',
   },
   // Policy

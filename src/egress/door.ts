@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { HttpSide } from '../serve/http.ts'
-import type { UidLimits } from '../serve/limits.ts'
+import type { OwnerLimits } from '../serve/limits.ts'
 import type { BindOptions } from './bound.ts'
 import { type DialAsk, type Dialer, placeOf } from './dial.ts'
 import { openHttp1Side } from './http1-side.ts'
@@ -34,7 +34,7 @@ export interface EgressDoorOptions extends Omit<BindOptions, 'nonces'>, EgressPe
   /** HTTP/2 requests at a time on one connection. */
   readonly streamsPerConnection: number
   /** Open HTTP/2 requests by uid; an HTTP/1.1 request has a connection of its own, which is counted. */
-  readonly calls: UidLimits
+  readonly calls: OwnerLimits
 }
 
 /** What the egress socket serves: HTTP/1.1, and `http2` beside it. `drain` and `stop` are both sides'. */

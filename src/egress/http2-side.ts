@@ -15,14 +15,14 @@ import { Fault } from '../base/fault.ts'
 import type { Caller } from '../serve/caller.ts'
 import { faultEncoder } from '../serve/fault-status.ts'
 import type { HttpSide } from '../serve/http.ts'
-import type { UidLimits } from '../serve/limits.ts'
+import type { OwnerLimits } from '../serve/limits.ts'
 import { type Head2, Request2, Response2, refusing } from './http2-stream.ts'
 import { type Asked, type ProxyOptions, serve } from './proxy.ts'
 
 export interface Http2SideOptions extends ProxyOptions {
   readonly streamsPerConnection: number
   /** Open requests by uid, over all its connections. */
-  readonly calls: UidLimits
+  readonly calls: OwnerLimits
 }
 
 const HEADER_BYTES = 32 * 1024
@@ -88,7 +88,7 @@ async function counted(
   asked: Asked,
 ): Promise<void> {
   try {
-    stream.once('close', options.calls.take(caller.uid))
+    stream.once('close', options.calls.take(caller.owner))
   } catch (caught) {
     return asked.refuse(Fault.from(caught))
   }

@@ -9,7 +9,7 @@ import { Fault, printable } from '../base/fault.ts'
 import type { Caller } from '../serve/caller.ts'
 import type { Feed, Hear } from '../serve/feed.ts'
 import type { Handlers } from '../serve/grpc.ts'
-import type { UidLimits } from '../serve/limits.ts'
+import type { OwnerLimits } from '../serve/limits.ts'
 import type { Message } from '../serve/messages.ts'
 import type { Audit } from '../telemetry/audit.ts'
 import type { Log } from '../telemetry/log.ts'
@@ -28,8 +28,8 @@ export interface SdsOptions extends SecretSource {
   readonly log: Log
   readonly metrics: Metrics
   readonly clock: Clock
-  /** Streams that wait for their first secret, by uid. */
-  readonly waiting: UidLimits
+  /** Streams that wait for their first secret, by owner. */
+  readonly waiting: OwnerLimits
   /** How long one of them may wait. */
   readonly patience: Seconds
 }
@@ -48,7 +48,7 @@ export function sdsHandlers(options: SdsOptions): Handlers {
 }
 
 function serve(options: SdsOptions, caller: Caller, feed: Feed, dialect: Dialect): Hear {
-  const wait = new Wait(options, caller.uid, feed)
+  const wait = new Wait(options, caller.owner, feed)
   const told = { isDenied: false }
   const stream = new SecretStream({
     dialect,
@@ -71,16 +71,16 @@ function serve(options: SdsOptions, caller: Caller, feed: Feed, dialect: Dialect
   }
 }
 
-/** A stream that waits holds a place of its uid's, and not for ever. */
+/** A stream that waits holds a place of its owner's, and not for ever. */
 class Wait {
   readonly #options: SdsOptions
-  readonly #uid: number
+  readonly #owner: Caller['owner']
   readonly #feed: Feed
   #leave: (() => void) | undefined
 
-  constructor(options: SdsOptions, uid: number, feed: Feed) {
+  constructor(options: SdsOptions, owner: Caller['owner'], feed: Feed) {
     this.#options = options
-    this.#uid = uid
+    this.#owner = owner
     this.#feed = feed
   }
 
@@ -92,7 +92,7 @@ class Wait {
       return
     }
     const { clock, patience, waiting } = this.#options
-    const give = waiting.take(this.#uid)
+    const give = waiting.take(this.#owner)
     const cancel = clock.after(patience * MILLIS, () =>
       this.#feed.end(new Fault('no_identity', `no identity issued: none came within ${patience} seconds`)),
     )

@@ -5,6 +5,7 @@
 import type { Socket } from 'node:net'
 import { containerOf } from '../attest/cgroup.ts'
 import { systemKernel } from '../attest/kernel.ts'
+import { ownerOfUid } from '../attest/owner.ts'
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { peerCredentials } from '../base/native.ts'
@@ -13,13 +14,13 @@ import { fdOf } from './fd.ts'
 import { firstBytes } from './first-bytes.ts'
 import type { GrpcSide } from './grpc.ts'
 import type { HttpSide } from './http.ts'
-import type { UidLimits } from './limits.ts'
+import type { OwnerLimits } from './limits.ts'
 
 export interface AdminDoorOptions {
   readonly http: HttpSide
   /** Serves no method: whoever looks here for one of another door hears so. */
   readonly grpc: GrpcSide
-  readonly limits: UidLimits
+  readonly limits: OwnerLimits
   readonly clock: Clock
   /** How long a client may take to say what it speaks. */
   readonly firstBytesTimeout: Millis
@@ -38,7 +39,7 @@ export function adminDoor(options: AdminDoorOptions): (socket: Socket) => void {
       if (fd === undefined) throw new Fault('attestation_failed')
       const { pid, uid } = peerCredentials(fd)
       if ((uid !== own && uid !== ROOT) || isElsewhere(pid, home)) throw new Fault('admin_denied')
-      socket.once('close', options.limits.take(uid))
+      socket.once('close', options.limits.take(ownerOfUid(uid)))
       // An operator is no workload: nothing here may ask for an identity.
       const caller = refusedCaller(pid, uid, new Fault('no_identity'))
       void route(options, socket, caller).catch(() => socket.destroy())

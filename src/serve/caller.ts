@@ -1,4 +1,5 @@
 /** Who is at the other end of one connection, as every door sees it. */
+import { type Owner, ownerOfUid } from '../attest/owner.ts'
 import type { Workload } from '../attest/workload.ts'
 import { Fault } from '../base/fault.ts'
 import { turn } from '../base/turn.ts'
@@ -9,6 +10,8 @@ export interface Caller {
   readonly pid: number
   /** Below zero for a caller over TCP, a number of its own for each listed SPIFFE ID. */
   readonly uid: number
+  /** Who answers for how much it asks. */
+  readonly owner: Owner
   /** Checks the peer and the lease anew; throws what attestation or the lease's end said. */
   workload(): Workload
   /** Of a caller over TCP, instead: its SPIFFE ID, judged anew; throws what ended its certificate. */
@@ -16,13 +19,14 @@ export interface Caller {
 }
 
 /** A caller whose attestation succeeded. */
-export function attestedCaller(workload: Workload): Caller {
+export function attestedCaller(workload: Workload, owner = ownerOfUid(workload.peer.uid)): Caller {
   const { peer, signal } = workload
   // Calls that one read brought in were there together: the kernel is asked once for all of them.
   let checkedIn = -1
   return {
     pid: peer.pid,
     uid: peer.uid,
+    owner,
     workload: () => {
       if (signal.aborted) throw Fault.from(signal.reason, 'lease_ended')
       const now = turn()
@@ -34,10 +38,11 @@ export function attestedCaller(workload: Workload): Caller {
 }
 
 /** A caller that could not be attested: it hears why at each call, where a closed connection would say nothing. */
-export function refusedCaller(pid: number, uid: number, fault: Fault): Caller {
+export function refusedCaller(pid: number, uid: number, fault: Fault, owner = ownerOfUid(uid)): Caller {
   return {
     pid,
     uid,
+    owner,
     workload: () => {
       throw fault
     },
@@ -49,6 +54,7 @@ export function remoteCaller(at: number, remote: () => Entry['spiffeId']): Calle
   return {
     pid: 0,
     uid: -1 - at,
+    owner: `the SPIFFE ID ${at + 1} of the list`,
     remote,
     workload: () => {
       throw new Fault('no_identity', 'no identity issued: the caller is on another machine')

@@ -1,9 +1,10 @@
 /**
- * The way of one connection: counted by uid, attested by the kernel's facts, then handed to HTTP/2 or HTTP/1.1 by its
+ * The way of one connection: counted by uid or pod, attested by the kernel's facts, then handed to HTTP/2 or HTTP/1.1 by its
  * first bytes. Nothing that a client sends is read before it is counted.
  */
 import type { Socket } from 'node:net'
 import type { AttestedWorkload } from '../attest/identify.ts'
+import type { Owner } from '../attest/owner.ts'
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { peerCredentials } from '../base/native.ts'
@@ -13,10 +14,12 @@ import { fdOf } from './fd.ts'
 import { firstBytes } from './first-bytes.ts'
 import type { GrpcSide } from './grpc.ts'
 import type { HttpSide } from './http.ts'
-import type { UidLimits } from './limits.ts'
+import type { OwnerLimits } from './limits.ts'
 
 export interface DoorOptions {
-  readonly limits: UidLimits
+  readonly limits: OwnerLimits
+  /** Who answers for the connection of a process, by its pid and uid. */
+  readonly ownerOf: (pid: number, uid: number) => Owner
   /** Attests the peer of a descriptor; throws the Fault that its calls will hear. */
   readonly attest: (fd: number) => AttestedWorkload
   /** The agent's own gRPC. */
@@ -48,9 +51,11 @@ function enter(options: DoorOptions, socket: Socket): void {
   const fd = fdOf(socket)
   if (fd === undefined) throw new Fault('attestation_failed', 'Node shows no descriptor for the connection')
   const { pid, uid } = peerCredentials(fd)
-  socket.once('close', options.limits.take(uid))
+  const owner = options.ownerOf(pid, uid)
+  socket.once('close', options.limits.take(owner))
   const attested = attest(options, socket, fd)
-  const caller = attested instanceof Fault ? refusedCaller(pid, uid, attested) : attestedCaller(attested)
+  const caller =
+    attested instanceof Fault ? refusedCaller(pid, uid, attested, owner) : attestedCaller(attested, owner)
   const ready = attested instanceof Fault ? undefined : attested.ready
   void route(options, socket, caller, ready).catch(() => socket.destroy())
 }

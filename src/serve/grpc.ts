@@ -25,7 +25,7 @@ import type { Caller } from './caller.ts'
 import { type Dialog, type Hear, OpenDialog } from './dialog.ts'
 import { type EncodeFault, faultEncoder } from './fault-status.ts'
 import { type Feed, WireFeed } from './feed.ts'
-import type { UidLimits } from './limits.ts'
+import type { OwnerLimits } from './limits.ts'
 import { type Message, methodsOf } from './messages.ts'
 import { standardServices } from './standard-services.ts'
 import { STATUS } from './status.ts'
@@ -63,7 +63,7 @@ export interface GrpcOptions {
   /** Services whose clients send no `workload.spiffe.io`, by full name. */
   readonly withoutHeader?: ReadonlySet<string>
   /** Open calls by uid; one too many is refused before its request is read. */
-  readonly calls: UidLimits
+  readonly calls: OwnerLimits
 }
 
 /** The gRPC side of a socket. */
@@ -157,7 +157,7 @@ function limitCalls(callers: ReadonlyMap<string, Caller>, options: GrpcOptions):
     const stream = streamOf(call)
     if (!caller || !stream) return unchanged
     try {
-      stream.once('close', options.calls.take(caller.uid))
+      stream.once('close', options.calls.take(caller.owner))
     } catch (caught) {
       options.onCall(method.path.slice(1), Fault.from(caught))
       // Clients read this as "not now": gRPC maps it to UNAVAILABLE.

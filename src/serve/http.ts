@@ -8,7 +8,7 @@ import { Fault } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
 import type { Caller } from './caller.ts'
 import { jsonHeaders, rawFault, sendFault } from './fault-answer.ts'
-import type { UidLimits } from './limits.ts'
+import type { OwnerLimits } from './limits.ts'
 import { closeWithConnection } from './pipelined.ts'
 import { STATUS } from './status.ts'
 
@@ -67,7 +67,7 @@ export interface HttpOptions {
   readonly headerTimeout: number
   readonly maxBodyBytes?: number
   /** Open requests by uid: a connection may bring many at once, each before the one before it is answered. */
-  readonly calls?: UidLimits
+  readonly calls?: OwnerLimits
   readonly heads?: Heads
 }
 
@@ -155,7 +155,7 @@ async function answer(
   try {
     checkHeaders(request, options)
     if (!caller) throw new Fault('peer_gone')
-    const leave = options.calls?.take(caller.uid)
+    const leave = options.calls?.take(caller.owner)
     if (leave) response.once('close', leave)
     const [path = '', search = ''] = splitTarget(request.url ?? '')
     const route = routeOf(options.routes, request.method ?? '', path, response)
@@ -185,7 +185,7 @@ async function answerHead(
     checkCount(request, HEAD_HEADERS_LIMIT)
     checkFraming(request)
     if (!caller) throw new Fault('peer_gone')
-    const leave = options.calls?.take(caller.uid)
+    const leave = options.calls?.take(caller.owner)
     if (leave) response.once('close', leave)
     options.admit()
     const [path = '', search = ''] = splitTarget(request.url ?? '')

@@ -11,7 +11,7 @@ import { Fault } from '../base/fault.ts'
 import type { Caller } from './caller.ts'
 import type { GrpcSide } from './grpc.ts'
 import type { HttpSide } from './http.ts'
-import type { UidLimits } from './limits.ts'
+import type { OwnerLimits } from './limits.ts'
 
 /** Who showed a certificate. */
 export interface Identified {
@@ -29,7 +29,7 @@ export interface TlsDoorOptions {
   readonly context: () => SecureContext
   /** Judges the client's chain, leaf first, in DER; throws the reason to hang up. */
   readonly identify: (chain: readonly Buffer[]) => Identified
-  readonly limits: UidLimits
+  readonly limits: OwnerLimits
   /** How many may be in their handshake at a time, and for how long. */
   readonly handshakes: number
   readonly patience: Millis
@@ -116,7 +116,7 @@ function enter(options: TlsDoorOptions, socket: TLSSocket): void {
   const { clock, grpc, http, identify, limits, onConnection } = options
   try {
     const { caller, endsIn } = identify(chainOf(socket))
-    socket.once('close', limits.take(caller.uid))
+    socket.once('close', limits.take(caller.owner))
     socket.once(
       'close',
       clock.after(Math.min(endsIn, TIMER_LIMIT), () => socket.destroy()),

@@ -20,8 +20,15 @@ import {
 } from '../support/cluster/lone-containers.ts'
 import { missingForContainers } from '../support/cluster/parts.ts'
 import { type FakeKubelet, type FakePod, startFakeKubelet } from '../support/fake-kubelet.ts'
+import { until } from '../support/until.ts'
 
 const missing = missingForContainers()
+const HELD = 8
+/** Holds connections of HTTP/2 that say no more; one that is closed comes again. */
+const HOLD = `const open = () => require('node:net').connect('/run/holdfast/workload.sock')
+  .on('error', () => {}).on('close', () => setTimeout(open, 20)).resume()
+  .write(Buffer.from('${Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0').toString('base64')}', 'base64'))
+for (let left = ${HELD}; left > 0; left--) open()`
 const idOf = (name: string) => `spiffe://cluster.test/${name}`
 
 if (missing) {
@@ -63,6 +70,7 @@ ${['victim', 'attacker', 'other']
       config: (config) => ({
         ...config,
         trustDomain: parseTrustDomain('cluster.test'),
+        limits: { ...config.limits, connectionsPerUid: HELD },
         kubernetes: {
           ...config.kubernetes,
           attestor: 'kubelet',
@@ -167,6 +175,21 @@ ${['victim', 'attacker', 'other']
         idOf('victim'),
         [expect.stringMatching(/can be copied/), expect.stringMatching(/names no namespace/)],
       ])
+    })
+
+    it('spends the connections of its pod alone, whatever uids it takes, and none of other pods', async () => {
+      const { container } = start('attacker')
+      const held = container.exec(['/bin/node', '-e', HOLD], '0:0')
+      const isServed = (user: string) =>
+        container.ask(undefined, user).then(
+          ({ status }) => status === 200,
+          () => false,
+        )
+      await until('no room for the pod', async () => !(await isServed('4711:4711')))
+      for (const user of ['0:0', '4711:4711'])
+        expect(await outcomeOf(victim.container, user)).toEqual([idOf('victim')])
+      container.stop()
+      await held.catch(() => {})
     })
 
     it('has none outside of where the kubelet puts pods', async () => {

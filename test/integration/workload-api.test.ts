@@ -13,7 +13,7 @@ import { describe, expect, it } from 'vitest'
 import { Fault } from '../../src/base/fault.ts'
 import { refusedCaller } from '../../src/serve/caller.ts'
 import { openGrpc } from '../../src/serve/grpc.ts'
-import { UidLimits } from '../../src/serve/limits.ts'
+import { OwnerLimits } from '../../src/serve/limits.ts'
 import { type AgentOptions, startAgent, type TestAgent } from '../support/agent.ts'
 import { ManualClock } from '../support/clock.ts'
 import { type Identity, identityPolicy, idOf, TRUST_DOMAIN } from '../support/identities.ts'
@@ -113,7 +113,7 @@ describe('the endpoint', () => {
         admit,
         onCall: () => {},
         streamsPerConnection: 10,
-        calls: new UidLimits('calls', 'too_many_calls', 100, 100),
+        calls: new OwnerLimits('calls', 'too_many_calls', 100, 100),
       },
     )
     const path = join(agent.dir, 'closed.sock')
@@ -136,7 +136,7 @@ describe('the endpoint', () => {
         admit: () => {},
         onCall: () => {},
         streamsPerConnection: 10,
-        calls: new UidLimits('calls', 'too_many_calls', 100, 100),
+        calls: new OwnerLimits('calls', 'too_many_calls', 100, 100),
       },
     )
     const path = join(agent.dir, 'unknown.sock')

@@ -21,7 +21,7 @@ import type { RuleBook } from '../../src/policy/book.ts'
 import { loadPolicy } from '../../src/policy/load.ts'
 import { Revocations } from '../../src/policy/revocations.ts'
 import { openDoor } from '../../src/serve/door.ts'
-import { UidLimits } from '../../src/serve/limits.ts'
+import { OwnerLimits } from '../../src/serve/limits.ts'
 import { openSocket } from '../../src/serve/socket-path.ts'
 import { Admission } from '../../src/sign/admission.ts'
 import { Approvals } from '../../src/sign/approvals.ts'
@@ -150,11 +150,12 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
     admit: () => {},
     headerTimeout: 2_000,
     streamsPerConnection: options.streams ?? 100,
-    calls: new UidLimits('calls', 'too_many_calls', options.calls ?? 1024, 4096),
+    calls: new OwnerLimits('calls', 'too_many_calls', options.calls ?? 1024, 4096),
   })
   const socket = join(dir, 'egress.sock')
   const accept = openDoor({
-    limits: new UidLimits('connections', 'too_many_connections', 4096, 4096),
+    ownerOf: (_pid, uid) => `uid ${uid}`,
+    limits: new OwnerLimits('connections', 'too_many_connections', 4096, 4096),
     attest: (fd) => attestation.attest(fd),
     http: door,
     http2: door.http2,

@@ -20,7 +20,7 @@ let instances: Instances
 beforeEach(() => {
   kernel = new FakeKernel()
   clock = new ManualClock()
-  instances = new Instances(clock, kernel, { processes: 4, processesPerUid: 2 })
+  instances = new Instances(clock, kernel, { processes: 4, processesPerOwner: 2 })
 })
 
 const open = (pid: number) => instances.openProcess(openProcess(pid, kernel))

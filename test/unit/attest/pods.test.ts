@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Containers } from '../../../src/attest/containers.ts'
 import { Attestation, type AttestedWorkload } from '../../../src/attest/identify.ts'
+import type { InstanceLimits } from '../../../src/attest/instances.ts'
 import { systemKernel } from '../../../src/attest/kernel.ts'
 import { kubeletLists } from '../../../src/attest/kubelet.ts'
 import { ListedPods } from '../../../src/attest/listed-pods.ts'
@@ -78,7 +79,7 @@ afterEach(async () => {
   await access.close()
 })
 
-function open(rules: Partial<PodRules> = {}, ownPod?: string): void {
+function open(rules: Partial<PodRules> = {}, ownPod?: string, limits: Partial<InstanceLimits> = {}): void {
   const https = access.open()
   const lists = kubeletLists({ https, maxBytes: 1_000_000 })
   const source = new ListedPods({ lists, clock, health, every: 1_000, ownPod })
@@ -97,7 +98,7 @@ function open(rules: Partial<PodRules> = {}, ownPod?: string): void {
   source.watch(() => {
     answers += 1
   })
-  attestation = new Attestation({ clock, book, health, kernel, pods })
+  attestation = new Attestation({ clock, book, health, kernel, pods, limits })
 }
 
 const at = (id = CID, uid = UID) => ({
@@ -154,6 +155,46 @@ function hashed(pid: number): FakeProcess {
   book.set(bookOfEntries(entry('hashed', ['k8s:ns:shop', `unix:sha256:${sha256}`])))
   return kernel.start(pid, at())
 }
+
+describe('what a caller takes up', () => {
+  const owners = (...processes: readonly FakeProcess[]) =>
+    processes.map(({ pid, uid }) => attestation.ownerOf(pid, uid))
+
+  it('is put on its pod, whatever uids and cgroups its containers have', () => {
+    const [one, other, second, forged] = [
+      kernel.start(41, { ...at(), uid: 0 }),
+      kernel.start(42, { ...at(SIDE), uid: 1000 }),
+      kernel.start(43, { ...at(NEXT, STATIC), uid: 0 }),
+      kernel.start(44, { cgroup: `${at().cgroup}/kubepods/pod${STATIC}/${NEXT}` }),
+    ]
+    const pod = `the pod ${UID}`
+    expect(owners(one, other, second, forged)).toEqual([pod, pod, `the pod ${STATIC}`, pod])
+  })
+
+  it('is put on its uid on the node, and on one budget where it is in no pod or gone', () => {
+    attestation.stop()
+    kernel.start(process.pid)
+    open()
+    const [host, odd, gone] = [
+      kernel.start(41, { uid: 7 }),
+      kernel.start(42, { cgroup: '0::/kubepods/besteffort/odd', uid: 7 }),
+      kernel.start(43, { ...at(), uid: 7, isVisible: false }),
+    ]
+    expect(owners(host, odd, gone)).toEqual(['uid 7', 'callers of no pod', 'callers of no pod'])
+  })
+
+  it('counts the processes of a pod together', () => {
+    attestation.stop()
+    open({}, undefined, { processesPerOwner: 2 })
+    const [one, other, third] = [1, 2, 3].map((uid) => kernel.start(uid, { ...at(), uid }))
+    if (!one || !other || !third) throw new Error('no processes')
+    attest(one)
+    attest(other)
+    expect(() => attest(third)).toThrow(`2 processes of the pod ${UID} hold identities`)
+    attest(kernel.start(4, { ...at(NEXT, STATIC), uid: 1 }))
+    attest(kernel.start(5, { uid: 1 }))
+  })
+})
 
 describe('the hash of a program in a pod', () => {
   let child: ChildProcess

@@ -7,14 +7,14 @@ import { expect, it } from 'vitest'
 import { Fault } from '../../../src/base/fault.ts'
 import { refusedCaller } from '../../../src/serve/caller.ts'
 import { openHttp } from '../../../src/serve/http.ts'
-import { UidLimits } from '../../../src/serve/limits.ts'
+import { OwnerLimits } from '../../../src/serve/limits.ts'
 import { until } from '../../support/until.ts'
 
 const GET = 'GET /v1/slow HTTP/1.1\r\nHost: localhost\r\n\r\n'
 
 it('are counted by uid, one too many is refused, and all end with the connection', async () => {
   const dir = mkdtempSync(join(tmpdir(), 'holdfast-pipelined-'))
-  const calls = new UidLimits('calls', 'too_many_calls', 3, 10)
+  const calls = new OwnerLimits('calls', 'too_many_calls', 3, 10)
   const faults: (string | undefined)[] = []
   const gone: AbortSignal[] = []
   const http = openHttp({
