@@ -40,7 +40,12 @@ export interface Found {
 }
 
 /** Refusals that may be over in a moment: whoever waits is answered then. */
-const PASSING: ReadonlySet<Reason> = new Set(['no_identity', 'bundle_missing', 'authority_unavailable'])
+const PASSING: ReadonlySet<Reason> = new Set([
+  'no_identity',
+  'bundle_missing',
+  'authority_unavailable',
+  'cluster_unavailable',
+])
 
 export function isPassing({ reason }: Fault): boolean {
   return PASSING.has(reason)
