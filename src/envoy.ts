@@ -21,15 +21,16 @@ export interface EnvoySide {
 
 /** Who calls is attested like every other caller of the socket. */
 export function openEnvoySide(options: CoreOptions, core: Core, load: LoadReleases): EnvoySide {
-  const { clock, config } = options
+  const { audit, clock, config, metrics } = options
   const { book } = core
   const headTimeout = config.limits.headerTimeout * MILLIS
   const answerTimeout = config.egress.responseTimeout * MILLIS
-  const extProc = openExtProc({ book, load, clock, headTimeout, answerTimeout })
+  const record = { audit, book, metrics }
+  const extProc = openExtProc({ ...record, load, clock, headTimeout, answerTimeout })
   return {
     services: {
       [SDS]: sdsHandlers(sdsOptions(options, core)),
-      'envoy.service.auth.v3.Authorization': signCheckHandlers({ book, load }),
+      'envoy.service.auth.v3.Authorization': signCheckHandlers({ ...record, load }),
       'envoy.service.ext_proc.v3.ExternalProcessor': extProc.handlers,
     },
     drain: extProc.drain,

@@ -4,7 +4,6 @@
  * says of its own callers is not read.
  */
 import { Fault } from '../base/fault.ts'
-import type { Live } from '../base/live.ts'
 import type { Members } from '../base/members.ts'
 import type { RuleBook } from '../policy/book.ts'
 import type { Caller } from '../serve/caller.ts'
@@ -16,10 +15,11 @@ import { STATUS } from '../serve/status.ts'
 import type { Gone } from '../sign/over.ts'
 import { askOf, checkLines, type EnvoyRequest, parseChoice, spent } from './envoy-request.ts'
 import { firstOf, hasBody, type RawHeaders, takesBody, withoutPseudo } from './headers.ts'
+import { type RecordOptions, readOnRecord } from './record.ts'
 import type { LoadReleases } from './release-api.ts'
+import type { SentAsk } from './release-ask.ts'
 
-export interface SignCheckOptions {
-  readonly book: Live<RuleBook>
+export interface SignCheckOptions extends Omit<RecordOptions, 'clock'> {
   readonly load: LoadReleases
 }
 
@@ -34,19 +34,12 @@ interface Asked {
 }
 
 /** A refusal is an answer: an error of the call itself is what `failure_mode_allow` lets pass. */
-async function check(
-  { book, load }: SignCheckOptions,
-  caller: Caller,
-  { request, gone }: Asked,
-): Promise<Message> {
+async function check(options: SignCheckOptions, caller: Caller, { request, gone }: Asked): Promise<Message> {
   try {
     const workload = caller.workload()
-    const attributes = memberOf(request, 'attributes')
-    const { target, spiffe_id: id } = memberOf(attributes, 'context_extensions')
-    const sent = requestIn(memberOf(memberOf(attributes, 'request'), 'http'))
-    const ask = askOf(book.get(), sent, parseChoice(target, id))
-    const { headers, isTransaction } = await (await load()).sign(workload, ask, gone)
-    const removed = spent(sent.fields, new Set(Object.keys(headers)), isTransaction)
+    const ask = await readOnRecord(options, workload, () => askIn(options.book.get(), request))
+    const { headers, isTransaction } = await (await options.load()).sign(workload, ask, gone)
+    const removed = spent(ask.fields, new Set(Object.keys(headers)), isTransaction)
     return {
       status: { code: 0 },
       ok_response: { headers: valueOptions(headers), headers_to_remove: removed },
@@ -54,6 +47,13 @@ async function check(
   } catch (caught) {
     return denied(Fault.from(caught))
   }
+}
+
+function askIn(book: RuleBook, request: Message): SentAsk {
+  const attributes = memberOf(request, 'attributes')
+  const { target, spiffe_id: id } = memberOf(attributes, 'context_extensions')
+  const sent = requestIn(memberOf(memberOf(attributes, 'request'), 'http'))
+  return askOf(book, sent, parseChoice(target, id))
 }
 
 function denied(fault: Fault): Message {

@@ -3,10 +3,8 @@
  * workload: each try of its upstream filter gets a token and a fresh proof, and nonces are learnt from answers. Heads
  * only; what cannot be signed is answered by an ImmediateResponse. Envoy sends no `workload.spiffe.io`.
  */
-import type { Clock, Millis } from '../base/clock.ts'
+import type { Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
-import type { Live } from '../base/live.ts'
-import type { RuleBook } from '../policy/book.ts'
 import { signalOf } from '../serve/call-end.ts'
 import type { Caller } from '../serve/caller.ts'
 import type { Dialog, Hear } from '../serve/dialog.ts'
@@ -19,13 +17,12 @@ import type { Gone } from '../sign/over.ts'
 import { nonceIn } from './challenge.ts'
 import { askOf, checkLines, type EnvoyRequest, parseChoice, spent } from './envoy-request.ts'
 import { firstOf, namesOf, type RawHeaders, valuesOf, withoutPseudo } from './headers.ts'
+import { type RecordOptions, readOnRecord } from './record.ts'
 import type { SignedSending } from './release.ts'
 import type { LoadReleases } from './release-api.ts'
 
-export interface ExtProcOptions {
-  readonly book: Live<RuleBook>
+export interface ExtProcOptions extends RecordOptions {
   readonly load: LoadReleases
-  readonly clock: Clock
   /** How long a stream may be open before it says anything. */
   readonly headTimeout: Millis
   /** How long an answer is waited for; it then passes unheard. */
@@ -100,17 +97,17 @@ interface Try {
 }
 
 async function signTry(options: ExtProcOptions, caller: Caller, dialog: Dialog, { head, gone }: Try) {
-  const { book, load } = options
   const workload = caller.workload()
-  const request = requestIn(head)
-  const ask = askOf(book.get(), request, parseChoice(dialog.told(TARGET), dialog.told(SPIFFE_ID)))
-  const signed = await (await load()).sign(workload, ask, gone)
+  const ask = await readOnRecord(options, workload, () =>
+    askOf(options.book.get(), requestIn(head), parseChoice(dialog.told(TARGET), dialog.told(SPIFFE_ID))),
+  )
+  const signed = await (await options.load()).sign(workload, ask, gone)
   const added = new Set(Object.keys(signed.headers))
   return {
     signed,
     mutation: {
       set_headers: rawValueOptions(signed.headers),
-      remove_headers: spent(request.fields, added, signed.isTransaction),
+      remove_headers: spent(ask.fields, added, signed.isTransaction),
     },
   }
 }

@@ -1,6 +1,7 @@
 /** What the audit log and the metrics hear of a request: once before it leaves, once when it is over. */
+import type { Workload } from '../attest/workload.ts'
 import type { Clock, Millis } from '../base/clock.ts'
-import type { Fault } from '../base/fault.ts'
+import { Fault } from '../base/fault.ts'
 import type { Live } from '../base/live.ts'
 import type { RuleBook } from '../policy/book.ts'
 import { methodName } from '../sign/method.ts'
@@ -61,6 +62,25 @@ export class Record {
   #append(event: AuditFacts['event'], outcome: Outcome): void {
     const { audit, book } = this.#options
     audit.append(factsOf(event, this.#draft, book.get().hash, outcome))
+  }
+}
+
+/** What `make` reads of a request that a proxy tells of; what cannot be read is refused on record, like all that is asked for. */
+export async function readOnRecord<T>(
+  { audit, book, metrics }: Omit<RecordOptions, 'clock'>,
+  workload: Workload,
+  make: () => T,
+): Promise<T> {
+  try {
+    return make()
+  } catch (caught) {
+    const fault = Fault.from(caught)
+    const { owner, reason } = fault
+    const outcome = { allowed: false, reason, owner }
+    audit.append(factsOf('sign.headers', { method: '', workload }, book.get().hash, outcome))
+    metrics.count('holdfast_refusals_total', { reason })
+    await audit.settle()
+    throw fault
   }
 }
 

@@ -6,6 +6,8 @@ import type { Releases, SignedSending } from '../../../src/egress/release.ts'
 import type { RuleBook } from '../../../src/policy/book.ts'
 import type { Caller } from '../../../src/serve/caller.ts'
 import type { Dialog, Hear } from '../../../src/serve/dialog.ts'
+import type { Audit } from '../../../src/telemetry/audit.ts'
+import { openMetrics } from '../../../src/telemetry/metrics.ts'
 import { bookOfEntries } from '../../support/book.ts'
 import { ManualClock } from '../../support/clock.ts'
 import { headOf, linesOf } from '../../support/envoy-stream.ts'
@@ -21,8 +23,9 @@ it.each([
   })
   const releases = { sign: () => signing } as unknown as Releases
   const book = new Live<RuleBook>({ ...bookOfEntries(), targetsFor: () => [] })
+  const unused = { audit: {} as Audit, metrics: openMetrics() }
   const timeouts = { headTimeout: 5_000, answerTimeout: 60_000 }
-  const side = openExtProc({ book, clock, load: async () => releases, ...timeouts })
+  const side = openExtProc({ ...unused, book, clock, load: async () => releases, ...timeouts })
   const { Process } = side.handlers
   const { dialog: open } = Process as { dialog: (caller: Caller, dialog: Dialog) => Hear }
 
