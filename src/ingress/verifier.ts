@@ -9,6 +9,7 @@ import type { Subjects } from '../egress/subjects.ts'
 import type { Revocations } from '../policy/revocations.ts'
 import type { Route } from '../policy/route.ts'
 import { hashOf } from '../proof/jwt.ts'
+import { methodName } from '../sign/method.ts'
 import { verifyX509Svid } from '../spiffe/x509svid.ts'
 import type { Audit, AuditFacts } from '../telemetry/audit.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
@@ -167,7 +168,7 @@ export class Verifier {
     this.#options.audit.append({
       event: 'verify',
       ...facts,
-      method: question.method,
+      method: methodName(question.method),
       token: athPrefix(question.headers),
       ...asker.facts,
       policy: this.#options.policy(),

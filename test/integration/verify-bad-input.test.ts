@@ -63,6 +63,12 @@ describe.each(WAYS.map((way) => [way.name, way] as const))('by %s', (_name, way)
     expect(rig.verdicts().at(-1)?.reason).not.toBe('bug')
   })
 
+  it('a method that nobody knows is not put on record: it may be part of a token', async () => {
+    const method = 'eyJhbGciOiJFUzI1NiJ9.eyJzdWIi'
+    expect((await way.ask(rig.socket, rig.request({ method }))).isAllowed).toBe(false)
+    expect(rig.verdicts().at(-1)).toMatchObject({ allowed: false, method: 'other' })
+  })
+
   it.each(['Authorization', 'DPoP', 'X-Else'])(
     'a header %s of 1 MB is refused, and others are served',
     async (name) => {
