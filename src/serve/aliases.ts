@@ -1,5 +1,5 @@
 /** Further names of the workload socket, beside it: relative links, so that they lead the same way in every mount. */
-import { lstatSync, readlinkSync, renameSync, symlinkSync } from 'node:fs'
+import { lstatSync, readlinkSync, renameSync, rmSync, symlinkSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { Fault } from '../base/fault.ts'
 
@@ -20,6 +20,8 @@ function linkAlias(socket: string, path: string): Found {
   if (found === 'ours') return found
   const temporary = `${path}.${process.pid}`
   try {
+    // Of an agent of the same pid that was killed: in a container all have one.
+    rmSync(temporary, { force: true })
     symlinkSync(target, temporary)
     renameSync(temporary, path)
     return found

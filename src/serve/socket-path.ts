@@ -3,7 +3,7 @@
  * while a live agent holds the path), `active` (the path is ours), `passive` (a newcomer has taken it), `closed`.
  * The path is only ever replaced by rename, never taken from a live agent unasked, and unlinked only while it is ours.
  */
-import { chmodSync, renameSync, statSync, unlinkSync } from 'node:fs'
+import { chmodSync, renameSync, rmSync, statSync, unlinkSync } from 'node:fs'
 import { connect, createServer, type ListenOptions, type Server, type Socket } from 'node:net'
 import type { Clock } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
@@ -53,6 +53,7 @@ const PATH_LIMIT = 107
 const BACKLOG = 4096
 const PROBE_MS = 1_000
 const LOOK_MS = 1_000
+const NAMES_LIMIT = 8
 
 /** The owner of one socket path. */
 export class SocketPath {
@@ -106,19 +107,28 @@ export class SocketPath {
   }
 
   async #listen(): Promise<void> {
-    this.#tries += 1
-    const temporary = `${this.#options.path}.${process.pid}.${this.#tries}`
-    if (Buffer.byteLength(temporary) > PATH_LIMIT) {
-      throw new Fault(
-        'socket_unusable',
-        `${this.#options.path} is too long for a socket: at most ${PATH_LIMIT - 12} bytes`,
-      )
-    }
+    const temporary = await this.#freeName()
     this.#server?.close()
     this.#server = await listen({ path: temporary, backlog: BACKLOG }, temporary, this.#options.accept)
     chmodSync(temporary, this.#options.mode)
     this.#temporary = temporary
     this.#inode = inodeOf(temporary)
+  }
+
+  /** What an agent of the same pid left when it was killed is nobody's: in a container all agents have one pid. */
+  async #freeName(): Promise<string> {
+    for (let left = NAMES_LIMIT; ; left -= 1) {
+      this.#tries += 1
+      const name = `${this.#options.path}.${process.pid}.${this.#tries}`
+      if (Buffer.byteLength(name) > PATH_LIMIT)
+        throw new Fault(
+          'socket_unusable',
+          `${this.#options.path} is too long for a socket: at most ${PATH_LIMIT - 12} bytes`,
+        )
+      const isFree = (await answeringPid(name)) === undefined
+      if (isFree) rmSync(name, { force: true })
+      if (isFree || left === 0) return name
+    }
   }
 
   #rename(): void {

@@ -32,6 +32,12 @@ describe('linkAliases', () => {
     ])
   })
 
+  it('makes links although an agent of the same pid was killed while it made one', () => {
+    symlinkSync('workload.sock', join(dir, `socket.${process.pid}`))
+    link('socket')
+    expect(readdirSync(dir)).toEqual(['socket'])
+  })
+
   it('mends a link that leads elsewhere', () => {
     symlinkSync('/run/other.sock', join(dir, 'socket'))
     link('socket')

@@ -1,11 +1,12 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { answeringPid } from '../../../src/serve/socket-path.ts'
+import { answeringPid, SocketPath } from '../../../src/serve/socket-path.ts'
+import { ManualClock } from '../../support/clock.ts'
 import { PYTHON } from '../../support/socket-door.ts'
 
 let dir: string
@@ -68,5 +69,22 @@ describe('who answers on a path', () => {
       for (const socket of sockets) socket.destroy()
       deaf.kill('SIGKILL')
     }
+  })
+})
+
+describe('a socket', () => {
+  it('is open although an agent of the same pid was killed before it had the path: in a container all have one', async () => {
+    const left = `${path}.${process.pid}.1`
+    const child = spawn(PYTHON, ['-c', DEAF, left, '1'], { stdio: ['pipe', 'pipe', 'inherit'] })
+    await once(child.stdout, 'data')
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+    const ignore = () => {}
+    const rest = { mode: 0o777, takeover: true, accept: ignore, onTaken: ignore, onBack: ignore }
+    const socket = new SocketPath({ ...rest, path, clock: new ManualClock() })
+    await socket.open()
+    expect([socket.state, await answeringPid(path)]).toEqual(['active', process.pid])
+    socket.close()
+    expect(readdirSync(dir)).toEqual([])
   })
 })
