@@ -91,6 +91,7 @@ export function openGrpc(services: Readonly<Record<string, Handlers>>, options: 
     'grpc-node.max_session_memory': SESSION_MEMORY_MB,
     'grpc.enable_channelz': 0,
   })
+  outliveResets(server)
   const wrap = new Wrapper(callers, options, faultEncoder())
   for (const [name, handlers] of Object.entries(services))
     server.addService(methodsOf(name), wrap.all(name, handlers))
@@ -119,6 +120,24 @@ export function openGrpc(services: Readonly<Record<string, Handlers>>, options: 
       server.forceShutdown()
     },
   }
+}
+
+/**
+ * grpc-js refuses methods and media types that it does not know by itself, and throws where the call was reset by then:
+ * nobody would catch it, and any local process could end the agent with one packet.
+ */
+function outliveResets(server: Server): void {
+  const name = '_streamHandler'
+  const handle: unknown = Reflect.get(server, name)
+  if (typeof handle !== 'function') throw new Fault('bug', `grpc-js has no ${name}`)
+  Reflect.set(server, name, (...given: readonly [unknown, ServerHttp2Stream, unknown]) => {
+    const [, stream] = given
+    try {
+      Reflect.apply(handle, server, given)
+    } catch (caught) {
+      if (!stream.destroyed && !stream.closed) throw caught
+    }
+  })
 }
 
 let connections = 0

@@ -1,0 +1,130 @@
+/** Calls that are reset as they come, and frames in any order: the agent's process goes on, and serves everybody else. */
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
+import { startAgent, type TestAgent } from '../support/agent.ts'
+import { FLAG, FRAME, frame, opening } from '../support/h2.ts'
+import { anyConnection, drawsOf, literal } from '../support/h2-fuzz.ts'
+import { RawClient } from '../support/raw-client.ts'
+import { fetchSecrets, SDS, secretsIn } from '../support/sds.ts'
+
+const SEED = 20_261_128
+const CONNECTIONS = 300
+const ABREAST = 6
+const RST_STREAM = 3
+/** Settings of a client that is taken as it is, one that passes the authority repair, and an Envoy's. */
+const OPENINGS: readonly (readonly [string, readonly (readonly [number, number])[]])[] = [
+  ['grpc-go', []],
+  ['any client', [[3, 7]]],
+  [
+    'Envoy',
+    [
+      [2, 0],
+      [1, 4_096],
+      [8, 1],
+      [3, 100],
+      [4, 65_535],
+    ],
+  ],
+]
+const METHODS = [
+  'SpiffeWorkloadAPI/FetchX509SVID',
+  `${SDS}/StreamSecrets`,
+  `${SDS}/FetchSecrets`,
+  'envoy.service.ext_proc.v3.ExternalProcessor/Process',
+  'envoy.service.auth.v3.Authorization/Check',
+  'grpc.health.v1.Health/Check',
+  'nobody.knows/This',
+]
+const TYPES = ['application/grpc', 'text/plain']
+
+const headOf = (path: string, type: string) =>
+  Buffer.concat([
+    literal(':method', 'POST'),
+    literal(':scheme', 'http'),
+    literal(':path', `/${path}`),
+    literal(':authority', 'localhost'),
+    literal('content-type', type),
+    literal('workload.spiffe.io', 'true'),
+  ])
+const HEADS = TYPES.flatMap((type) => METHODS.map((path) => headOf(path, type)))
+const ODD = [
+  literal('x-trailer', '1'),
+  literal('x', 'a\r\nb'),
+  Buffer.of(0xff, 0xff, 0xff, 0x7f),
+  Buffer.of(0x82),
+]
+
+let agent: TestAgent
+const escaped: unknown[] = []
+const keep = (error: unknown) => void escaped.push(error)
+
+beforeAll(async () => {
+  agent = await startAgent({
+    config: (config) => ({ ...config, verifier: { ...config.verifier, socket: 'on' } }),
+  })
+})
+afterAll(async () => agent?.[Symbol.asyncDispose]())
+beforeEach(() => {
+  escaped.length = 0
+  process.on('uncaughtException', keep)
+  process.on('unhandledRejection', keep)
+})
+afterEach(() => {
+  process.off('uncaughtException', keep)
+  process.off('unhandledRejection', keep)
+})
+
+async function open(door: string): Promise<Socket> {
+  const socket = connect(join(agent.dir, 'public', `${door}.sock`))
+  socket.on('error', () => {})
+  await once(socket, 'connect')
+  return socket.resume()
+}
+
+async function expectServed(): Promise<void> {
+  using client = new RawClient(agent.socket)
+  expect(secretsIn(await fetchSecrets(client, ['default']))).toHaveLength(1)
+  expect(escaped).toEqual([])
+}
+
+it.each(OPENINGS)(
+  'calls of %s that are reset with their first bytes end nothing else',
+  async (_who, settings) => {
+    const calls = HEADS.map((head, at) => {
+      const id = 2 * at + 1
+      return Buffer.concat([
+        frame(FRAME.headers, FLAG.endHeaders, id, head),
+        frame(RST_STREAM, 0, id, Buffer.of(0, 0, 0, 8)),
+      ])
+    })
+    for (const door of ['workload', 'verifier']) {
+      const socket = await open(door)
+      const answered = once(socket, 'data')
+      socket.write(Buffer.concat([opening(settings), ...calls]))
+      await answered
+      await expectServed()
+      socket.destroy()
+    }
+  },
+)
+
+it('frames in any order end nothing but their own connection', async () => {
+  const one = async (run: number) => {
+    const draw = drawsOf(SEED + run)
+    const socket = await open(draw(4) === 0 ? 'verifier' : 'workload')
+    const closed = new Promise((resolve) => socket.once('close', resolve))
+    for (const piece of anyConnection(draw, [...HEADS, ...ODD], { preface: true })) {
+      if (socket.destroyed) break
+      socket.write(piece)
+      if (draw(3) === 0) await new Promise((resolve) => setImmediate(resolve))
+    }
+    if (draw(2) === 0) socket.destroy()
+    else socket.end(() => setTimeout(() => socket.destroy(), 20))
+    await closed
+  }
+  for (let run = 0; run < CONNECTIONS; run += ABREAST)
+    await Promise.all(Array.from({ length: ABREAST }, (_, at) => one(run + at)))
+  await expectServed()
+})
