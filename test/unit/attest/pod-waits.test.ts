@@ -62,6 +62,31 @@ it('counts from the newest list, whoever asked for it, and ends with the last wh
   expect(asked).toEqual([0])
 })
 
+it('asks at most some ten times a second of a caller that comes again and again, and at once of one that comes later', async () => {
+  const { clock, asked, waits, answer } = open()
+  const come = () => {
+    const came = clock.monotonic()
+    return waits.until((heard) => heard.asked >= came)
+  }
+  let waiting = come()
+  let answered = 0
+  for (let ms = 0; ms < 5_000; ms += 10) {
+    clock.advance(10)
+    if (asked.length === answered) continue
+    answered = asked.length
+    answer()
+    await waiting
+    waiting = come()
+  }
+  expect(asked.length).toBeLessThan(90)
+  answer()
+  clock.advance(10_000)
+  answer()
+  const before = asked.length
+  void come()
+  expect(asked.length).toBe(before + 1)
+})
+
 it('lets everybody go at the end', async () => {
   const { clock, asked, waits } = open()
   const waiting = waits.until(() => false)
