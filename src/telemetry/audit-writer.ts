@@ -10,6 +10,7 @@ import { Fault } from '../base/fault.ts'
 import { REASONS } from '../base/reasons.ts'
 import type { Audit, AuditFacts, AuditOptions, AuditRecord } from './audit.ts'
 import { type Anchor, Chain } from './audit-chain.ts'
+import { Folds } from './audit-fold.ts'
 import { type ChainFacts, membersOf } from './audit-record.ts'
 import { codeOf, type Sink } from './audit-sink.ts'
 
@@ -35,6 +36,7 @@ export class AuditWriter implements Audit {
   readonly #sink: Sink
   readonly #options: AuditOptions
   readonly #listeners = new Set<Listener>()
+  readonly #folds: Folds
   #chain: Chain | undefined
   /** Records without a place in the chain yet. */
   #waiting: Waiting[] = []
@@ -60,6 +62,8 @@ export class AuditWriter implements Audit {
   constructor(sink: Sink, options: AuditOptions) {
     this.#sink = sink
     this.#options = options
+    const onFolded = (count: number) => options.metrics.count('holdfast_audit_folded_total', {}, count)
+    this.#folds = new Folds(options.clock, (members) => this.#add(members), onFolded)
   }
 
   /** Throws what openAudit throws. */
@@ -73,8 +77,13 @@ export class AuditWriter implements Audit {
   }
 
   append(facts: AuditFacts): void {
+    const members = membersOf(facts)
+    if (facts.allowed || this.#isClosed || !this.#folds.take(facts, members)) this.#add(members)
+  }
+
+  #add(members: string): void {
     if (this.#isClosed || this.#waiting.length >= QUEUE_LIMIT) this.#lost++
-    else this.#waiting.push({ ts: this.#now(), members: membersOf(facts) })
+    else this.#waiting.push({ ts: this.#now(), members })
     if (this.#waiting.length === BATCH) this.#flush()
     this.#flushAfter(COMMIT_AFTER)
   }
@@ -118,6 +127,7 @@ export class AuditWriter implements Audit {
 
   close(): void {
     if (this.#isClosed) return
+    this.#folds.flush()
     this.#isCheckpointDue = true
     this.#flush()
     this.#isClosed = true

@@ -78,13 +78,17 @@ export interface AuditFacts {
   /** The first 16 characters of the hash of the subject's handle: on whose behalf. */
   readonly subject?: string | undefined
   readonly policy?: string | undefined
+  /** Of a refusal: so many more like it came within a second. */
   readonly count?: number | undefined
   readonly detail?: string | undefined
 }
 
 /** The sink of decisions. */
 export interface Audit {
-  /** Adds a record to the chain and to the batch of this turn; cheap, never throws. */
+  /**
+   * Adds a record to the chain and to the batch of this turn; cheap, never throws. Refusals that a caller repeats are
+   * counted instead, and told within a second.
+   */
   append(facts: AuditFacts): void
   /** Writes what was appended; throws audit_unavailable when it could not and policy says `refuse`. */
   commit(): void

@@ -17,6 +17,7 @@ export type CounterName =
   | 'holdfast_events_total'
   | 'holdfast_audit_records_total'
   | 'holdfast_audit_failures_total'
+  | 'holdfast_audit_folded_total'
   | 'holdfast_revocations_total'
   | 'holdfast_series_dropped_total'
 
@@ -50,6 +51,7 @@ const HELP: Readonly<Record<CounterName, string>> = {
   holdfast_events_total: 'Security events of transmitters, by outcome.',
   holdfast_audit_records_total: 'Audit records written.',
   holdfast_audit_failures_total: 'Writes of the audit log that failed.',
+  holdfast_audit_folded_total: 'Repeated refusals that audit records count together.',
   holdfast_revocations_total: 'Revocations carried out, by kind.',
   holdfast_series_dropped_total:
     'Counts without their labels: the label was no word, or there were too many series.',

@@ -440,6 +440,20 @@ describe('limits', () => {
     expect((await late.call('GET', '/v1/identity')).body.error.reason).toBe('no_identity')
   })
 
+  it('tells of a caller without an entry once, however often it asks, and how often that was', async () => {
+    await using agent = await startAgent({ uids: [65_001] })
+    const requests = Array.from({ length: 64 }, () => ({ kind: 'dpop', ...PROOF }))
+    const answers = await Promise.all(
+      Array.from({ length: 50 }, () => call(agent.socket, 'POST', '/v1/proofs', { body: { requests } })),
+    )
+    for (const { body } of answers) expect(body.results[63].error.reason).toBe('no_identity')
+    const refused = () => agent.records.filter(({ reason }) => reason === 'no_identity')
+    const counted = () => refused().reduce((sum, { count = 1 }) => sum + count, 0)
+    await until('all refusals to be on record', () => counted() >= 50 * 64)
+    expect(counted()).toBe(50 * 64)
+    expect(refused().length).toBeLessThan(100)
+  })
+
   it('stops reading from a stream whose answers nobody reads, and loses none', async () => {
     await using agent = await startAgent()
     using client = new RawClient(agent.socket)
