@@ -193,7 +193,10 @@ export class Containers {
   /** What `listed` says of it; whether a later list may say otherwise. */
   #take(known: Known, listed: Listed): boolean {
     const rules = this.#rulesFor(known, listed)
-    const answer = podFacts(listed.list, known.place, rules, (id) => this.#live.has(id))
+    // Who has started anew since the last look would be taken for the one that is awaited.
+    const since = rules.unlisted === 'awaited' ? known.came : undefined
+    const isAlive = (id: string) => this.#live.has(id, since)
+    const answer = podFacts(listed.list, known.place, rules, isAlive)
     if ('facts' in answer) {
       this.#accept(known, answer.facts, listed)
       return false

@@ -1,4 +1,4 @@
-/** Which containers have a process on this node, by the cgroups of all of them: good enough to doubt a list by, never to grant. */
+/** Which containers have a process on this node, by the cgroups of all of them: good enough to doubt a list by. */
 import type { Clock, Millis } from '../base/clock.ts'
 import type { Kernel } from './kernel.ts'
 
@@ -6,7 +6,7 @@ import type { Kernel } from './kernel.ts'
 const EVERY: Millis = 1_000
 const ID = /[0-9a-f]{64}/g
 
-/** See above; what it says is at most a second old. */
+/** See above; what it says is at most a second old, or younger than `since`. */
 export class LiveContainers {
   readonly #kernel: Pick<Kernel, 'pids' | 'readCgroups'>
   readonly #clock: Clock
@@ -18,9 +18,10 @@ export class LiveContainers {
     this.#clock = clock
   }
 
-  has(containerId: string): boolean {
+  /** Whether it has a process; by a look after `since`, where something is granted by what has none. */
+  has(containerId: string, since: Millis = -Infinity): boolean {
     const now = this.#clock.monotonic()
-    if (now - this.#looked > EVERY) {
+    if (now - this.#looked > EVERY || this.#looked <= since) {
       this.#looked = now
       this.#ids = new Set(this.#kernel.pids().flatMap((pid) => this.#idsOf(pid)))
     }

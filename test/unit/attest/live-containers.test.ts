@@ -21,4 +21,7 @@ it('knows which containers have a process, and looks again after a second', () =
   expect([live.has(ONE), looks]).toEqual([true, 2])
   clock.advance(1)
   expect([live.has(ONE), looks]).toEqual([false, 3])
+  clock.advance(1)
+  expect([live.has(ONE, clock.monotonic() - 1), looks]).toEqual([false, 4])
+  expect([live.has(ONE, clock.monotonic() - 1), looks]).toEqual([false, 4])
 })

@@ -470,6 +470,30 @@ describe('a container that is awaited, where such ones count,', () => {
     expect(signals.map(({ aborted }) => aborted)).toEqual([false, false, false])
   })
 
+  it('is not the one beside it that was started anew a moment ago', async () => {
+    const [side] = [entry('side', ['k8s:container-name:side'])]
+    book.set(bookOfEntries(side))
+    kubelet.pods = [
+      {
+        ...CART,
+        containers: [
+          { name: 'app', id: CID },
+          { name: 'side', isUnwritten: true },
+        ],
+      },
+      PROXY,
+    ]
+    const first = kernel.start(41, at())
+    await attestation.explainPod('shop', 'cart-1')
+    kernel.end(first)
+    clock.advance(100)
+    const workload = await settled(kernel.start(42, at(NEXT)))
+    expect(names(workload)).toEqual([])
+    expect(refusal(workload)).toMatch(
+      /^pod_facts_unavailable: .*running app of which no process is left|and side as not running yet/,
+    )
+  })
+
   it('is not told from a list that is older than its connection', async () => {
     const debugged: FakePod = { ...young, ephemeral: [{ name: 'debug', isUnwritten: true }] }
     let workload: AttestedWorkload | undefined
