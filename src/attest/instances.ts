@@ -5,6 +5,7 @@
 import { setMaxListeners } from 'node:events'
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
+import { descriptorLimit } from '../base/native.ts'
 import type { RuleBook } from '../policy/book.ts'
 import type { Entry } from '../policy/entry.ts'
 import type { Selector } from '../spiffe/selector.ts'
@@ -51,7 +52,13 @@ export interface InstanceLimits {
 // Made once: most instances end like this.
 const UNUSED = new Fault('lease_ended')
 const LOOK_EVERY: Millis = 250
-const DEFAULT_LIMITS: InstanceLimits = { processes: 32_768, processesPerOwner: 8_192 }
+const PROCESSES_LIMIT = 32_768
+
+/** Each process costs a descriptor: half of them are for the rest of the agent, and no owner has more than a quarter of the others. */
+export function limitsBy(descriptors: number): InstanceLimits {
+  const processes = Math.min(PROCESSES_LIMIT, Math.floor(descriptors / 2))
+  return { processes, processesPerOwner: Math.floor(processes / 4) }
+}
 
 /** A controller whose signal thousands may listen to. */
 export function makeController(): AbortController {
@@ -82,7 +89,7 @@ export class Instances {
     this.#containers = containers
     this.#clock = clock
     this.#kernel = kernel
-    this.#limits = { ...DEFAULT_LIMITS, ...limits }
+    this.#limits = { ...limitsBy(descriptorLimit()), ...limits }
   }
 
   get count(): number {

@@ -29,6 +29,7 @@ const XATTR_LIMIT = 256
 const PR_SET_DUMPABLE = 4
 const PR_GET_DUMPABLE = 3
 const RLIMIT_CORE = 4
+const RLIMIT_NOFILE = 7
 const GROUPS_LIMIT = 65_536
 
 const libc = koffi.load(null)
@@ -205,6 +206,13 @@ export function areCoreFilesForbidden(): boolean {
     answer.readBigUInt64LE(0) === 0n &&
     answer.readBigUInt64LE(8) === 0n
   )
+}
+
+/** How many descriptors this process may have; RLIMIT_NOFILE, which Node raises as far as it may when it starts. */
+export function descriptorLimit(): number {
+  const answer = Buffer.alloc(16)
+  if (getrlimit(RLIMIT_NOFILE, answer) !== 0) throw refused('RLIMIT_NOFILE')
+  return Number(answer.readBigUInt64LE(0))
 }
 
 const AF_NETLINK = 16

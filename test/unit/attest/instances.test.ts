@@ -1,11 +1,12 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
-import { type Holder, Instances } from '../../../src/attest/instances.ts'
+import { type Holder, Instances, limitsBy } from '../../../src/attest/instances.ts'
 import { openProcess } from '../../../src/attest/peer.ts'
 import { openUnit, unitOf } from '../../../src/attest/systemd.ts'
 import { Fault } from '../../../src/base/fault.ts'
+import { descriptorLimit } from '../../../src/base/native.ts'
 import type { Selector } from '../../../src/spiffe/selector.ts'
 import { bookOfEntries, entry } from '../../support/book.ts'
 import { ManualClock } from '../../support/clock.ts'
@@ -119,6 +120,13 @@ describe('a process', () => {
     if (started[0]) kernel.end(started[0])
     open(last)
   })
+})
+
+it('holds no more processes than leaves descriptors for the rest of the agent', () => {
+  expect(limitsBy(1_048_576)).toEqual({ processes: 32_768, processesPerOwner: 8_192 })
+  expect(limitsBy(4_096)).toEqual({ processes: 2_048, processesPerOwner: 512 })
+  const own = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))
+  expect(descriptorLimit()).toBe(Number(own?.[1]))
 })
 
 it('counts processes of a uid down to none', () => {
