@@ -14,7 +14,13 @@ import {
   type StreamMethod,
   type UnaryMethod,
 } from './grpc.ts'
-import { endpointFromEnvironment, findSocket, type SocketPlace, workloadSockets } from './socket.ts'
+import {
+  endpointFromEnvironment,
+  findSocket,
+  onlySocket,
+  type SocketPlace,
+  workloadSockets,
+} from './socket.ts'
 
 /** Which agent to use. */
 export interface AgentOptions {
@@ -117,11 +123,8 @@ class UnixAgent implements Agent {
     }
   }
 
-  /** A single place is not asked whether it is there: connecting says so. */
   async #locate(): Promise<string> {
-    const [only, ...others] = this.#places
-    if (only && others.length === 0 && only.guard === undefined) return only.path
-    return await findSocket(this.#places)
+    return onlySocket(this.#places) ?? (await findSocket(this.#places))
   }
 
   /** Says of a connection that failed what was tried and why nobody answered there. */

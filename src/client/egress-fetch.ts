@@ -14,6 +14,7 @@ import {
   egressSockets,
   endpointFromEnvironment,
   findSocket,
+  onlySocket,
   type SocketPlace,
 } from './socket.ts'
 
@@ -79,8 +80,7 @@ function locator({ socket }: HoldfastFetchOptions): () => Promise<string> {
       egress: egressFromEnvironment(),
       endpoint: endpointFromEnvironment(),
     })
-    const [only, ...others] = places
-    return only && others.length === 0 && only.guard === undefined ? only.path : await findSocket(places)
+    return onlySocket(places) ?? (await findSocket(places))
   }
 }
 

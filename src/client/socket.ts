@@ -102,6 +102,12 @@ function socketPath(text: string, from: string): string {
   })
 }
 
+/** The only one of `places`, where nothing speaks against it: connecting says whether anybody is there. */
+export function onlySocket([only, ...others]: readonly SocketPlace[]): string | undefined {
+  if (!only || others.length > 0 || only.guard !== undefined) return undefined
+  return isTooLong(only.path) ? undefined : only.path
+}
+
 /**
  * The first of `places` where somebody listens. Throws agent_unreachable with one problem a place (`problemsOf`), or
  * admin_denied when a place is there and closed to this user.
@@ -123,9 +129,11 @@ export async function findSocket(places: readonly SocketPlace[]): Promise<string
   throw new Fault('agent_unreachable', undefined, { ...action, cause: problems })
 }
 
+const isTooLong = (path: string) => Buffer.byteLength(path) > PATH_LIMIT
+
 /** A stranger's directory under /tmp would be handed this user's tokens. */
 function untrusted({ path, guard }: SocketPlace): string | undefined {
-  if (Buffer.byteLength(path) > PATH_LIMIT) return `is over ${PATH_LIMIT} bytes, longer than a socket's path`
+  if (isTooLong(path)) return `is over ${PATH_LIMIT} bytes, longer than a socket's path`
   const stats = guard === undefined ? undefined : statOf(guard)
   if (!stats) return undefined
   if (!stats.isDirectory()) return `${guard} is not a directory`

@@ -75,6 +75,8 @@ export class SocketPath {
 
   /** Listens, on the path itself unless a live agent holds it; throws agent_running, socket_unusable. */
   async open(): Promise<void> {
+    // Newer Nodes refuse to connect to it, which would look like somebody who answers.
+    if (Buffer.byteLength(this.#options.path) > PATH_LIMIT) throw this.#tooLong()
     const holder = await answeringPid(this.#options.path)
     if (holder !== undefined && !this.#options.takeover) {
       const who = holder === 0 ? 'somebody, it cannot be seen who,' : `an agent with pid ${holder}`
@@ -120,15 +122,16 @@ export class SocketPath {
     for (let left = NAMES_LIMIT; ; left -= 1) {
       this.#tries += 1
       const name = `${this.#options.path}.${process.pid}.${this.#tries}`
-      if (Buffer.byteLength(name) > PATH_LIMIT)
-        throw new Fault(
-          'socket_unusable',
-          `${this.#options.path} is too long for a socket: at most ${PATH_LIMIT - 12} bytes`,
-        )
+      if (Buffer.byteLength(name) > PATH_LIMIT) throw this.#tooLong()
       const isFree = (await answeringPid(name)) === undefined
       if (isFree) rmSync(name, { force: true })
       if (isFree || left === 0) return name
     }
+  }
+
+  #tooLong(): Fault {
+    const message = `${this.#options.path} is too long for a socket: at most ${PATH_LIMIT - 12} bytes`
+    return new Fault('socket_unusable', message)
   }
 
   #rename(): void {

@@ -5,7 +5,13 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { Fault } from '../../../src/base/fault.ts'
 import { problemsOf, problemText } from '../../../src/base/problem.ts'
-import { adminSockets, findSocket, type SocketPlace, workloadSockets } from '../../../src/client/socket.ts'
+import {
+  adminSockets,
+  findSocket,
+  onlySocket,
+  type SocketPlace,
+  workloadSockets,
+} from '../../../src/client/socket.ts'
 import { faultOf } from '../../support/faults.ts'
 
 const uid = process.geteuid?.() ?? 0
@@ -97,6 +103,15 @@ describe('findSocket', () => {
     const [reason, why] = await failed([place(join(dir, 'x'.repeat(120)))])
     expect(reason).toBe('agent_unreachable')
     expect(why).toContain('is over 107 bytes')
+  })
+
+  it('takes the only place without a look, unless something speaks against it', () => {
+    const only = place('/run/x.sock')
+    expect(onlySocket([only])).toBe('/run/x.sock')
+    expect(onlySocket([only, only])).toBeUndefined()
+    expect(onlySocket([{ ...only, guard: '/tmp' }])).toBeUndefined()
+    expect(onlySocket([place(`/${'x'.repeat(107)}`)])).toBeUndefined()
+    expect(onlySocket([])).toBeUndefined()
   })
 
   it('does not follow a link in place of this user’s own directory', async () => {
