@@ -106,14 +106,23 @@ export function isPidfdAlive(pidfd: number): boolean {
 
 /** The indexes of those pidfds whose process has ended; one kernel call for all. */
 export function endedPidfds(pidfds: readonly number[]): readonly number[] {
-  if (pidfds.length === 0) return []
-  const set = Buffer.alloc(pidfds.length * 8)
-  pidfds.forEach((fd, index) => {
+  return polled(pidfds, POLLIN)
+}
+
+/** The indexes of those sockets that their peer has closed both ways (POLLHUP, POLLERR); one kernel call for all. */
+export function hungUp(sockets: readonly number[]): readonly number[] {
+  return polled(sockets, 0)
+}
+
+function polled(fds: readonly number[], events: number): readonly number[] {
+  if (fds.length === 0) return []
+  const set = Buffer.alloc(fds.length * 8)
+  fds.forEach((fd, index) => {
     set.writeInt32LE(fd, index * 8)
-    set.writeInt32LE(POLLIN, index * 8 + 4)
+    set.writeInt32LE(events, index * 8 + 4)
   })
-  if (pollNow(set, pidfds.length) === 0) return []
-  return pidfds.flatMap((_, index) => (set.readInt16LE(index * 8 + 6) === 0 ? [] : [index]))
+  if (pollNow(set, fds.length) === 0) return []
+  return fds.flatMap((_, index) => (set.readInt16LE(index * 8 + 6) === 0 ? [] : [index]))
 }
 
 /** poll(2) without waiting. A pending signal makes the kernel answer EINTR, which says nothing of the processes. */

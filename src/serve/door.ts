@@ -13,6 +13,7 @@ import { attestedCaller, type Caller, refusedCaller } from './caller.ts'
 import { fdOf } from './fd.ts'
 import { firstBytes } from './first-bytes.ts'
 import type { GrpcSide } from './grpc.ts'
+import { HangUps } from './hang-ups.ts'
 import type { HttpSide } from './http.ts'
 import type { OwnerLimits } from './limits.ts'
 
@@ -35,10 +36,12 @@ export interface DoorOptions {
 
 /** What a net.Server calls with each paused connection. */
 export function openDoor(options: DoorOptions): (socket: Socket) => void {
+  const hangUps = new HangUps(options.clock)
   return (socket) => {
     socket.on('error', () => socket.destroy())
     try {
       enter(options, socket)
+      hangUps.watch(socket)
       options.onConnection(undefined)
     } catch (caught) {
       options.onConnection(Fault.from(caught))

@@ -4,10 +4,12 @@ import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
 import { startAgent, type TestAgent } from '../support/agent.ts'
+import { ManualClock } from '../support/clock.ts'
 import { FLAG, FRAME, frame, opening } from '../support/h2.ts'
 import { anyConnection, drawsOf, literal } from '../support/h2-fuzz.ts'
 import { RawClient } from '../support/raw-client.ts'
 import { fetchSecrets, SDS, secretsIn } from '../support/sds.ts'
+import { until } from '../support/until.ts'
 
 const SEED = 20_261_128
 const CONNECTIONS = 300
@@ -109,6 +111,28 @@ it.each(OPENINGS)(
     }
   },
 )
+
+it.each([
+  ['a CONTINUATION of nothing', frame(FRAME.continuation, FLAG.endHeaders, 1, Buffer.from('x'))],
+  ['a block that is no HPACK', frame(FRAME.headers, FLAG.endHeaders, 1, Buffer.of(0xff, 0xff, 0xff, 0x7f))],
+])('%s leaves no connection behind once its client has gone', async (_what, bytes) => {
+  const clock = new ManualClock()
+  await using own = await startAgent({ clock })
+  const count = async () => Number(/^holdfast_connections (\d+)/m.exec(await own.metrics.render())?.[1])
+  for (const [, settings] of OPENINGS) {
+    const socket = connect(own.socket)
+    socket.on('error', () => {})
+    socket.write(Buffer.concat([opening(settings), bytes]))
+    const closed = new Promise((resolve) => socket.once('close', resolve))
+    await Promise.race([closed, new Promise((resolve) => socket.once('data', resolve))])
+    socket.destroy()
+    await closed
+  }
+  await until('no connection', async () => {
+    clock.advance(5_000)
+    return (await count()) === 0
+  })
+})
 
 it('frames in any order end nothing but their own connection', async () => {
   const one = async (run: number) => {
