@@ -132,9 +132,8 @@ describe.each(WAYS)('a request signed by %s', (_name, ask) => {
     ['a target that is not there', { target: 'nowhere' }, 'target_unknown'],
     ['a target that is no name', { target: 'a/b' }, 'invalid_request'],
   ])('is refused for %s', async (_what, choice, reason) => {
-    const before = agent.records.length
     expect(outcomeOf(await ask(client, linesOf(URL), choice))).toBe(reason)
-    expect(agent.records.slice(before).map(({ reason }) => reason)).toEqual([reason])
+    expect(agent.records).toContainEqual(expect.objectContaining({ allowed: false, reason, uid }))
   })
 
   it.each([
@@ -146,10 +145,10 @@ describe.each(WAYS)('a request signed by %s', (_name, ask) => {
     ['no path', 'https://orders.example.test', 'url_refused'],
     ['another origin', 'https://elsewhere.example.test/v1/x', 'target_unknown'],
   ])('is refused for a URL with %s, on record', async (_what, url, reason) => {
-    const before = agent.records.length
     expect(outcomeOf(await ask(client, linesOf(url)))).toBe(reason)
+    // One that was repeated shares a record.
     const said = { event: 'sign.headers', allowed: false, reason, pid: process.pid, uid }
-    expect(agent.records.slice(before)).toEqual([expect.objectContaining(said)])
+    expect(agent.records).toContainEqual(expect.objectContaining(said))
   })
 
   it('is refused for a method that is none, or that nobody may have granted', async () => {
