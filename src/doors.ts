@@ -19,6 +19,7 @@ import { openGrpc } from './serve/grpc.ts'
 import { openHttp } from './serve/http.ts'
 import { OwnerLimits } from './serve/limits.ts'
 import { type ListeningSocket, openSocket } from './serve/socket-path.ts'
+import { Turns } from './serve/turns.ts'
 import { jsonApi } from './sign/json-api.ts'
 import { proofApi } from './sign/proof-api.ts'
 
@@ -218,9 +219,10 @@ async function verifierSides(
   )
   const onCall = (name: string, fault: Fault | undefined) => countCall(metrics, name, fault)
   const { streamsPerConnection } = config.limits
-  const grpc = openGrpc(services, { admit, onCall, streamsPerConnection, withoutHeader, calls })
+  const turns = new Turns()
+  const grpc = openGrpc(services, { admit, onCall, streamsPerConnection, withoutHeader, calls, turns })
   const limits = { headerTimeout, maxBodyBytes: QUESTION_LIMIT }
-  const http = openHttp({ routes, heads, admit, onCall, securityHeader: true, calls, ...limits })
+  const http = openHttp({ routes, heads, admit, onCall, securityHeader: true, calls, turns, ...limits })
   const onConnection = (fault: Fault | undefined) => countConnection(options, fault)
   const { openVerifierTcp } = await import('./incoming-tcp.ts')
   const tcp = await openVerifierTcp(options, core, {
@@ -274,6 +276,7 @@ function workloadSides(
   const intake = async () => (await load()).intake
   const onCall = (name: string, fault: Fault | undefined) => countCall(metrics, name, fault)
   const envoy = openEnvoySide(options, core, releases)
+  const turns = new Turns()
   const grpc = openGrpc(
     {
       SpiffeWorkloadAPI: workloadApi({
@@ -300,6 +303,7 @@ function workloadSides(
       withoutHeader: new Set(Object.keys(envoy.services)),
       streamsPerConnection: config.limits.streamsPerConnection,
       calls,
+      turns,
     },
   )
   const own = jsonApi({ ...proofs, book, trustDomain: config.trustDomain, contacts: config.owners })
@@ -310,7 +314,7 @@ function workloadSides(
     ...targetRoutes(facts),
     ...subjectRoutes(intake),
   }
-  const http = openHttp({ routes, admit, onCall, securityHeader: true, headerTimeout, calls })
+  const http = openHttp({ routes, admit, onCall, securityHeader: true, headerTimeout, calls, turns })
   return { drainEnvoy: envoy.drain, grpc, http }
 }
 

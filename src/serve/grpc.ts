@@ -29,6 +29,7 @@ import type { OwnerLimits } from './limits.ts'
 import { type Message, methodsOf } from './messages.ts'
 import { standardServices } from './standard-services.ts'
 import { STATUS } from './status.ts'
+import type { Turns } from './turns.ts'
 
 /** The sending half of a server stream whose messages are full states: a slow reader gets only the newest. */
 export interface Stream {
@@ -64,6 +65,8 @@ export interface GrpcOptions {
   readonly withoutHeader?: ReadonlySet<string>
   /** Open calls by uid; one too many is refused before its request is read. */
   readonly calls: OwnerLimits
+  /** When those begin that have one answer. */
+  readonly turns?: Turns
 }
 
 /** The gRPC side of a socket. */
@@ -249,7 +252,10 @@ class Wrapper {
   #unary(name: string, handle: Unary) {
     const run: handleUnaryCall<Message, Message> = async (call, callback) => {
       try {
-        const answer = await handle(this.#admit(name, call), call.request, goneOf(call))
+        const caller = this.#admit(name, call)
+        const wait = this.#options.turns?.enter(caller.owner)
+        if (wait) await wait
+        const answer = await handle(caller, call.request, goneOf(call))
         this.#options.onCall(name, undefined)
         callback(null, answer)
       } catch (caught) {

@@ -11,6 +11,7 @@ import { jsonHeaders, rawFault, sendFault } from './fault-answer.ts'
 import type { OwnerLimits } from './limits.ts'
 import { closeWithConnection } from './pipelined.ts'
 import { STATUS } from './status.ts'
+import type { Turns } from './turns.ts'
 
 /** A parsed request; `body` is undefined for methods without one. */
 export interface JsonRequest {
@@ -68,6 +69,8 @@ export interface HttpOptions {
   readonly maxBodyBytes?: number
   /** Open requests by uid: a connection may bring many at once, each before the one before it is answered. */
   readonly calls?: OwnerLimits
+  /** When they begin. */
+  readonly turns?: Turns
   readonly heads?: Heads
 }
 
@@ -157,6 +160,8 @@ async function answer(
     if (!caller) throw new Fault('peer_gone')
     const leave = options.calls?.take(caller.owner)
     if (leave) response.once('close', leave)
+    const wait = options.turns?.enter(caller.owner)
+    if (wait) await wait
     const [path = '', search = ''] = splitTarget(request.url ?? '')
     const route = routeOf(options.routes, request.method ?? '', path, response)
     name = `${request.method} ${path}`
@@ -187,6 +192,8 @@ async function answerHead(
     if (!caller) throw new Fault('peer_gone')
     const leave = options.calls?.take(caller.owner)
     if (leave) response.once('close', leave)
+    const wait = options.turns?.enter(caller.owner)
+    if (wait) await wait
     options.admit()
     const [path = '', search = ''] = splitTarget(request.url ?? '')
     const query = new URLSearchParams(search)

@@ -440,6 +440,22 @@ describe('limits', () => {
     expect((await late.call('GET', '/v1/identity')).body.error.reason).toBe('no_identity')
   })
 
+  it('begins what one uid asks for at once over several turns, so that others come in between', async () => {
+    await using agent = await startAgent()
+    using wire = await openWire(agent.socket)
+    const signed = () => agent.records.filter((record) => record.event === 'sign.dpop').length
+    const count = 200
+    await wire.write(Buffer.concat(Array.from({ length: count }, () => post(JSON.stringify(PROOF)))))
+    let [last, most] = [0, 0]
+    while (last < count) {
+      await new Promise(setImmediate)
+      const now = signed()
+      most = Math.max(most, now - last)
+      last = now
+    }
+    expect(most).toBeLessThanOrEqual(64)
+  })
+
   it('tells of a caller without an entry once, however often it asks, and how often that was', async () => {
     await using agent = await startAgent({ uids: [65_001] })
     const requests = Array.from({ length: 64 }, () => ({ kind: 'dpop', ...PROOF }))

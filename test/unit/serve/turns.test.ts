@@ -1,0 +1,45 @@
+/** Who begins when in a turn of the event loop. */
+import { describe, expect, it } from 'vitest'
+import { Turns } from '../../../src/serve/turns.ts'
+
+const nextTurn = () => new Promise((resolve) => setImmediate(resolve))
+
+/** Begins `count` calls of `owner`; each adds its number to `begun`. */
+function begin(turns: Turns, owner: string, count: number, begun: string[]): void {
+  for (let at = 0; at < count; at += 1) {
+    const wait = turns.enter(owner)
+    if (wait) void wait.then(() => begun.push(`${owner} ${at}`))
+    else begun.push(`${owner} ${at}`)
+  }
+}
+
+describe('threats row 26: calls that come at once', () => {
+  it('of one owner begin over several turns, in their order, and those of another at once', async () => {
+    const turns = new Turns()
+    const begun: string[] = []
+    begin(turns, 'uid 1', 100, begun)
+    expect(begun).toHaveLength(32)
+    begin(turns, 'uid 2', 1, begun)
+    expect(begun.at(-1)).toBe('uid 2 0')
+    const sizes: number[] = []
+    while (begun.length < 101) {
+      const before = begun.length
+      await nextTurn()
+      sizes.push(begun.length - before)
+    }
+    expect(Math.max(...sizes)).toBeLessThanOrEqual(32)
+    expect(begun.filter((one) => one.startsWith('uid 1'))).toEqual(
+      Array.from({ length: 100 }, (_none, at) => `uid 1 ${at}`),
+    )
+  })
+
+  it('come behind what waits, and begin at once when nothing does', async () => {
+    const turns = new Turns()
+    const begun: string[] = []
+    begin(turns, 'uid 1', 40, begun)
+    await nextTurn()
+    await nextTurn()
+    expect(begun).toHaveLength(40)
+    expect(turns.enter('uid 1')).toBeUndefined()
+  })
+})
