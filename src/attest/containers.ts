@@ -14,6 +14,7 @@ import { type Followed, follow, unanswered } from './pod-followed.ts'
 import type { PodList } from './pod-list.ts'
 import type { Listed, PodSource, PodsAnswer } from './pod-source.ts'
 import { PodWaits } from './pod-waits.ts'
+import { Unlisted } from './unlisted.ts'
 import { podKey, type WholePod, WholePods } from './whole-pods.ts'
 
 /** A container; one object for all of its callers. */
@@ -54,8 +55,6 @@ export type ContainerWatcher = (container: Container, ended: Fault | undefined) 
 const WAIT_LIMIT: Millis = 5_000
 /** How long a kubelet that has just started may know no states of the containers of a pod that it lists. */
 const SILENCE_LIMIT: Millis = 60_000
-/** How long a container may be known although the kubelet does not list it (`unlisted_containers: awaited`). */
-const UNLISTED_LIMIT: Millis = 60_000
 const UNASKED = new Fault('pod_facts_unavailable', 'the kubelet has not been asked yet')
 
 class Known implements Container, Followed {
@@ -69,8 +68,7 @@ class Known implements Container, Followed {
   users = 0
   /** When its first caller came: no list from before says what it may be. */
   readonly came: Millis
-  /** Since when it is known and not listed; once it was listed, it counts no more without that. */
-  unlisted: Millis | 'listed' | undefined
+  wasListed = false
 
   constructor(place: ContainerPlace, came: Millis) {
     this.place = place
@@ -90,6 +88,7 @@ export class Containers {
   readonly #known = new Map<string, Known>()
   readonly #waits: PodWaits
   readonly #live: LiveContainers
+  readonly #unlisted = new Unlisted()
   readonly #outage: Outage
   #watcher: ContainerWatcher = () => {}
 
@@ -208,16 +207,18 @@ export class Containers {
   }
 
   /** Those of the agent, unless `known` has to be listed as running. */
-  #rulesFor({ came, unlisted }: Known, { asked }: Listed): PodRules {
+  #rulesFor({ came, place }: Known, { asked }: Listed): PodRules {
     const { clock, rules } = this.#options
-    const since = unlisted ?? came
-    const may = since !== 'listed' && asked >= came && clock.monotonic() - since <= UNLISTED_LIMIT
+    const may = asked >= came && this.#unlisted.mayCount(place.containerId, clock.monotonic())
     return may ? rules : { ...rules, unlisted: 'refuse' }
   }
 
   #accept(known: Known, facts: PodFacts, { list, asked }: Listed): void {
     const isNew = known.fault !== undefined || !isSame(known.selectors, facts.selectors)
-    known.unlisted = facts.isListed ? 'listed' : (known.unlisted ?? this.#options.clock.monotonic())
+    const { clock, rules } = this.#options
+    known.wasListed ||= facts.isListed
+    if (rules.unlisted === 'awaited')
+      this.#unlisted.note(known.place.containerId, facts.isListed, clock.monotonic())
     known.podUid = facts.podUid
     known.selectors = facts.selectors
     known.fault = undefined
@@ -230,7 +231,7 @@ export class Containers {
   /** Whether a container goes on although a newer list does not name it: a kubelet that has just started may know no states yet. */
   #isBelieved(known: Known, answer: Extract<PodAnswer, { readonly fault: Fault }>): boolean {
     const { clock, outageAge } = this.#options
-    if (known.unlisted !== 'listed') return false
+    if (!known.wasListed) return false
     return answer.isSilent === true && clock.monotonic() - known.seen <= Math.min(SILENCE_LIMIT, outageAge)
   }
 

@@ -524,6 +524,24 @@ describe('a container that is awaited, where such ones count,', () => {
     expect((workload.signal.reason as Fault | undefined)?.reason).toBe('lease_ended')
   })
 
+  it('has no other minute when its callers come again', async () => {
+    const process = kernel.start(42, at())
+    const workload = await known(process)
+    for (let second = 0; second < 40; second++) clock.advance(1_000)
+    workload.close()
+    for (let second = 0; second < 21; second++) clock.advance(1_000)
+    expect(refusal(await settled(process))).toMatch(/^pod_facts_unavailable: /)
+  })
+
+  it('has to be listed when it was, though its callers had gone', async () => {
+    const process = kernel.start(42, at())
+    kubelet.pods = [{ ...CART, containers: app ? [app] : [] }, PROXY]
+    const workload = await known(process)
+    workload.close()
+    kubelet.pods = [{ ...CART, containers: [{ name: 'app', lastId: CID }] }, PROXY]
+    expect(refusal(await settled(process))).toMatch(/^pod_facts_unavailable: /)
+  })
+
   it('has to be listed from the time that it was', async () => {
     const workload = await known(kernel.start(42, at()))
     kubelet.pods = [{ ...CART, containers: app ? [app] : [] }, PROXY]
