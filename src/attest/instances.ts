@@ -4,6 +4,7 @@
  */
 import { setMaxListeners } from 'node:events'
 import type { Clock, Millis } from '../base/clock.ts'
+import { Counts } from '../base/counts.ts'
 import { Fault } from '../base/fault.ts'
 import { descriptorLimit } from '../base/native.ts'
 import type { RuleBook } from '../policy/book.ts'
@@ -74,7 +75,7 @@ export class Instances {
   readonly #limits: InstanceLimits
   readonly #containers: Containers | undefined
   readonly #holders = new Map<string, Holder>()
-  readonly #processesOf = new Map<Owner, number>()
+  readonly #processesOf = new Counts<Owner>()
   readonly #byPid = new Map<number, Holder>()
   #processes = 0
   #isArmed = false
@@ -121,7 +122,7 @@ export class Instances {
       throw error
     }
     this.#processes += 1
-    this.#processesOf.set(owner, (this.#processesOf.get(owner) ?? 0) + 1)
+    this.#processesOf.add(owner, 1)
     const holder = this.#hold(key, {
       process: { pidfd: peer.pidfd, owner, peer },
       container,
@@ -276,9 +277,7 @@ export class Instances {
   #forgetProcess({ pidfd, owner }: { readonly pidfd: number; readonly owner: Owner }): void {
     this.#kernel.closeFd(pidfd)
     this.#processes -= 1
-    const left = (this.#processesOf.get(owner) ?? 1) - 1
-    if (left > 0) this.#processesOf.set(owner, left)
-    else this.#processesOf.delete(owner)
+    this.#processesOf.add(owner, -1)
   }
 
   #makeRoom(owner: Owner): void {
@@ -289,13 +288,13 @@ export class Instances {
     if (this.#isFull(owner))
       throw new Fault(
         'too_many_connections',
-        `${this.#processesOf.get(owner)} processes of ${owner} hold identities`,
+        `${this.#processesOf.of(owner)} processes of ${owner} hold identities`,
       )
   }
 
   #isFull(owner: Owner): boolean {
     const { processes, processesPerOwner } = this.#limits
-    return this.#processes >= processes || (this.#processesOf.get(owner) ?? 0) >= processesPerOwner
+    return this.#processes >= processes || this.#processesOf.of(owner) >= processesPerOwner
   }
 
   #arm(): void {

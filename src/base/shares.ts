@@ -3,6 +3,7 @@
  * One alone gets half of the whole, and each that comes later half of what is left; `n` that take in turn get the same,
  * and leave as much for the next.
  */
+import { Counts } from './counts.ts'
 import { Fault } from './fault.ts'
 import type { Reason } from './reasons.ts'
 
@@ -11,7 +12,7 @@ export class Shares {
   readonly #what: string
   readonly #limit: number
   readonly #reason: Reason
-  readonly #held = new Map<string, number>()
+  readonly #held = new Counts<string>()
   #all = 0
 
   /** `what` is in the plural; `reason` is told to an owner who gets no more. */
@@ -31,7 +32,7 @@ export class Shares {
   }
 
   of(owner: string): number {
-    return this.#held.get(owner) ?? 0
+    return this.#held.of(owner)
   }
 
   /** Counts one of `owner` until the returned function is called; throws the reason. */
@@ -42,20 +43,15 @@ export class Shares {
 
   /** As take, whatever is held. */
   add(owner: string): () => void {
-    this.#held.set(owner, this.of(owner) + 1)
+    this.#held.add(owner, 1)
     this.#all += 1
     let isHeld = true
     return () => {
-      if (isHeld) this.#give(owner)
+      if (!isHeld) return
       isHeld = false
+      this.#held.add(owner, -1)
+      this.#all -= 1
     }
-  }
-
-  #give(owner: string): void {
-    const left = this.of(owner) - 1
-    if (left > 0) this.#held.set(owner, left)
-    else this.#held.delete(owner)
-    this.#all -= 1
   }
 
   #refusal(owner: string): Fault {

@@ -2,7 +2,7 @@
 import { printable } from '../base/fault.ts'
 import type { Change } from '../probe/changes.ts'
 import { isPassed, type ProbeReport } from '../probe/run.ts'
-import type { Result, Verdict } from '../probe/verdict.ts'
+import { countOf, type Result, type Verdict } from '../probe/verdict.ts'
 import { counted, type Tint, tinted } from './render.ts'
 
 const MARKS: Readonly<Record<Verdict, readonly [string, Tint]>> = {
@@ -50,8 +50,7 @@ function changesText(changes: readonly Change[], isColored: boolean): string {
 
 function summaryText(report: ProbeReport, isColored: boolean): string {
   const { results, inconclusive, requests } = report
-  const count = (...verdicts: readonly Verdict[]) =>
-    results.filter(({ verdict }) => verdicts.includes(verdict)).length
+  const count = (...verdicts: readonly Verdict[]) => countOf(results, ...verdicts)
   const why =
     inconclusive === undefined
       ? ''

@@ -71,7 +71,6 @@ export const holdfastFetch: typeof fetch = (input, init) => {
   return shared(input, init)
 }
 
-/** A single place is not asked whether it is there: connecting says so. */
 function locator({ socket }: HoldfastFetchOptions): () => Promise<string> {
   let places: readonly SocketPlace[] | undefined
   return async () => {

@@ -1,4 +1,5 @@
 /** How many requests may be open at each authorization server: callers that wait go before renewals. */
+import { Counts } from '../base/counts.ts'
 import { Fault } from '../base/fault.ts'
 import { Shares } from '../base/shares.ts'
 
@@ -53,8 +54,8 @@ export class Gate {
   readonly #limit: number
   #inside = 0
   /** How many of them are whose. */
-  readonly #whose = new Counts()
-  readonly #within = new Counts()
+  readonly #whose = new Counts<string>()
+  readonly #within = new Counts<string>()
   readonly #waiting = new Set<Waiting>()
   readonly #shares = new Shares('requests that wait for one server', WAITING_LIMIT)
 
@@ -130,19 +131,5 @@ export class Gate {
     if (one.urgency !== other.urgency) return one.urgency === 'caller'
     const more = this.#whose.of(one.who) - this.#whose.of(other.who)
     return more === 0 ? this.#within.of(one.within) < this.#within.of(other.within) : more < 0
-  }
-}
-
-class Counts {
-  readonly #counts = new Map<string, number>()
-
-  of(name: string): number {
-    return this.#counts.get(name) ?? 0
-  }
-
-  add(name: string, change: 1 | -1): void {
-    const count = this.of(name) + change
-    if (count > 0) this.#counts.set(name, count)
-    else this.#counts.delete(name)
   }
 }

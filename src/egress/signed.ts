@@ -4,6 +4,7 @@
  */
 import type { Instance } from '../attest/workload.ts'
 import type { Clock, Millis } from '../base/clock.ts'
+import { ownerKey } from '../keys/vault.ts'
 import type { Jkt } from '../proof/signer.ts'
 import type { SpiffeId } from '../spiffe/id.ts'
 
@@ -43,7 +44,7 @@ export class Signed {
   /** Notes that a request to `htu` was signed; what was signed first goes first. */
   note(owner: SignedOwner, htu: string, request: Pick<SignedRequest, 'jkt' | 'target'>): void {
     if (owner.instance.signal.aborted) return
-    const { byUrl } = this.#byOwner.get(keyOf(owner)) ?? this.#open(owner)
+    const { byUrl } = this.#byOwner.get(ownerKey(owner)) ?? this.#open(owner)
     const state = this.find(owner, htu)?.state === 'granted' ? 'retry' : 'first'
     byUrl.delete(htu)
     const { jkt, target } = request
@@ -54,13 +55,13 @@ export class Signed {
 
   /** The newest request to `htu`, when it is not too long ago. */
   find(owner: SignedOwner, htu: string): SignedRequest | undefined {
-    const found = this.#byOwner.get(keyOf(owner))?.byUrl.get(htu)
+    const found = this.#byOwner.get(ownerKey(owner))?.byUrl.get(htu)
     return found && this.#clock.monotonic() - found.at < KEPT ? found : undefined
   }
 
   /** Whether a token that a target is said to refuse may be given up: rarely, or reports could order tokens. */
   mayRenew(owner: SignedOwner): boolean {
-    const owned = this.#byOwner.get(keyOf(owner))
+    const owned = this.#byOwner.get(ownerKey(owner))
     const now = this.#clock.monotonic()
     if (!owned || now - owned.renewed < RENEW_EVERY) return false
     owned.renewed = now
@@ -68,14 +69,10 @@ export class Signed {
   }
 
   #open(owner: SignedOwner): Owned {
-    const key = keyOf(owner)
+    const key = ownerKey(owner)
     const owned: Owned = { byUrl: new Map(), renewed: Number.NEGATIVE_INFINITY }
     this.#byOwner.set(key, owned)
     owner.instance.signal.addEventListener('abort', () => this.#byOwner.delete(key), { once: true })
     return owned
   }
-}
-
-function keyOf({ instance, spiffeId }: SignedOwner): string {
-  return `${instance.key} ${spiffeId}`
 }

@@ -7,7 +7,7 @@ import { type Clock, nowSeconds, type Seconds } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { Secret } from '../base/secret.ts'
 import { Shares } from '../base/shares.ts'
-import type { KeyOwner } from '../keys/vault.ts'
+import { type KeyOwner, ownerKey } from '../keys/vault.ts'
 import { hashOf } from '../proof/jwt.ts'
 import { readSubject, type SubjectClaims } from './subject-token.ts'
 
@@ -95,7 +95,7 @@ export class Subjects {
     const hash = hashOf(text)
     const key = transaction === undefined ? hash : `${hash} ${hashOf(transaction)}`
     const subject =
-      this.#owners.get(keyOf(owner))?.held.get(key) ??
+      this.#owners.get(ownerKey(owner))?.held.get(key) ??
       this.#keep(owner, { token, claims, expires, hash, key })
     return { handle: subject.handle.reveal(), expires: subject.expires, subject }
   }
@@ -103,7 +103,7 @@ export class Subjects {
   /** The token behind `handle`; throws subject_unknown, which is the same for a handle of somebody else. */
   find(owner: KeyOwner, handle: string): Subject {
     const held = this.#byHandle.get(hashOf(handle))
-    if (!held || held.owner.key !== keyOf(owner) || held.expires <= nowSeconds(this.#options.clock))
+    if (!held || held.owner.key !== ownerKey(owner) || held.expires <= nowSeconds(this.#options.clock))
       throw new Fault('subject_unknown')
     return held
   }
@@ -144,14 +144,14 @@ export class Subjects {
   /** Refused, not made: an older handle belongs to a request that may be under way. */
   #takePlace(owner: KeyOwner): () => void {
     const { perInstance } = this.#options
-    const own = this.#owners.get(keyOf(owner))?.held.size ?? 0
+    const own = this.#owners.get(ownerKey(owner))?.held.size ?? 0
     if (own >= perInstance)
       throw new Fault('rate_limited', `this workload holds ${own} subject tokens, its limit`)
     return this.#shares.take(owner.spiffeId)
   }
 
   #ownedBy(owner: KeyOwner): Owned {
-    const key = keyOf(owner)
+    const key = ownerKey(owner)
     const known = this.#owners.get(key)
     if (known) return known
     const { signal } = owner.instance
@@ -180,8 +180,4 @@ export class Subjects {
     }
     ending.abort(new Fault('subject_unknown'))
   }
-}
-
-function keyOf({ instance, spiffeId }: KeyOwner): string {
-  return `${instance.key} ${spiffeId}`
 }

@@ -1,4 +1,5 @@
 /** What tells the tokens of one node apart: whose they are, for what, from where, on whose behalf. */
+import { ownerKey } from '../keys/vault.ts'
 import type { TokenNeed } from './token-request.ts'
 import type { TokenAsk } from './tokens.ts'
 
@@ -31,7 +32,7 @@ export function keyOf(
 }
 
 export function ownerOf({ entry, instance }: Pick<TokenNeed, 'entry' | 'instance'>): string {
-  return `${instance.key} ${entry.spiffeId}`
+  return ownerKey({ spiffeId: entry.spiffeId, instance })
 }
 
 /** What a workload exchanges at one place. */

@@ -152,7 +152,7 @@ export class Vault {
 
   /** The owner's key of that thumbprint, current or retired; nobody else's key is ever found. */
   find(owner: KeyOwner, jkt: string): { readonly signer: Signer; readonly facts: KeyFacts } | undefined {
-    const held = this.#rings.get(ringKey(owner))?.byJkt.get(jkt)
+    const held = this.#rings.get(ownerKey(owner))?.byJkt.get(jkt)
     if (!held || isOver(held, nowSeconds(this.#clock))) return undefined
     return { signer: held.key, facts: factsOf(held) }
   }
@@ -160,7 +160,7 @@ export class Vault {
   /** Public facts of all keys of `owner`. */
   list(owner: KeyOwner): readonly KeyFacts[] {
     const now = nowSeconds(this.#clock)
-    return [...(this.#rings.get(ringKey(owner))?.byJkt.values() ?? [])]
+    return [...(this.#rings.get(ownerKey(owner))?.byJkt.values() ?? [])]
       .filter((held) => !isOver(held, now))
       .map(factsOf)
   }
@@ -208,7 +208,7 @@ export class Vault {
   }
 
   #ringOf(owner: KeyOwner): Ring {
-    const key = ringKey(owner)
+    const key = ownerKey(owner)
     const known = this.#rings.get(key)
     if (known) return known
     if (owner.instance.signal.aborted) throw new Fault('lease_ended')
@@ -339,8 +339,9 @@ export class Vault {
   }
 }
 
-function ringKey(owner: KeyOwner): string {
-  return `${owner.instance.key} ${owner.spiffeId}`
+/** What `owner` has is kept under it: one text for the identity and the instance. */
+export function ownerKey({ instance, spiffeId }: KeyOwner): string {
+  return `${instance.key} ${spiffeId}`
 }
 
 function hasRoom({ byJkt }: Ring): boolean {

@@ -8,7 +8,7 @@ import { escaped } from './escape.ts'
 import { pictureOf } from './report-picture.ts'
 import { STYLE } from './report-style.ts'
 import { isPassed, type ProbeReport } from './run.ts'
-import type { Result, Verdict } from './verdict.ts'
+import { countOf, type Result, type Verdict } from './verdict.ts'
 
 const POLICY = `default-src 'none'; style-src 'sha256-${createHash('sha256').update(STYLE).digest('base64')}'; base-uri 'none'; form-action 'none'`
 
@@ -66,9 +66,8 @@ function headText(report: ProbeReport): string {
 
 /** A thief who was let in comes first, whatever else cannot be told. */
 function wordFor({ inconclusive, results }: ProbeReport, passed: boolean): string {
-  const count = (...verdicts: readonly Verdict[]) =>
-    results.filter(({ verdict }) => verdicts.includes(verdict)).length
-  const [taken, untried] = [count('broken'), count('untried', 'uncovered')]
+  const taken = countOf(results, 'broken')
+  const untried = countOf(results, 'untried', 'uncovered')
   if (taken > 0) return `A thief was let in: ${taken} of ${results.length - untried} cases`
   if (inconclusive !== undefined) return 'Nothing can be concluded'
   if (!passed) return 'Some cases are not clear'

@@ -41,6 +41,11 @@ export interface Result {
   readonly acceptance?: Acceptance
 }
 
+/** How many of `results` are one of `verdicts`. */
+export function countOf(results: readonly Result[], ...verdicts: readonly Verdict[]): number {
+  return results.filter(({ verdict }) => verdicts.includes(verdict)).length
+}
+
 const PLAY_AGAIN =
   'Run the probe again once genuine requests are taken throughout: until then nothing shows that a thief is refused.'
 

@@ -146,6 +146,17 @@ function clientFault(error: NodeJS.ErrnoException): Fault {
   return new Fault('invalid_request', 'the request is not HTTP/1.1')
 }
 
+/** Counts a request until its answer is over; what it returns is the wait for its turn. */
+function takePlace(
+  { calls, turns }: HttpOptions,
+  { owner }: Caller,
+  response: ServerResponse,
+): Promise<void> | undefined {
+  const leave = calls?.take(owner)
+  if (leave) response.once('close', leave)
+  return turns?.enter(owner)
+}
+
 async function answer(
   options: HttpOptions,
   caller: Caller | undefined,
@@ -158,9 +169,7 @@ async function answer(
   try {
     checkHeaders(request, options)
     if (!caller) throw new Fault('peer_gone')
-    const leave = options.calls?.take(caller.owner)
-    if (leave) response.once('close', leave)
-    const wait = options.turns?.enter(caller.owner)
+    const wait = takePlace(options, caller, response)
     if (wait) await wait
     const [path = '', search = ''] = splitTarget(request.url ?? '')
     const route = routeOf(options.routes, request.method ?? '', path, response)
@@ -190,9 +199,7 @@ async function answerHead(
     checkCount(request, HEAD_HEADERS_LIMIT)
     checkFraming(request)
     if (!caller) throw new Fault('peer_gone')
-    const leave = options.calls?.take(caller.owner)
-    if (leave) response.once('close', leave)
-    const wait = options.turns?.enter(caller.owner)
+    const wait = takePlace(options, caller, response)
     if (wait) await wait
     options.admit()
     const [path = '', search = ''] = splitTarget(request.url ?? '')

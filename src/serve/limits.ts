@@ -1,5 +1,6 @@
 /** How much one uid, or one pod, may hold: counted before attestation, so that a flood costs the flooder only. */
 import type { Owner } from '../attest/owner.ts'
+import { Counts } from '../base/counts.ts'
 import { Fault, type Reason } from '../base/fault.ts'
 
 /** Counts of one thing (connections, calls) by owner and in all. */
@@ -8,7 +9,7 @@ export class OwnerLimits {
   readonly #reason: Reason
   readonly #perOwner: number
   readonly #total: number
-  readonly #counts = new Map<Owner, number>()
+  readonly #counts = new Counts<Owner>()
   #all = 0
 
   /** `what` is in the plural; `reason` is told to an owner at its limit. */
@@ -25,25 +26,19 @@ export class OwnerLimits {
 
   /** Counts one until the returned function is called; throws the owner's reason, or overloaded. */
   take(owner: Owner): () => void {
-    const count = this.#counts.get(owner) ?? 0
+    const count = this.#counts.of(owner)
     if (count >= this.#perOwner)
       throw new Fault(this.#reason, `${owner} holds ${count} ${this.#what}, its limit`)
     if (this.#all >= this.#total)
       throw new Fault('overloaded', `${this.#all} ${this.#what} are open, the limit`)
-    this.#counts.set(owner, count + 1)
+    this.#counts.add(owner, 1)
     this.#all += 1
     let isOpen = true
     return () => {
       if (!isOpen) return
       isOpen = false
-      this.#give(owner)
+      this.#counts.add(owner, -1)
+      this.#all -= 1
     }
-  }
-
-  #give(owner: Owner): void {
-    const left = (this.#counts.get(owner) ?? 1) - 1
-    if (left > 0) this.#counts.set(owner, left)
-    else this.#counts.delete(owner)
-    this.#all -= 1
   }
 }

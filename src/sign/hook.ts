@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import type { Clock, Millis, Seconds } from '../base/clock.ts'
+import { Counts } from '../base/counts.ts'
 import { Fault, printable } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
 import { Shares } from '../base/shares.ts'
@@ -64,7 +65,7 @@ export class Hook {
   readonly #options: HookOptions
   readonly #kept = new Map<string, { readonly verdict: Verdict; readonly until: Millis }>()
   readonly #open = new Shares('questions to the decision hook', OPEN_LIMIT, 'hook_unavailable')
-  readonly #openBy = new Map<Hold['instance'], number>()
+  readonly #openBy = new Counts<Hold['instance']>()
 
   constructor(options: HookOptions) {
     this.#options = options
@@ -85,12 +86,6 @@ export class Hook {
     refuseUnless(verdict)
   }
 
-  #leave({ instance }: Hold): void {
-    const left = (this.#openBy.get(instance) ?? 1) - 1
-    if (left > 0) this.#openBy.set(instance, left)
-    else this.#openBy.delete(instance)
-  }
-
   #find(key: string): Verdict | undefined {
     const kept = this.#kept.get(key)
     return kept && this.#options.clock.monotonic() < kept.until ? kept.verdict : undefined
@@ -106,7 +101,7 @@ export class Hook {
   }
 
   async #askNow(facts: HookFacts, hold: Hold): Promise<Verdict> {
-    const own = this.#openBy.get(hold.instance) ?? 0
+    const own = this.#openBy.of(hold.instance)
     if (own >= OPEN_PER_INSTANCE)
       throw new Fault(
         'target_busy',
@@ -121,14 +116,14 @@ export class Hook {
       this.#options.clock.after(this.#options.timeout, late),
       whenOver(hold, (fault) => ending.abort(fault)),
     ]
-    this.#openBy.set(hold.instance, own + 1)
+    this.#openBy.add(hold.instance, 1)
     try {
       return verdictOf(await this.#options.post(JSON.stringify(facts), ending.signal))
     } catch (caught) {
       const { aborted, reason } = ending.signal
       throw Fault.from(aborted ? reason : caught, 'hook_unavailable')
     } finally {
-      this.#leave(hold)
+      this.#openBy.add(hold.instance, -1)
       for (const stop of stops) stop()
     }
   }

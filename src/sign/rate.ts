@@ -1,12 +1,7 @@
 /** How often one workload may ask: a token bucket an identity and instance, bounded in number, forgotten with the instance. */
 import type { Clock } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
-
-/** Whose requests are counted. */
-export interface RateOwner {
-  readonly spiffeId: string
-  readonly instance: { readonly key: string; readonly signal: AbortSignal }
-}
+import { type KeyOwner, ownerKey } from '../keys/vault.ts'
 
 interface Bucket {
   tokens: number
@@ -25,8 +20,8 @@ export class Rates {
   }
 
   /** Takes one token of an identity in an instance: where the instance is the node, many identities have it in common. */
-  takeOf({ instance, spiffeId }: RateOwner): void {
-    this.take(`${instance.key} ${spiffeId}`, instance.signal)
+  takeOf(owner: KeyOwner): void {
+    this.take(ownerKey(owner), owner.instance.signal)
   }
 
   /** Takes one token for `key`, which is forgotten when `signal` aborts; throws rate_limited. */

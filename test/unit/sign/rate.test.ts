@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest'
-import { type RateOwner, Rates } from '../../../src/sign/rate.ts'
+import type { KeyOwner } from '../../../src/keys/vault.ts'
+import { Rates } from '../../../src/sign/rate.ts'
 import { ManualClock } from '../../support/clock.ts'
 
 it('refuses the request over the rate and fills again with time', () => {
@@ -27,7 +28,7 @@ it('counts identities by themselves where the node is the instance of them all',
   const [web, shop] = ['web', 'shop'].map((name) => ({
     spiffeId: `spiffe://example.org/${name}`,
     instance: { key: 'identity', signal: new AbortController().signal },
-  })) as [RateOwner, RateOwner]
+  })) as [KeyOwner, KeyOwner]
   rates.takeOf(web)
   expect(() => rates.takeOf(web)).toThrow()
   rates.takeOf(shop)
