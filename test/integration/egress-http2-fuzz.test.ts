@@ -1,11 +1,12 @@
 /** Frames in any order, from callers and from targets: the agent's process goes on, and so does everybody else. */
 import { createSecureServer } from 'node:http2'
-import { type AddressInfo, connect as dial, type Socket } from 'node:net'
+import { type AddressInfo, connect as dial } from 'node:net'
 import { createServer as createTlsServer, type Server } from 'node:tls'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createHoldfastFetch } from '../../src/client/index.ts'
 import { startEgress, type TestEgress } from '../support/egress.ts'
-import { anyConnection, type Draw, drawsOf, literal } from '../support/h2-fuzz.ts'
+import { watchEscapes } from '../support/escapes.ts'
+import { type Draw, drawsOf, literal, writeAll } from '../support/h2-fuzz.ts'
 import { type ResourceServer, startResourceServer } from '../support/resource-server.ts'
 import { makeTestCa } from '../support/tls.ts'
 import { until } from '../support/until.ts'
@@ -16,8 +17,7 @@ const ABREAST = 8
 const TARGET_CONNECTIONS = 60
 
 const ca = makeTestCa()
-const escaped: unknown[] = []
-const keep = (error: unknown) => void escaped.push(error)
+const escaped = watchEscapes()
 let server: ResourceServer
 let modern: Server
 let hostile: Server
@@ -144,30 +144,6 @@ afterAll(async () => {
   modern?.close()
   hostile?.close()
 })
-
-beforeEach(() => {
-  escaped.length = 0
-  process.on('uncaughtException', keep)
-  process.on('unhandledRejection', keep)
-})
-
-afterEach(() => {
-  process.off('uncaughtException', keep)
-  process.off('unhandledRejection', keep)
-})
-
-/** Writes a connection's pieces, then leaves in one of three ways. */
-async function writeAll(socket: Socket, draw: Draw, blocks: readonly Buffer[], preface: boolean) {
-  for (const piece of anyConnection(draw, blocks, { preface })) {
-    if (socket.destroyed) return
-    socket.write(piece)
-    if (draw(3) === 0) await new Promise((resolve) => setImmediate(resolve))
-  }
-  const leave = draw(3)
-  if (leave === 0) socket.destroy()
-  else if (leave === 1) socket.end(() => setTimeout(() => socket.destroy(), 20))
-  else setTimeout(() => socket.destroy(), draw(20))
-}
 
 async function expectAlive(): Promise<void> {
   const api = createHoldfastFetch({ socket: egress.socket })

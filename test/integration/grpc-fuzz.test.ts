@@ -2,11 +2,12 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it } from 'vitest'
 import { startAgent, type TestAgent } from '../support/agent.ts'
 import { ManualClock } from '../support/clock.ts'
+import { watchEscapes } from '../support/escapes.ts'
 import { FLAG, FRAME, frame, opening } from '../support/h2.ts'
-import { anyConnection, drawsOf, literal } from '../support/h2-fuzz.ts'
+import { drawsOf, literal, writeAll } from '../support/h2-fuzz.ts'
 import { RawClient } from '../support/raw-client.ts'
 import { fetchSecrets, SDS, secretsIn } from '../support/sds.ts'
 import { until } from '../support/until.ts'
@@ -59,8 +60,7 @@ const ODD = [
 ]
 
 let agent: TestAgent
-const escaped: unknown[] = []
-const keep = (error: unknown) => void escaped.push(error)
+const escaped = watchEscapes()
 
 beforeAll(async () => {
   agent = await startAgent({
@@ -68,15 +68,6 @@ beforeAll(async () => {
   })
 })
 afterAll(async () => agent?.[Symbol.asyncDispose]())
-beforeEach(() => {
-  escaped.length = 0
-  process.on('uncaughtException', keep)
-  process.on('unhandledRejection', keep)
-})
-afterEach(() => {
-  process.off('uncaughtException', keep)
-  process.off('unhandledRejection', keep)
-})
 
 async function open(door: string): Promise<Socket> {
   const socket = connect(join(agent.dir, 'public', `${door}.sock`))
@@ -139,13 +130,7 @@ it('frames in any order end nothing but their own connection', async () => {
     const draw = drawsOf(SEED + run)
     const socket = await open(draw(4) === 0 ? 'verifier' : 'workload')
     const closed = new Promise((resolve) => socket.once('close', resolve))
-    for (const piece of anyConnection(draw, [...HEADS, ...ODD], { preface: true })) {
-      if (socket.destroyed) break
-      socket.write(piece)
-      if (draw(3) === 0) await new Promise((resolve) => setImmediate(resolve))
-    }
-    if (draw(2) === 0) socket.destroy()
-    else socket.end(() => setTimeout(() => socket.destroy(), 20))
+    await writeAll(socket, draw, [...HEADS, ...ODD], true)
     await closed
   }
   for (let run = 0; run < CONNECTIONS; run += ABREAST)

@@ -1,4 +1,5 @@
 /** Connections of HTTP/2 frames in any order: from a seed, so that a failure repeats. */
+import type { Socket } from 'node:net'
 import { FLAG, FRAME, frame, PREFACE, raw } from './h2.ts'
 
 /** A number from 0 to `below`, not included. */
@@ -83,7 +84,7 @@ function setting(draw: Draw): Buffer {
  * A connection's bytes in the pieces that they are written in: SETTINGS, then frames, opened in order so that many live,
  * and in one of four the last of them cut short.
  */
-export function anyConnection(
+function anyConnection(
   draw: Draw,
   heads: readonly Buffer[],
   options: { readonly preface: boolean },
@@ -95,6 +96,24 @@ export function anyConnection(
   const frames = [...opened, ...Array.from({ length: draw(FRAMES) }, () => anyFrame(draw, heads))]
   const bytes = Buffer.concat([...(options.preface ? [PREFACE] : []), first, ...frames])
   return pieces(draw, draw(4) === 0 ? bytes.subarray(0, bytes.length - draw(20)) : bytes)
+}
+
+/** Writes a connection's pieces, then leaves in one of three ways. */
+export async function writeAll(
+  socket: Socket,
+  draw: Draw,
+  blocks: readonly Buffer[],
+  preface: boolean,
+): Promise<void> {
+  for (const piece of anyConnection(draw, blocks, { preface })) {
+    if (socket.destroyed) return
+    socket.write(piece)
+    if (draw(3) === 0) await new Promise((resolve) => setImmediate(resolve))
+  }
+  const leave = draw(3)
+  if (leave === 0) socket.destroy()
+  else if (leave === 1) socket.end(() => setTimeout(() => socket.destroy(), 20))
+  else setTimeout(() => socket.destroy(), draw(20))
 }
 
 function pieces(draw: Draw, bytes: Buffer): readonly Buffer[] {

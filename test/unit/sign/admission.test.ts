@@ -62,6 +62,17 @@ async function openShop({ grant = '', platform = '', identity = EXCHANGE, post, 
   }
 }
 
+/** A shop whose hook never answers, and how often it was asked. */
+async function openSilentShop() {
+  let asked = 0
+  const post: HookPost = (_body, signal) => {
+    asked += 1
+    return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+  }
+  const shop = await openShop({ grant: '        hook: true\n', post })
+  return { shop, asked: () => asked }
+}
+
 const reasonOf = (promise: Promise<unknown>) =>
   promise.then(
     () => 'ok',
@@ -323,9 +334,7 @@ describe('the hook', () => {
   })
 
   it('that does not answer in time is not available, nor is one that is not there', async () => {
-    const silent: HookPost = (_body, signal) =>
-      new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
-    const slow = await openShop({ grant: '        hook: true\n', post: silent })
+    const { shop: slow } = await openSilentShop()
     const waiting = reasonOf(slow.admit(callOf(slow.book.get())))
     slow.clock.advance(2_000)
     expect(await waiting).toBe('hook_unavailable')
@@ -335,39 +344,29 @@ describe('the hook', () => {
   })
 
   it('has places left for others, however many questions one workload has open', async () => {
-    let asked = 0
-    const post: HookPost = (_body, signal) => {
-      asked += 1
-      return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
-    }
-    const shop = await openShop({ grant: '        hook: true\n', post })
+    const { asked, shop } = await openSilentShop()
     const [busy, other] = [callOf(shop.book.get(), 'GET', 1), callOf(shop.book.get(), 'GET', 2)]
     const crowd = Array.from({ length: 300 }, (_, at) => reasonOf(shop.admit(busy, {}, `/orders/${at}`)))
     const last = reasonOf(shop.admit(other))
-    expect(asked).toBe(64 + 1)
+    expect(asked()).toBe(64 + 1)
     shop.clock.advance(2_000)
     const reasons = await Promise.all([...crowd, last])
     expect(reasons.filter((reason) => reason === 'target_busy')).toHaveLength(300 - 64)
     void reasonOf(shop.admit(busy))
-    expect(asked).toBe(64 + 2)
+    expect(asked()).toBe(64 + 2)
   })
 
   it('has places left for others, however many instances of one identity ask', async () => {
-    let asked = 0
-    const post: HookPost = (_body, signal) => {
-      asked += 1
-      return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
-    }
-    const shop = await openShop({ grant: '        hook: true\n', post })
+    const { asked, shop } = await openSilentShop()
     const book = shop.book.get()
     const crowd = Array.from({ length: 300 }, (_, at) => reasonOf(shop.admit(callOf(book, 'GET', at + 1))))
-    expect(asked).toBe(128)
+    expect(asked()).toBe(128)
     const other = reasonOf(shop.admit(ofOther(callOf(book, 'GET', 1_000))))
-    expect(asked).toBe(129)
+    expect(asked()).toBe(129)
     shop.clock.advance(2_000)
     expect(new Set(await Promise.all([...crowd, other]))).toEqual(new Set(['hook_unavailable']))
     void reasonOf(shop.admit(callOf(book)))
-    expect(asked).toBe(130)
+    expect(asked()).toBe(130)
   })
 
   it('is asked again for another path, caller or time after its answer has ended', async () => {
