@@ -220,7 +220,15 @@ async function verifierSides(
   const onCall = (name: string, fault: Fault | undefined) => countCall(metrics, name, fault)
   const { streamsPerConnection } = config.limits
   const turns = new Turns()
-  const grpc = openGrpc(services, { admit, onCall, streamsPerConnection, withoutHeader, calls, turns })
+  const grpc = openGrpc(services, {
+    clock: options.clock,
+    admit,
+    onCall,
+    streamsPerConnection,
+    withoutHeader,
+    calls,
+    turns,
+  })
   const limits = { headerTimeout, maxBodyBytes: QUESTION_LIMIT }
   const http = openHttp({ routes, heads, admit, onCall, securityHeader: true, calls, turns, ...limits })
   const onConnection = (fault: Fault | undefined) => countConnection(options, fault)
@@ -298,6 +306,7 @@ function workloadSides(
       ...envoy.services,
     },
     {
+      clock,
       admit,
       onCall,
       withoutHeader: new Set(Object.keys(envoy.services)),
@@ -334,7 +343,7 @@ function adminSides(options: DoorsOptions, core: Core, { headerTimeout, calls }:
   const both = { admit: () => {}, onCall: () => {} }
   return {
     http: openHttp({ ...both, routes, securityHeader: false, headerTimeout }),
-    grpc: openGrpc({}, { ...both, streamsPerConnection: 1, calls }),
+    grpc: openGrpc({}, { ...both, clock: options.clock, streamsPerConnection: 1, calls }),
   }
 }
 

@@ -59,7 +59,7 @@ interface TryOptions extends ExtProcOptions {
 function openTry(options: TryOptions, caller: Caller, dialog: Dialog): Hear {
   const { answerTimeout, clock, headTimeout, waiting } = options
   let signed: SignedSending | undefined
-  const gone = signalOf(dialog.onClose)
+  const gone = signalOf((then) => dialog.onClose(then))
   let cancel = clock.after(headTimeout, () => dialog.end(new Fault('deadline')))
   let isClosed = false
   dialog.onClose(() => {

@@ -54,9 +54,9 @@ async function route(
   socket: Socket,
   caller: Caller,
 ): Promise<void> {
-  const first = await firstBytes(socket, clock, firstBytesTimeout)
-  if (!first || socket.destroyed) socket.destroy()
-  else if (first.speaks === 'http1') http.inject(socket, caller)
+  const speaks = await firstBytes(socket, clock, firstBytesTimeout)
+  if (!speaks || socket.destroyed) socket.destroy()
+  else if (speaks === 'http1') http.inject(socket, caller)
   else grpc.inject(socket, caller)
 }
 

@@ -2,7 +2,7 @@
 import { type Owner, ownerOfUid } from '../attest/owner.ts'
 import type { Workload } from '../attest/workload.ts'
 import { Fault } from '../base/fault.ts'
-import { turn } from '../base/turn.ts'
+import { moment } from '../base/moment.ts'
 import type { Entry } from '../policy/entry.ts'
 
 /** The attested caller of a connection, or the reason why there is none. */
@@ -21,7 +21,7 @@ export interface Caller {
 /** A caller whose attestation succeeded. */
 export function attestedCaller(workload: Workload, owner = ownerOfUid(workload.peer.uid)): Caller {
   const { peer, signal } = workload
-  // Calls that one read brought in were there together: the kernel is asked once for all of them.
+  // Calls that come together: the kernel is asked once for all of them.
   let checkedIn = -1
   return {
     pid: peer.pid,
@@ -29,7 +29,7 @@ export function attestedCaller(workload: Workload, owner = ownerOfUid(workload.p
     owner,
     workload: () => {
       if (signal.aborted) throw Fault.from(signal.reason, 'lease_ended')
-      const now = turn()
+      const now = moment()
       if (checkedIn !== now) peer.check()
       checkedIn = now
       return workload

@@ -1,6 +1,7 @@
 /** Two-way streams that answer when they can: messages are heard one at a time, and none is read ahead of its turn. */
 import { Fault } from '../base/fault.ts'
-import type { Message } from './messages.ts'
+import type { Call, CallReader } from './call.ts'
+import type { Message, Method } from './messages.ts'
 
 /** The agent's side of one open stream. */
 export interface Dialog {
@@ -17,22 +18,10 @@ export interface Dialog {
 /** Hears one message; the next is read when this is over. What it throws ends the stream. */
 export type Hear = (message: Message) => void | Promise<void>
 
-/** As much of a call as is used here. */
-interface OpenCall {
-  readonly metadata: { get(name: string): readonly (string | Buffer)[] }
-  write(message: Message): boolean
-  end(): void
-  pause(): unknown
-  resume(): unknown
-  on(event: 'data', then: (message: Message) => void): unknown
-  on(event: 'end' | 'error', then: () => void): unknown
-  once(event: 'drain', then: () => void): unknown
-}
-
 /** States: open -> ending (the caller says no more, the last message is being heard) -> closed. */
 export class OpenDialog implements Dialog {
-  readonly onClose: Dialog['onClose']
-  readonly #call: OpenCall
+  readonly #call: Call
+  readonly #method: Method
   readonly #fail: (fault: Fault) => void
   #isHearing = false
   #isFull = false
@@ -40,53 +29,57 @@ export class OpenDialog implements Dialog {
   #isClosed = false
 
   /** `fail` ends the call with a Fault. */
-  constructor(call: OpenCall, fail: (fault: Fault) => void, onClose: Dialog['onClose']) {
+  constructor(call: Call, method: Method, fail: (fault: Fault) => void) {
     this.#call = call
+    this.#method = method
     this.#fail = fail
-    this.onClose = onClose
-    onClose(() => {
+    call.onClose(() => {
       this.#isClosed = true
     })
   }
 
+  onClose(then: () => void): void {
+    this.#call.onClose(then)
+  }
+
   say(message: Message): void {
-    if (this.#isClosed || this.#call.write(message)) return
-    this.#isFull = true
-    this.#call.once('drain', () => {
-      this.#isFull = false
-      this.#readOn()
-    })
+    if (!this.#isClosed) this.#isFull = !this.#call.write(this.#method.responseSerialize(message))
   }
 
   end(fault?: Fault): void {
     if (this.#isClosed) return
     this.#isClosed = true
     if (fault) this.#fail(fault)
-    else this.#call.end()
+    else this.#call.finish()
   }
 
   told(name: string): string | undefined {
-    const [value, ...more] = this.#call.metadata.get(name)
-    return more.length === 0 && typeof value === 'string' ? value : undefined
+    const [value, ...more] = this.#call.field(name)
+    return more.length === 0 ? value : undefined
   }
 
-  /** Reads into `hear` until either side ends the stream. */
-  listen(hear: Hear): void {
-    this.#call.on('data', (message) => {
-      this.#call.pause()
-      this.#isHearing = true
-      void this.#hear(hear, message)
-    })
-    this.#call.on('end', () => {
-      this.#isEnding = true
-      if (!this.#isHearing) this.end()
-    })
-    this.#call.on('error', () => {})
+  /** Reads into `hear` until either side ends the call. */
+  reader(hear: Hear): CallReader {
+    return {
+      message: (bytes) => {
+        this.#call.pause()
+        this.#isHearing = true
+        void this.#hear(hear, bytes)
+      },
+      end: () => {
+        this.#isEnding = true
+        if (!this.#isHearing) this.end()
+      },
+      drained: () => {
+        this.#isFull = false
+        this.#readOn()
+      },
+    }
   }
 
-  async #hear(hear: Hear, message: Message): Promise<void> {
+  async #hear(hear: Hear, bytes: Buffer): Promise<void> {
     try {
-      if (!this.#isClosed) await hear(message)
+      if (!this.#isClosed) await hear(this.#method.requestDeserialize(bytes))
     } catch (caught) {
       this.end(Fault.from(caught))
     }

@@ -8,7 +8,6 @@ import type { Owner } from '../attest/owner.ts'
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { peerCredentials } from '../base/native.ts'
-import { needsRepair, repairAuthority } from './authority-repair.ts'
 import { attestedCaller, type Caller, refusedCaller } from './caller.ts'
 import { fdOf } from './fd.ts'
 import { firstBytes } from './first-bytes.ts'
@@ -79,13 +78,12 @@ async function route(
   caller: Caller,
   ready: Promise<void> | undefined,
 ): Promise<void> {
-  const first = await firstBytes(socket, options.clock, options.firstBytesTimeout)
+  const speaks = await firstBytes(socket, options.clock, options.firstBytesTimeout)
   // A selector that takes time (unix:sha256) is read before the first call, not during it.
   if (ready) await ready
-  if (!first || socket.destroyed) socket.destroy()
-  else if (first.speaks === 'http1') options.http.inject(socket, caller)
-  else if (options.grpc)
-    options.grpc.inject(needsRepair(first.bytes) ? repairAuthority(socket) : socket, caller)
+  if (!speaks || socket.destroyed) socket.destroy()
+  else if (speaks === 'http1') options.http.inject(socket, caller)
+  else if (options.grpc) options.grpc.inject(socket, caller)
   else if (options.http2) options.http2.inject(socket, caller)
   else socket.destroy()
 }

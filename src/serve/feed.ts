@@ -1,6 +1,7 @@
 /** Two-way calls in which the agent sends what is new by itself, not only when it is asked. */
 import { Fault } from '../base/fault.ts'
-import type { Message } from './messages.ts'
+import type { Call, CallReader } from './call.ts'
+import type { Message, Method } from './messages.ts'
 
 /** A message, and what to do once its bytes have left or the call has failed. */
 export interface Outgoing {
@@ -25,33 +26,28 @@ export interface Feed {
 /** Hears each message, in order; what it throws ends the call. */
 export type Hear = (message: Message) => void
 
-/** The call as the gRPC library gives it. */
-export interface Wire {
-  write(message: Message, done: (error?: Error | null) => void): unknown
-  pause(): unknown
-  resume(): unknown
-  end(): unknown
-  on(event: 'data', then: (message: Message) => void): unknown
-  on(event: 'error' | 'end', then: () => void): unknown
-}
-
 /** Nothing is read while something waits to leave: who does not read is not listened to either. */
-export class WireFeed implements Feed {
-  readonly #wire: Wire
-  readonly #fail: (caught: unknown) => void
-  readonly onClose: Feed['onClose']
+export class OpenFeed implements Feed {
+  readonly #call: Call
+  readonly #method: Method
+  readonly #fail: (fault: Fault) => void
   #waiting: Make | undefined
   #isWriting = false
   #isClosed = false
 
-  constructor(wire: Wire, onClose: Feed['onClose'], fail: (caught: unknown) => void) {
-    this.#wire = wire
+  /** `fail` ends the call with a Fault. */
+  constructor(call: Call, method: Method, fail: (fault: Fault) => void) {
+    this.#call = call
+    this.#method = method
     this.#fail = fail
-    this.onClose = onClose
-    onClose(() => {
+    call.onClose(() => {
       this.#isClosed = true
       this.#waiting = undefined
     })
+  }
+
+  onClose(then: () => void): void {
+    this.#call.onClose(then)
   }
 
   push(make: Make): void {
@@ -66,21 +62,17 @@ export class WireFeed implements Feed {
     this.#fail(fault)
   }
 
-  /** Begins to read. */
-  listen(hear: Hear): void {
-    this.#wire.on('data', (message) => {
-      if (this.#isClosed) return
-      try {
-        hear(message)
-      } catch (caught) {
-        this.end(Fault.from(caught))
-      }
-    })
-    this.#wire.on('error', () => {})
-    this.#wire.on('end', () => {
-      this.#isClosed = true
-      this.#wire.end()
-    })
+  /** Reads into `hear` until either side ends the call. */
+  reader(hear: Hear): CallReader {
+    return {
+      message: (bytes) => {
+        if (!this.#isClosed) hear(this.#method.requestDeserialize(bytes))
+      },
+      end: () => {
+        this.#isClosed = true
+        this.#call.finish()
+      },
+    }
   }
 
   #write(make: Make): void {
@@ -92,14 +84,14 @@ export class WireFeed implements Feed {
       return
     }
     this.#isWriting = true
-    this.#wire.pause()
-    this.#wire.write(message, (error) => {
+    this.#call.pause()
+    this.#call.write(this.#method.responseSerialize(message), () => {
       left?.()
       this.#isWriting = false
       const next = this.#waiting
       this.#waiting = undefined
-      if (error || this.#isClosed) return
-      this.#wire.resume()
+      if (this.#isClosed) return
+      this.#call.resume()
       if (next) this.#write(next)
     })
   }

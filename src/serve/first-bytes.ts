@@ -1,23 +1,23 @@
-/** What a new connection speaks: the first 24 bytes decide between HTTP/2 and HTTP/1.1, within a deadline. */
+/**
+ * What a new connection speaks: its first bytes decide between HTTP/2 and HTTP/1.1, within a deadline. Of HTTP/2 they are
+ * the preface and the client's first frame, which is its SETTINGS.
+ */
 import type { Socket } from 'node:net'
 import type { Clock, Millis } from '../base/clock.ts'
+import { FRAME_HEAD, PREFACE } from '../http2/frame.ts'
 
-/** RFC 9113 s.3.4: what every HTTP/2 client sends first. */
-const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1')
-const FRAME_HEAD = 9
 const SETTINGS_LIMIT = 1024
 
-/** `http2` comes with what was read: the preface and the client's first frame, which is its SETTINGS. */
-export type FirstBytes = { readonly speaks: 'http1' } | { readonly speaks: 'http2'; readonly bytes: Buffer }
+export type Speaks = 'http1' | 'http2'
 
 /**
  * Reads until it is clear what `socket` speaks and puts everything back; undefined when the client went away, stayed
  * silent for `timeout` or sent an impossible start. Bounded by one SETTINGS frame.
  */
-export function firstBytes(socket: Socket, clock: Clock, timeout: Millis): Promise<FirstBytes | undefined> {
+export function firstBytes(socket: Socket, clock: Clock, timeout: Millis): Promise<Speaks | undefined> {
   return new Promise((resolve) => {
     let seen = Buffer.alloc(0)
-    const finish = (answer: FirstBytes | undefined) => {
+    const finish = (answer: Speaks | undefined) => {
       cancel()
       socket.off('readable', look)
       socket.off('close', gone)
@@ -44,12 +44,12 @@ function readChunk(socket: Socket): Buffer | undefined {
   return (socket.read() as Buffer | null) ?? undefined
 }
 
-function classify(seen: Buffer): FirstBytes | 'more' | undefined {
+function classify(seen: Buffer): Speaks | 'more' | undefined {
   const common = Math.min(seen.length, PREFACE.length)
-  if (seen.compare(PREFACE, 0, common, 0, common) !== 0) return { speaks: 'http1' }
+  if (seen.compare(PREFACE, 0, common, 0, common) !== 0) return 'http1'
   const head = PREFACE.length + FRAME_HEAD
   if (seen.length < head) return 'more'
   const length = seen.readUIntBE(PREFACE.length, 3)
   if (length > SETTINGS_LIMIT) return undefined
-  return seen.length < head + length ? 'more' : { speaks: 'http2', bytes: seen }
+  return seen.length < head + length ? 'more' : 'http2'
 }

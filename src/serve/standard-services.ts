@@ -2,18 +2,21 @@
  * Reflection (grpc.reflection v1 and v1alpha) and health (grpc.health.v1). Their packages bring gRPC a second time:
  * 150 ms of start and 12 MB, so they are loaded by the first call that wants one.
  */
+import { EventEmitter } from 'node:events'
 import { createRequire } from 'node:module'
-import type { MethodDefinition, ServiceDefinition } from '@grpc/proto-loader'
+import type { MethodDefinition } from '@grpc/proto-loader'
 import { packageFile } from '../base/package.ts'
+import type { Answer } from './answers.ts'
+import type { Call, CallReader } from './call.ts'
 
 type AnyMethod = MethodDefinition<object, object>
 type Implementation = Readonly<Record<string, unknown>>
 type Handle = (...call: readonly unknown[]) => void
 
-/** A service as a gRPC server takes it. */
-export interface StandardService {
-  readonly definition: ServiceDefinition
-  readonly implementation: Readonly<Record<string, Handle>>
+/** A method and what answers it. */
+export interface StandardMethod {
+  readonly path: string
+  readonly answer: Answer
 }
 
 /** A method as its package has it. */
@@ -31,17 +34,16 @@ export const PROTO_FILES = [
   'ext_proc.proto',
   'sds.proto',
 ]
-const UNARY = { requestStream: false, responseStream: false }
-const SERVER_STREAM = { requestStream: false, responseStream: true }
-const TWO_WAY = { requestStream: true, responseStream: true }
-const SERVICES: Readonly<Record<string, Readonly<Record<string, typeof UNARY>>>> = {
-  'grpc.health.v1.Health': { Check: UNARY, List: UNARY, Watch: SERVER_STREAM },
-  'grpc.reflection.v1.ServerReflection': { ServerReflectionInfo: TWO_WAY },
-  'grpc.reflection.v1alpha.ServerReflection': { ServerReflectionInfo: TWO_WAY },
-}
+const METHODS = [
+  '/grpc.health.v1.Health/Check',
+  '/grpc.health.v1.Health/List',
+  '/grpc.health.v1.Health/Watch',
+  '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo',
+  '/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo',
+]
 
 /** `names` are the services that reflection lists and whose health is SERVING. */
-export function standardServices(names: readonly string[]): readonly StandardService[] {
+export function standardServices(names: readonly string[]): readonly StandardMethod[] {
   let loaded: ReadonlyMap<string, Loaded> | undefined
   const real = (path: string): Loaded => {
     loaded ??= load(names)
@@ -49,32 +51,42 @@ export function standardServices(names: readonly string[]): readonly StandardSer
     if (!found) throw new Error(`the packages lack ${path}`)
     return found
   }
-  return Object.entries(SERVICES).map(([service, methods]) => {
-    const paths = Object.entries(methods).map(([name, kind]) => ({ name, kind, path: `/${service}/${name}` }))
-    return {
-      definition: Object.fromEntries(
-        paths.map(({ name, kind, path }) => [name, lateMethod({ ...kind, path }, real)]),
-      ),
-      implementation: Object.fromEntries(
-        paths.map(({ name, path }): [string, Handle] => [name, (...call) => real(path).handle(...call)]),
-      ),
-    }
-  })
+  return METHODS.map((path) => ({ path, answer: (call) => answerWith(real(path), call) }))
 }
 
-/** A method whose codecs are looked up when bytes come. */
-function lateMethod(
-  { path, ...kind }: typeof UNARY & { readonly path: string },
-  real: (path: string) => Loaded,
-): AnyMethod {
+/** What the packages say of a call that failed. */
+interface Failure {
+  readonly code: number
+  readonly details: string
+}
+
+/** The call as handlers for grpc-js take it, as far as these two use it. */
+function answerWith({ method, handle }: Loaded, call: Call): CallReader {
+  const write = (message: object) => call.write(method.responseSerialize(message))
+  const given = Object.assign(new EventEmitter(), { request: {}, write, end: () => call.finish() })
+  call.onClose(() => given.emit('cancelled'))
+  if (method.requestStream) {
+    handle(given)
+    return {
+      message: (bytes) => given.emit('data', method.requestDeserialize(bytes)),
+      end: () => given.emit('end'),
+    }
+  }
+  const answer = (failure: Failure | null, message: object) => {
+    if (failure)
+      return call.fail([
+        ['grpc-status', String(failure.code)],
+        ['grpc-message', failure.details],
+      ])
+    write(message)
+    call.finish()
+  }
   return {
-    path,
-    ...kind,
-    requestSerialize: (value) => real(path).method.requestSerialize(value),
-    requestDeserialize: (bytes) => real(path).method.requestDeserialize(bytes),
-    responseSerialize: (value) => real(path).method.responseSerialize(value),
-    responseDeserialize: (bytes) => real(path).method.responseDeserialize(bytes),
-  } as AnyMethod
+    message: (bytes) => {
+      given.request = method.requestDeserialize(bytes)
+    },
+    end: () => handle(given, answer),
+  }
 }
 
 function load(names: readonly string[]): ReadonlyMap<string, Loaded> {

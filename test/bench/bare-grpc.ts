@@ -1,6 +1,6 @@
 /**
- * The floor: grpc-js alone behind the same interface, with answers of the same size, without attestation, policy and
- * audit. What it costs on a machine, no agent on grpc-js can undercut.
+ * The yardstick: grpc-js alone behind the same interface, with answers of the same size, without attestation, policy and
+ * audit: what a server on the usual library costs on this machine that does nothing else.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { cpuMicros } from './meter.ts'
 
-/** A running floor. */
+/** A running one. */
 export interface BareGrpc {
   readonly pid: number
   readonly socket: string

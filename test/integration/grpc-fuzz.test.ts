@@ -16,7 +16,7 @@ const SEED = 20_261_128
 const CONNECTIONS = 300
 const ABREAST = 6
 const RST_STREAM = 3
-/** Settings of a client that is taken as it is, one that passes the authority repair, and an Envoy's. */
+/** Settings as clients of three kinds send them. */
 const OPENINGS: readonly (readonly [string, readonly (readonly [number, number])[]])[] = [
   ['grpc-go', []],
   ['any client', [[3, 7]]],

@@ -10,6 +10,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { calculateJwkThumbprint, createLocalJWKSet, decodeJwt, decodeProtectedHeader, jwtVerify } from 'jose'
 import { FileDescriptorProto } from 'protobufjs/ext/descriptor/index.js'
 import { describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/base/clock.ts'
 import { Fault } from '../../src/base/fault.ts'
 import { refusedCaller } from '../../src/serve/caller.ts'
 import { openGrpc } from '../../src/serve/grpc.ts'
@@ -110,6 +111,7 @@ describe('the endpoint', () => {
     const grpc = openGrpc(
       { [API]: handlers },
       {
+        clock: systemClock,
         admit,
         onCall: () => {},
         streamsPerConnection: 10,
@@ -133,6 +135,7 @@ describe('the endpoint', () => {
     const grpc = openGrpc(
       { [API]: { FetchJWTSVID: { unary: (caller) => ({ svids: [caller.workload()] }) } } },
       {
+        clock: systemClock,
         admit: () => {},
         onCall: () => {},
         streamsPerConnection: 10,

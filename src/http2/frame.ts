@@ -1,0 +1,103 @@
+/** Frames (RFC 9113 s.4): their numbers, what is wrong with them, and how they are written. */
+
+/** s.3.4: what every client sends first. */
+export const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1')
+
+/** s.6. */
+export const TYPE = {
+  data: 0,
+  headers: 1,
+  priority: 2,
+  reset: 3,
+  settings: 4,
+  pushPromise: 5,
+  ping: 6,
+  goAway: 7,
+  windowUpdate: 8,
+  continuation: 9,
+} as const
+
+export const FLAG = { endStream: 1, ack: 1, endHeaders: 4, padded: 8, priority: 0x20 } as const
+
+/** s.6.5.2. */
+export const SETTING = { push: 2, streams: 3, window: 4, frame: 5, listSize: 6 } as const
+
+/** s.7. */
+export const CODE = {
+  none: 0,
+  protocol: 1,
+  internal: 2,
+  flowControl: 3,
+  streamClosed: 5,
+  frameSize: 6,
+  refused: 7,
+  cancel: 8,
+  compression: 9,
+  calm: 11,
+} as const
+
+export type Code = (typeof CODE)[keyof typeof CODE]
+
+/** Ends the connection (s.5.4.1). */
+export class ConnectionError extends Error {
+  readonly code: Code
+
+  constructor(code: Code) {
+    super(`HTTP/2 error ${code}`)
+    this.code = code
+  }
+}
+
+/** Ends one stream (s.5.4.2). */
+export class StreamError extends Error {
+  readonly stream: number
+  readonly code: Code
+
+  constructor(stream: number, code: Code) {
+    super(`HTTP/2 error ${code} of stream ${stream}`)
+    this.stream = stream
+    this.code = code
+  }
+}
+
+export const FRAME_HEAD = 9
+/** SETTINGS_MAX_FRAME_SIZE where nobody says another; the smallest that may be said. */
+export const FRAME_LIMIT = 16_384
+
+/** The head of a frame of `length` octets. */
+export function frameHead(type: number, flags: number, stream: number, length: number): Buffer {
+  const head = Buffer.allocUnsafe(FRAME_HEAD)
+  head.writeUIntBE(length, 0, 3)
+  head[3] = type
+  head[4] = flags
+  head.writeUInt32BE(stream, 5)
+  return head
+}
+
+export function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
+  return Buffer.concat([frameHead(type, flags, stream, payload.length), payload])
+}
+
+/** A frame whose payload is one number. */
+export function wordFrame(type: number, stream: number, value: number): Buffer {
+  const payload = Buffer.allocUnsafe(4)
+  payload.writeUInt32BE(value)
+  return frame(type, 0, stream, payload)
+}
+
+/** A frame as it came. */
+export interface Frame {
+  readonly type: number
+  readonly flags: number
+  readonly stream: number
+  /** Of the buffer it was read into: who keeps it copies it. */
+  readonly payload: Buffer
+}
+
+/** The payload without padding (s.6.1, s.6.2). */
+export function unpadded({ flags, payload }: Frame): Buffer {
+  if (!(flags & FLAG.padded)) return payload
+  const padding = payload[0]
+  if (padding === undefined || padding >= payload.length) throw new ConnectionError(CODE.protocol)
+  return payload.subarray(1, payload.length - padding)
+}

@@ -1,0 +1,392 @@
+/**
+ * One connection of an HTTP/2 client (RFC 9113), served. Whoever answers is given streams; frames, header blocks and flow
+ * control stay here. All that a client can make the agent hold is bounded: streams, a header block, unread data, unsent
+ * answers; and how often it may give up what it asked for.
+ */
+import type { Duplex } from 'node:stream'
+import type { Clock, Millis } from '../base/clock.ts'
+import { Churn } from './churn.ts'
+import {
+  CODE,
+  type Code,
+  ConnectionError,
+  FLAG,
+  FRAME_LIMIT,
+  type Frame,
+  frame,
+  SETTING,
+  StreamError,
+  TYPE,
+  unpadded,
+  wordFrame,
+} from './frame.ts'
+import { FrameReader } from './frame-reader.ts'
+import { HpackReader, LIST_LIMIT } from './hpack.ts'
+import { HpackError } from './hpack-error.ts'
+import type { Fields } from './hpack-table.ts'
+import { Outbox } from './outbox.ts'
+import { areTrailers, type RequestHead, requestHead } from './request-fields.ts'
+import { Stream, type StreamUser, type StreamWire, WINDOW, WINDOW_LIMIT } from './stream.ts'
+
+export interface SessionOptions {
+  readonly clock: Clock
+  /** SETTINGS_MAX_CONCURRENT_STREAMS. */
+  readonly streams: number
+  /** Who answers a request; undefined when it has been answered or reset. */
+  readonly open: (stream: Stream, head: RequestHead) => StreamUser | undefined
+  /** Hears of what should not have happened; it ends the connection. */
+  readonly onBug: (caught: unknown) => void
+}
+
+const BLOCK_LIMIT = 65_536
+const BLOCK_FRAMES_LIMIT = 64
+/** So that it is seldom told of what was taken: each time would be a write of its own. */
+const CONNECTION_WINDOW = 1024 * 1024
+/** What may be held for the client in all: messages that are not whole, or not read yet. */
+const HELD_LIMIT = 4 * 1024 * 1024
+
+/** A header block that is not whole yet. */
+interface OpenBlock {
+  readonly stream: number
+  readonly isLast: boolean
+  readonly parts: Buffer[]
+  size: number
+}
+
+/** States: open -> leaving (no new streams) -> closed. */
+export class Session implements StreamWire {
+  readonly #socket: Duplex
+  readonly #options: SessionOptions
+  readonly #reader: FrameReader
+  readonly #hpack = new HpackReader()
+  readonly #outbox: Outbox
+  readonly #churn: Churn
+  readonly #streams = new Map<number, Stream>()
+  readonly #waiting = new Set<Stream>()
+  #block: OpenBlock | undefined
+  /** The newest that was begun, and the newest that was served: none is after leave(). */
+  #lastStream = 0
+  #lastServed = 0
+  #toSend = WINDOW
+  #toReceive = CONNECTION_WINDOW
+  #streamWindow = WINDOW
+  #held = 0
+  #isPumpDue = false
+  #isLeaving = false
+  #isEnding = false
+  #isClosed = false
+
+  /** Begins to serve `socket`, of which nothing has been read. */
+  constructor(socket: Duplex, options: SessionOptions) {
+    this.#socket = socket
+    this.#options = options
+    this.#outbox = new Outbox(socket, () => this.#drained())
+    this.#churn = new Churn(options.clock)
+    this.#reader = new FrameReader((received) => this.#take(received))
+    this.#outbox.send(settingsOf(options.streams))
+    this.#outbox.send(wordFrame(TYPE.windowUpdate, 0, CONNECTION_WINDOW - WINDOW))
+    socket.on('data', (chunk: Buffer) => this.#read(chunk))
+    socket.on('end', () => this.destroy())
+    socket.on('error', () => this.destroy())
+    socket.on('close', () => this.destroy())
+    socket.resume()
+  }
+
+  get room(): number {
+    return this.#outbox.isFull ? 0 : this.#toSend
+  }
+
+  send(bytes: Buffer, data: number, left?: () => void): void {
+    this.#toSend -= data
+    this.#outbox.send(bytes, left)
+  }
+
+  wait(stream: Stream): void {
+    this.#waiting.add(stream)
+  }
+
+  hold(stream: Stream, octets: number): void {
+    this.#held += octets
+    if (octets > 0 && this.#held > HELD_LIMIT) throw new StreamError(stream.id, CODE.calm)
+  }
+
+  over(stream: Stream): void {
+    this.#streams.delete(stream.id)
+    this.#waiting.delete(stream)
+    this.#held -= stream.held
+    if (this.#isLeaving && this.#streams.size === 0) this.#end()
+  }
+
+  /** Takes no new streams and closes when those that are open have ended (s.6.8). */
+  leave(): void {
+    if (this.#isLeaving || this.#isClosed) return
+    this.#isLeaving = true
+    this.#outbox.send(goAway(this.#lastServed, CODE.none))
+    if (this.#streams.size === 0) this.#end()
+  }
+
+  /** Ends it and all its streams now. */
+  destroy(): void {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    this.#isEnding = true
+    this.#socket.destroy()
+    for (const stream of [...this.#streams.values()]) stream.close()
+  }
+
+  #read(chunk: Buffer): void {
+    if (this.#isEnding) return
+    try {
+      this.#reader.push(chunk)
+    } catch (caught) {
+      this.#fail(this.#codeOf(caught))
+      return
+    }
+    // Once for all that was read: what a frame of 13 bytes may cost must not depend on how many streams wait.
+    if (this.#isPumpDue) this.#pump()
+    // Who takes no answers is not heard: each frame may want one.
+    if (this.#outbox.isFull) this.#socket.pause()
+  }
+
+  #drained(): void {
+    this.#socket.resume()
+    this.#pump()
+  }
+
+  /** Goes round those that wait; who still does enters again. */
+  #pump(): void {
+    this.#isPumpDue = false
+    const waiting = [...this.#waiting]
+    this.#waiting.clear()
+    for (const stream of waiting) stream.pump()
+  }
+
+  #take(received: Frame): void {
+    if (this.#block && received.type !== TYPE.continuation) throw new ConnectionError(CODE.protocol)
+    try {
+      this.#takers[received.type]?.(received)
+    } catch (caught) {
+      if (!(caught instanceof StreamError)) throw caught
+      this.#churn.count()
+      this.#reset(caught)
+    }
+  }
+
+  #reset({ stream, code }: StreamError): void {
+    const open = this.#streams.get(stream)
+    if (open) open.reset(code)
+    else this.#outbox.send(wordFrame(TYPE.reset, stream, code))
+  }
+
+  /** By type; frames of others are ignored (s.5.5). */
+  readonly #takers: readonly ((received: Frame) => void)[] = [
+    (received) => this.#data(received),
+    (received) => this.#headers(received),
+    (received) => this.#priority(received),
+    (received) => this.#resetByClient(received),
+    (received) => this.#settings(received),
+    () => {
+      throw new ConnectionError(CODE.protocol)
+    },
+    (received) => this.#ping(received),
+    ({ stream, payload }) => {
+      if (stream !== 0) throw new ConnectionError(CODE.protocol)
+      if (payload.length < 8) throw new ConnectionError(CODE.frameSize)
+    },
+    (received) => this.#widen(received),
+    (received) => this.#continuation(received),
+  ]
+
+  #data(received: Frame): void {
+    const { flags, payload, stream: id } = received
+    this.#checkKnown(id)
+    this.#toReceive -= payload.length
+    if (this.#toReceive < 0) throw new ConnectionError(CODE.flowControl)
+    // The window of the connection is for all: what one stream does not read is bounded by its own.
+    const owed = CONNECTION_WINDOW - this.#toReceive
+    if (owed >= CONNECTION_WINDOW / 2) {
+      this.#outbox.send(wordFrame(TYPE.windowUpdate, 0, owed))
+      this.#toReceive = CONNECTION_WINDOW
+    }
+    const body = unpadded(received)
+    const stream = this.#streams.get(id)
+    if (!stream) throw new StreamError(id, CODE.streamClosed)
+    stream.receive(body, payload.length, (flags & FLAG.endStream) !== 0)
+  }
+
+  #headers(received: Frame): void {
+    const { flags, stream } = received
+    if (stream % 2 === 0) throw new ConnectionError(CODE.protocol)
+    let part = unpadded(received)
+    if (flags & FLAG.priority) {
+      if (part.length < 5) throw new ConnectionError(CODE.frameSize)
+      part = part.subarray(5)
+    }
+    this.#block = { stream, isLast: (flags & FLAG.endStream) !== 0, parts: [], size: 0 }
+    this.#fragment(this.#block, part, flags)
+  }
+
+  #continuation({ flags, payload, stream }: Frame): void {
+    if (!this.#block || this.#block.stream !== stream) throw new ConnectionError(CODE.protocol)
+    this.#fragment(this.#block, Buffer.from(payload), flags)
+  }
+
+  #fragment(block: OpenBlock, part: Buffer, flags: number): void {
+    const { parts } = block
+    const isWhole = (flags & FLAG.endHeaders) !== 0
+    parts.push(isWhole ? part : Buffer.from(part))
+    block.size += part.length
+    if (block.size > BLOCK_LIMIT || parts.length > BLOCK_FRAMES_LIMIT) throw new ConnectionError(CODE.calm)
+    if (!isWhole) return
+    this.#block = undefined
+    const fields = this.#hpack.read(parts.length === 1 ? part : Buffer.concat(parts))
+    this.#request(block.stream, fields, block.isLast)
+  }
+
+  #request(id: number, fields: Fields | undefined, isLast: boolean): void {
+    const open = this.#streams.get(id)
+    if (open) {
+      if (!isLast || !fields || !areTrailers(fields)) throw new StreamError(id, CODE.protocol)
+      open.receiveEnd()
+      return
+    }
+    if (id <= this.#lastStream) throw new ConnectionError(CODE.streamClosed)
+    this.#lastStream = id
+    if (this.#isLeaving) return
+    this.#lastServed = id
+    if (this.#streams.size >= this.#options.streams) throw new StreamError(id, CODE.refused)
+    const head = fields && requestHead(fields)
+    if (!head) throw new StreamError(id, fields ? CODE.protocol : CODE.calm)
+    const stream = new Stream(id, this, { window: this.#streamWindow, length: head.length })
+    this.#streams.set(id, stream)
+    stream.user = this.#options.open(stream, head)
+    if (isLast) stream.receiveEnd()
+  }
+
+  #priority({ payload, stream }: Frame): void {
+    if (stream === 0) throw new ConnectionError(CODE.protocol)
+    if (payload.length !== 5) throw new StreamError(stream, CODE.frameSize)
+  }
+
+  #resetByClient({ payload, stream }: Frame): void {
+    this.#checkKnown(stream)
+    if (payload.length !== 4) throw new ConnectionError(CODE.frameSize)
+    this.#churn.count()
+    this.#streams.get(stream)?.close()
+  }
+
+  #settings({ flags, payload, stream }: Frame): void {
+    if (stream !== 0) throw new ConnectionError(CODE.protocol)
+    if (payload.length % 6 !== 0 || (flags & FLAG.ack && payload.length > 0))
+      throw new ConnectionError(CODE.frameSize)
+    if (flags & FLAG.ack) return
+    let window = this.#streamWindow
+    for (let at = 0; at < payload.length; at += 6) {
+      const [name, value] = [payload.readUInt16BE(at), payload.readUInt32BE(at + 2)]
+      checkSetting(name, value)
+      if (name === SETTING.window) window = value
+    }
+    this.#outbox.send(frame(TYPE.settings, FLAG.ack, 0, NOTHING))
+    if (window === this.#streamWindow) return
+    this.#churn.count()
+    this.#setWindow(window)
+  }
+
+  /** s.6.9.2: it counts for streams that are open too. */
+  #setWindow(window: number): void {
+    const more = window - this.#streamWindow
+    this.#streamWindow = window
+    for (const stream of this.#streams.values()) {
+      if (!stream.takes(more)) throw new ConnectionError(CODE.flowControl)
+      stream.widen(more)
+    }
+    this.#isPumpDue = true
+  }
+
+  #ping({ flags, payload, stream }: Frame): void {
+    if (stream !== 0) throw new ConnectionError(CODE.protocol)
+    if (payload.length !== 8) throw new ConnectionError(CODE.frameSize)
+    if (!(flags & FLAG.ack)) this.#outbox.send(frame(TYPE.ping, FLAG.ack, 0, payload))
+  }
+
+  #widen({ payload, stream: id }: Frame): void {
+    if (payload.length !== 4) throw new ConnectionError(CODE.frameSize)
+    const more = payload.readUInt32BE(0) & 0x7fffffff
+    if (id !== 0) {
+      this.#checkKnown(id)
+      if (more === 0) throw new StreamError(id, CODE.protocol)
+      const stream = this.#streams.get(id)
+      if (stream && !stream.takes(more)) throw new StreamError(id, CODE.flowControl)
+      stream?.widen(more)
+      stream?.pump()
+      return
+    }
+    if (more === 0) throw new ConnectionError(CODE.protocol)
+    this.#toSend += more
+    if (this.#toSend > WINDOW_LIMIT) throw new ConnectionError(CODE.flowControl)
+    this.#isPumpDue = true
+  }
+
+  /** Throws for a stream that was never begun, and for the connection as a whole. */
+  #checkKnown(stream: number): void {
+    if (stream === 0 || stream % 2 === 0 || stream > this.#lastStream)
+      throw new ConnectionError(CODE.protocol)
+  }
+
+  /** Says why, as far as the client listens, and ends. */
+  #fail(code: Code): void {
+    this.#outbox.send(goAway(this.#lastServed, code))
+    this.#end()
+  }
+
+  /** Closes when all has left that was said, or the client does not take it; what is still said is not heard. */
+  #end(): void {
+    if (this.#isEnding) return
+    this.#isEnding = true
+    this.#outbox.flush()
+    const cancel = this.#options.clock.after(PATIENCE, () => this.destroy())
+    this.#socket.end(() => {
+      cancel()
+      this.destroy()
+    })
+  }
+
+  #codeOf(caught: unknown): Code {
+    if (caught instanceof ConnectionError) return caught.code
+    if (caught instanceof HpackError) return CODE.compression
+    this.#options.onBug(caught)
+    return CODE.internal
+  }
+}
+
+const PATIENCE: Millis = 1_000
+/** s.6.5.2. Answers are no larger than any client takes; of its other settings none is of use here. */
+function checkSetting(name: number, value: number): void {
+  if (name === SETTING.push && value > 1) throw new ConnectionError(CODE.protocol)
+  if (name === SETTING.frame && (value < FRAME_LIMIT || value > LARGEST_FRAME))
+    throw new ConnectionError(CODE.protocol)
+  if (name === SETTING.window && value > WINDOW_LIMIT) throw new ConnectionError(CODE.flowControl)
+}
+
+const LARGEST_FRAME = 2 ** 24 - 1
+const NOTHING = Buffer.alloc(0)
+
+function settingsOf(streams: number): Buffer {
+  const pairs = [
+    [SETTING.streams, streams],
+    [SETTING.listSize, LIST_LIMIT],
+  ] as const
+  const payload = Buffer.alloc(pairs.length * 6)
+  for (const [at, [name, value]] of pairs.entries()) {
+    payload.writeUInt16BE(name, at * 6)
+    payload.writeUInt32BE(value, at * 6 + 2)
+  }
+  return frame(TYPE.settings, 0, 0, payload)
+}
+
+function goAway(last: number, code: Code): Buffer {
+  const payload = Buffer.alloc(8)
+  payload.writeUInt32BE(last)
+  payload.writeUInt32BE(code, 4)
+  return frame(TYPE.goAway, 0, 0, payload)
+}
