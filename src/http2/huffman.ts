@@ -15,12 +15,13 @@ const LONGEST = 30
 /** Inner nodes of the code's tree by number: what follows a 0 and a 1. A leaf is the complement of its symbol. */
 type Tree = readonly (readonly [number, number])[]
 
-function treeOf(lengths: string): Tree {
+function treeOf(digits: string): Tree {
+  const lengths = Array.from(digits, (digit) => Number.parseInt(digit, 36))
   const tree: [number, number][] = [[0, 0]]
   let code = 0
   for (let length = 1; length <= LONGEST; length++, code *= 2)
     for (let symbol = 0; symbol <= END_SYMBOL; symbol++)
-      if (Number.parseInt(lengths[symbol] ?? '', 36) === length) grow(tree, code++, length, symbol)
+      if (lengths[symbol] === length) grow(tree, code++, length, symbol)
   return tree
 }
 
