@@ -162,6 +162,8 @@ export class Session implements StreamWire {
   }
 
   #take(received: Frame): void {
+    // Whoever answers may have ended it, in the middle of what was read.
+    if (this.#isEnding) return
     if (this.#block && received.type !== TYPE.continuation) throw new ConnectionError(CODE.protocol)
     try {
       this.#takers[received.type]?.(received)

@@ -495,6 +495,12 @@ describe('an end', () => {
     expect([rig.dataOf(1), rig.wire.destroyed]).toEqual([10, true])
   })
 
+  it('by who answers begins nothing more of what was read', async () => {
+    const rig: Rig = await opened(() => ({ end: () => rig.session.destroy() }))
+    await rig.say(headers(1), whole(3), whole(5))
+    expect([rig.streams.length, rig.heard]).toEqual([2, ['1 closed', '3 closed']])
+  })
+
   it('comes within a second to a client that takes nothing', async () => {
     const rig = await opened()
     rig.takes = false
