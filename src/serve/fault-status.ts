@@ -17,7 +17,7 @@ export function faultEncoder(): EncodeFault {
   }
 }
 
-/** The fields that end a call, where no gRPC library writes them (gRPC over HTTP2, Responses). */
+/** The fields that end a call (grpc/doc/PROTOCOL-HTTP2.md, Responses). */
 export function statusFields(fault: Fault, encode: EncodeFault): readonly (readonly [string, string])[] {
   return [
     ['grpc-status', String(STATUS[fault.reason].grpc)],
@@ -26,7 +26,8 @@ export function statusFields(fault: Fault, encode: EncodeFault): readonly (reado
   ]
 }
 
-function percentEncoded(text: string): string {
+/** Text as `grpc-message` holds it (grpc/doc/PROTOCOL-HTTP2.md, Status-Message). */
+export function percentEncoded(text: string): string {
   // Half a surrogate pair has no UTF-8.
   const whole = Buffer.from(text).toString()
   return whole.replace(/[^ -$&-~]+/gu, encodeURIComponent)

@@ -8,6 +8,7 @@ import type { MethodDefinition } from '@grpc/proto-loader'
 import { packageFile } from '../base/package.ts'
 import type { Answer } from './answers.ts'
 import type { Call, CallReader } from './call.ts'
+import { percentEncoded } from './fault-status.ts'
 
 type AnyMethod = MethodDefinition<object, object>
 type Implementation = Readonly<Record<string, unknown>>
@@ -62,7 +63,10 @@ interface Failure {
 
 /** The call as handlers for grpc-js take it, as far as these two use it. */
 function answerWith({ method, handle }: Loaded, call: Call): CallReader {
-  const write = (message: object) => call.write(method.responseSerialize(message))
+  const write = (message: object) => {
+    // The handlers do not look whether the caller takes their answers.
+    if (!call.write(method.responseSerialize(message))) call.pause()
+  }
   const given = Object.assign(new EventEmitter(), { request: {}, write, end: () => call.finish() })
   call.onClose(() => given.emit('cancelled'))
   if (method.requestStream) {
@@ -70,13 +74,14 @@ function answerWith({ method, handle }: Loaded, call: Call): CallReader {
     return {
       message: (bytes) => given.emit('data', method.requestDeserialize(bytes)),
       end: () => given.emit('end'),
+      drained: () => call.resume(),
     }
   }
   const answer = (failure: Failure | null, message: object) => {
     if (failure)
       return call.fail([
         ['grpc-status', String(failure.code)],
-        ['grpc-message', failure.details],
+        ['grpc-message', percentEncoded(failure.details)],
       ])
     write(message)
     call.finish()

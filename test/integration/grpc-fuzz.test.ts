@@ -16,6 +16,8 @@ const SEED = 20_261_128
 const CONNECTIONS = 300
 const ABREAST = 6
 const RST_STREAM = 3
+const PING = 6
+const WINDOW_UPDATE = 8
 /** Settings as clients of three kinds send them. */
 const OPENINGS: readonly (readonly [string, readonly (readonly [number, number])[]])[] = [
   ['grpc-go', []],
@@ -123,6 +125,30 @@ it.each([
     clock.advance(5_000)
     return (await count()) === 0
   })
+})
+
+it('a caller that takes no answers is not given room for more questions', async () => {
+  const path = 'grpc.reflection.v1.ServerReflection/ServerReflectionInfo'
+  // list_services: '', in a message of its own.
+  const question = Buffer.of(0, 0, 0, 0, 2, 0x3a, 0)
+  const questions = Buffer.concat(Array.from({ length: 6_000 }, () => question))
+  const pieces = [0, 1, 2].map((at) => questions.subarray(at * 14_000, (at + 1) * 14_000))
+  const socket = await open('workload')
+  const received: Buffer[] = []
+  socket.on('data', (bytes) => received.push(bytes))
+  const told = () => Buffer.concat(received)
+  socket.write(
+    Buffer.concat([
+      opening([[4, 0]]),
+      frame(FRAME.headers, FLAG.endHeaders, 1, headOf(path, 'application/grpc')),
+      ...pieces.map((piece) => frame(FRAME.data, 0, 1, piece)),
+    ]),
+  )
+  await until('the head of an answer', () => told().includes('application/grpc'))
+  socket.write(frame(PING, 0, 0, Buffer.from('are you?')))
+  await until('the answer to a ping', () => told().includes('are you?'))
+  expect(told().includes(Buffer.of(0, 0, 4, WINDOW_UPDATE, 0, 0, 0, 0, 1))).toBe(false)
+  socket.destroy()
 })
 
 it('frames in any order end nothing but their own connection', async () => {

@@ -196,6 +196,11 @@ describe('the endpoint', () => {
       expect(await client.unary('grpc.health.v1.Health/Check', { service }, [])).toEqual({
         status: 'SERVING',
       })
+    const service = 'ä\r\ngrpc-status: 0%'
+    expect(await client.unary('grpc.health.v1.Health/Check', { service }, [])).toMatchObject({
+      code: 'NOT_FOUND',
+      details: expect.stringContaining(service),
+    })
   })
 
   it('refuses requests over 4 MiB as RESOURCE_EXHAUSTED and goes on serving the connection', async () => {
