@@ -157,11 +157,27 @@ export class Answers {
   #exchange(name: string, method: Method, handle: (caller: Caller, request: Message) => Message): Answer {
     return (call, caller) => {
       this.#admitLong(name, call, caller, (fault) => this.#fail(call, name, fault))
+      // Reading stops while the other side does not take answers, and while others have their turn.
+      const answer = (request: Message) => {
+        if (call.isClosed) return
+        if (call.write(method.responseSerialize(handle(caller, request)))) call.resume()
+        else call.pause()
+      }
+      const answerLater = async (request: Message, wait: Promise<void>) => {
+        call.pause()
+        await wait
+        try {
+          answer(request)
+        } catch (caught) {
+          this.#fail(call, name, caught)
+        }
+      }
       return {
         message: (bytes) => {
-          const made = handle(caller, method.requestDeserialize(bytes))
-          // Reading stops while the other side does not take answers.
-          if (!call.write(method.responseSerialize(made))) call.pause()
+          const request = method.requestDeserialize(bytes)
+          const wait = this.#options.turns?.enter(caller.owner)
+          if (wait) void answerLater(request, wait)
+          else answer(request)
         },
         drained: () => call.resume(),
         end: () => call.finish(),
@@ -171,7 +187,8 @@ export class Answers {
 
   #dialog(name: string, method: Method, open: Extract<Handler, { dialog: unknown }>['dialog']): Answer {
     return (call, caller) => {
-      const dialog = new OpenDialog(call, method, (fault) => this.#fail(call, name, fault))
+      const fail = (fault: Fault) => this.#fail(call, name, fault)
+      const dialog = new OpenDialog(call, method, fail, () => this.#options.turns?.enter(caller.owner))
       this.#admitLong(name, call, caller, (fault) => dialog.end(fault))
       return dialog.reader(open(caller, dialog))
     }

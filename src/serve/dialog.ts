@@ -23,16 +23,23 @@ export class OpenDialog implements Dialog {
   readonly #call: Call
   readonly #method: Method
   readonly #fail: (fault: Fault) => void
+  readonly #enter: () => Promise<void> | undefined
   #isHearing = false
   #isFull = false
   #isEnding = false
   #isClosed = false
 
-  /** `fail` ends the call with a Fault. */
-  constructor(call: Call, method: Method, fail: (fault: Fault) => void) {
+  /** `fail` ends the call with a Fault; `enter` says when a message may be heard, where that is not now. */
+  constructor(
+    call: Call,
+    method: Method,
+    fail: (fault: Fault) => void,
+    enter: () => Promise<void> | undefined,
+  ) {
     this.#call = call
     this.#method = method
     this.#fail = fail
+    this.#enter = enter
     call.onClose(() => {
       this.#isClosed = true
     })
@@ -79,7 +86,10 @@ export class OpenDialog implements Dialog {
 
   async #hear(hear: Hear, bytes: Buffer): Promise<void> {
     try {
-      if (!this.#isClosed) await hear(this.#method.requestDeserialize(bytes))
+      const message = this.#method.requestDeserialize(bytes)
+      const wait = this.#enter()
+      if (wait) await wait
+      if (!this.#isClosed) await hear(message)
     } catch (caught) {
       this.end(Fault.from(caught))
     }

@@ -50,7 +50,7 @@ export interface GrpcOptions {
   readonly withoutHeader?: ReadonlySet<string>
   /** Open calls by uid; one too many is refused before its request is read. */
   readonly calls: OwnerLimits
-  /** When those begin that have one answer. */
+  /** When calls that have one answer begin, and messages that want one are heard. */
   readonly turns?: Turns
 }
 

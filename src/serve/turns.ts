@@ -44,7 +44,7 @@ export class Turns {
       this.#isArmed = false
       this.#begun.clear()
       for (const [owner, queue] of this.#waiting) {
-        begin(queue)
+        this.#begun.set(owner, begin(queue))
         if (queue.size === 0) this.#waiting.delete(owner)
       }
       if (this.#waiting.size > 0) this.#arm()
@@ -52,12 +52,14 @@ export class Turns {
   }
 }
 
-function begin(queue: Set<() => void>): void {
-  let left = IN_A_TURN
+/** How many there were to begin. */
+function begin(queue: Set<() => void>): number {
+  let begun = 0
   for (const go of queue) {
     queue.delete(go)
     go()
-    left -= 1
-    if (left === 0) return
+    begun += 1
+    if (begun === IN_A_TURN) break
   }
+  return begun
 }
