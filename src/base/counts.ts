@@ -6,7 +6,7 @@ export class Counts<K> {
     return this.#counts.get(owner) ?? 0
   }
 
-  add(owner: K, change: 1 | -1): void {
+  add(owner: K, change: number): void {
     const count = this.of(owner) + change
     if (count > 0) this.#counts.set(owner, count)
     else this.#counts.delete(owner)

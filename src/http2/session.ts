@@ -34,6 +34,8 @@ export interface SessionOptions {
   readonly streams: number
   /** Who answers a request; undefined when it has been answered or reset. */
   readonly open: (stream: Stream, head: RequestHead) => StreamUser | undefined
+  /** Counts octets that are held for the client, below zero when they are not any more; whether that is not too much. */
+  readonly hold: (octets: number) => boolean
   /** Hears of what should not have happened; it ends the connection. */
   readonly onBug: (caught: unknown) => void
 }
@@ -107,13 +109,15 @@ export class Session implements StreamWire {
 
   hold(stream: Stream, octets: number): void {
     this.#held += octets
-    if (octets > 0 && this.#held > HELD_LIMIT) throw new StreamError(stream.id, CODE.calm)
+    const isBounded = this.#options.hold(octets) && this.#held <= HELD_LIMIT
+    if (octets > 0 && !isBounded) throw new StreamError(stream.id, CODE.calm)
   }
 
   over(stream: Stream): void {
     this.#streams.delete(stream.id)
     this.#waiting.delete(stream)
     this.#held -= stream.held
+    if (stream.held > 0) this.#options.hold(-stream.held)
     if (this.#isLeaving && this.#streams.size === 0) this.#end()
   }
 

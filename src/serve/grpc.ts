@@ -3,7 +3,9 @@
  * what the client says.
  */
 import type { Duplex } from 'node:stream'
+import type { Owner } from '../attest/owner.ts'
 import type { Clock } from '../base/clock.ts'
+import { Counts } from '../base/counts.ts'
 import { Fault } from '../base/fault.ts'
 import { Session } from '../http2/session.ts'
 import { Answers } from './answers.ts'
@@ -65,10 +67,21 @@ export interface GrpcSide {
   stop(): void
 }
 
+/** Messages that are not whole, or not read yet, in octets: of one owner over all its connections, and of all. */
+const HELD_PER_OWNER = 16 * 1024 * 1024
+const HELD_LIMIT = 64 * 1024 * 1024
+
 /** Serves `services` (full service name to handlers). */
 export function openGrpc(services: Readonly<Record<string, Handlers>>, options: GrpcOptions): GrpcSide {
   const sessions = new Set<Session>()
   const answers = new Answers(options)
+  const held = new Counts<Owner>()
+  let allHeld = 0
+  const hold = (owner: Owner, octets: number) => {
+    allHeld += octets
+    held.add(owner, octets)
+    return held.of(owner) <= HELD_PER_OWNER && allHeld <= HELD_LIMIT
+  }
   for (const [name, handlers] of Object.entries(services)) answers.add(name, handlers)
   return {
     inject: (connection, caller) => {
@@ -76,6 +89,7 @@ export function openGrpc(services: Readonly<Record<string, Handlers>>, options: 
         clock: options.clock,
         streams: options.streamsPerConnection,
         open: (stream, head) => answers.open(caller, stream, head),
+        hold: (octets) => hold(caller.owner, octets),
         onBug: (caught) => options.onCall('connection', Fault.from(caught)),
       })
       sessions.add(session)

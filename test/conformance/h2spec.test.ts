@@ -25,9 +25,8 @@ function suite(): void {
   it('finds nothing but priorities', async () => {
     const bugs: unknown[] = []
     const onBug = (caught: unknown) => bugs.push(caught)
-    const server = createServer(
-      (socket) => new Session(socket, { clock: systemClock, streams: 100, open: answering, onBug }),
-    )
+    const options = { clock: systemClock, streams: 100, open: answering, hold: () => true, onBug }
+    const server = createServer((socket) => new Session(socket, options))
     await once(server.listen(0, '127.0.0.1'), 'listening')
     const { port } = server.address() as AddressInfo
     const child = spawn('h2spec', ['-h', '127.0.0.1', '-p', String(port), 'generic', 'http2', 'hpack'])

@@ -62,6 +62,8 @@ class Rig {
   readonly heard: string[] = []
   readonly session: Session
   readonly bugs: unknown[] = []
+  /** As its owner is told. */
+  held = 0
   #sent: Buffer = Buffer.alloc(0)
   #done: (() => void)[] = []
   takes = true
@@ -79,6 +81,10 @@ class Rig {
     this.session = new Session(this.wire, {
       clock: this.clock,
       streams: 3,
+      hold: (octets) => {
+        this.held += octets
+        return this.held <= 5 * MIB
+      },
       onBug: (caught) => this.bugs.push(caught),
       open: (stream) => {
         this.streams.push(stream)
@@ -456,8 +462,22 @@ describe('threats row 26: a client that asks for too much', () => {
     const data = (stream: number) => frame(FRAME.data, 0, stream, Buffer.alloc(1))
     await rig.say(data(1), data(3), data(5))
     expect(rig.errors).toEqual({ goAway: [], resets: ['5 calm'] })
+    expect(rig.held).toBe(4 * MIB)
     await rig.say(frame(RST_STREAM, 0, 1, word(8)), headers(7), data(7))
     expect(rig.errors.resets).toEqual(['5 calm'])
+    rig.wire.destroy()
+    await rig.settle()
+    expect(rig.held).toBe(0)
+  })
+
+  it('loses the stream that makes its owner hold too much', async () => {
+    const rig = await opened((stream) => ({ data: () => stream.hold(2 * MIB) }))
+    rig.held = 2 * MIB
+    await rig.say(headers(1), headers(3))
+    const data = (stream: number) => frame(FRAME.data, 0, stream, Buffer.alloc(1))
+    await rig.say(data(1), data(3))
+    expect(rig.errors).toEqual({ goAway: [], resets: ['3 calm'] })
+    expect(rig.held).toBe(4 * MIB)
   })
 })
 
