@@ -28,6 +28,7 @@ const VALUE = /^(?![ \t])[^\0\r\n]*(?<![ \t])$/
 export function requestHead(fields: Fields): RequestHead | undefined {
   const pseudo = new Map<string, string>()
   let isBehind = false
+  let length: string | undefined
   for (const [name, value] of fields) {
     if (!VALUE.test(value)) return undefined
     if (name.startsWith(':')) {
@@ -37,10 +38,10 @@ export function requestHead(fields: Fields): RequestHead | undefined {
     }
     isBehind = true
     if (!isField(name, value)) return undefined
+    if (name === 'content-length') length ??= value
   }
   const [method, path] = [pseudo.get(':method'), pseudo.get(':path')]
   if (!method || !path || !pseudo.get(':scheme')) return undefined
-  const [, length] = fields.find(([name]) => name === 'content-length') ?? []
   if (length === undefined) return { method, path, length, fields }
   return LENGTH.test(length) ? { method, path, length: Number(length), fields } : undefined
 }

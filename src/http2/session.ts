@@ -11,21 +11,20 @@ import {
   type Code,
   ConnectionError,
   FLAG,
-  FRAME_LIMIT,
   type Frame,
   frame,
-  SETTING,
   StreamError,
   TYPE,
   unpadded,
   wordFrame,
 } from './frame.ts'
 import { FrameReader } from './frame-reader.ts'
-import { HpackReader, LIST_LIMIT } from './hpack.ts'
+import { HpackReader } from './hpack.ts'
 import { HpackError } from './hpack-error.ts'
 import type { Fields } from './hpack-table.ts'
 import { Outbox } from './outbox.ts'
 import { areTrailers, type RequestHead, requestHead } from './request-fields.ts'
+import { settingsOf, settingsTaken, windowIn } from './settings.ts'
 import { Stream, type StreamUser, type StreamWire, WINDOW, WINDOW_LIMIT } from './stream.ts'
 
 export interface SessionOptions {
@@ -46,6 +45,9 @@ const BLOCK_FRAMES_LIMIT = 64
 const CONNECTION_WINDOW = 1024 * 1024
 /** What may be held for the client in all: messages that are not whole, or not read yet. */
 const HELD_LIMIT = 4 * 1024 * 1024
+
+/** How long a client may take what is still to be said when its connection ends. */
+const PATIENCE: Millis = 1_000
 
 /** A header block that is not whole yet. */
 interface OpenBlock {
@@ -234,7 +236,7 @@ export class Session implements StreamWire {
 
   #continuation({ flags, payload, stream }: Frame): void {
     if (!this.#block || this.#block.stream !== stream) throw new ConnectionError(CODE.protocol)
-    this.#fragment(this.#block, Buffer.from(payload), flags)
+    this.#fragment(this.#block, payload, flags)
   }
 
   #fragment(block: OpenBlock, part: Buffer, flags: number): void {
@@ -286,13 +288,8 @@ export class Session implements StreamWire {
     if (payload.length % 6 !== 0 || (flags & FLAG.ack && payload.length > 0))
       throw new ConnectionError(CODE.frameSize)
     if (flags & FLAG.ack) return
-    let window = this.#streamWindow
-    for (let at = 0; at < payload.length; at += 6) {
-      const [name, value] = [payload.readUInt16BE(at), payload.readUInt32BE(at + 2)]
-      checkSetting(name, value)
-      if (name === SETTING.window) window = value
-    }
-    this.#outbox.send(frame(TYPE.settings, FLAG.ack, 0, NOTHING))
+    const window = windowIn(payload) ?? this.#streamWindow
+    this.#outbox.send(settingsTaken())
     if (window === this.#streamWindow) return
     this.#churn.count()
     this.#setWindow(window)
@@ -363,31 +360,6 @@ export class Session implements StreamWire {
     this.#options.onBug(caught)
     return CODE.internal
   }
-}
-
-const PATIENCE: Millis = 1_000
-/** s.6.5.2. Answers are no larger than any client takes; of its other settings none is of use here. */
-function checkSetting(name: number, value: number): void {
-  if (name === SETTING.push && value > 1) throw new ConnectionError(CODE.protocol)
-  if (name === SETTING.frame && (value < FRAME_LIMIT || value > LARGEST_FRAME))
-    throw new ConnectionError(CODE.protocol)
-  if (name === SETTING.window && value > WINDOW_LIMIT) throw new ConnectionError(CODE.flowControl)
-}
-
-const LARGEST_FRAME = 2 ** 24 - 1
-const NOTHING = Buffer.alloc(0)
-
-function settingsOf(streams: number): Buffer {
-  const pairs = [
-    [SETTING.streams, streams],
-    [SETTING.listSize, LIST_LIMIT],
-  ] as const
-  const payload = Buffer.alloc(pairs.length * 6)
-  for (const [at, [name, value]] of pairs.entries()) {
-    payload.writeUInt16BE(name, at * 6)
-    payload.writeUInt32BE(value, at * 6 + 2)
-  }
-  return frame(TYPE.settings, 0, 0, payload)
 }
 
 function goAway(last: number, code: Code): Buffer {

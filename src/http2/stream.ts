@@ -15,7 +15,7 @@ import {
 export const WINDOW = 65_535
 export const WINDOW_LIMIT = 2 ** 31 - 1
 /** Of what was taken the client is told when it is this much. */
-export const OWED = WINDOW >> 1
+const OWED = WINDOW >> 1
 
 /** Who answers a stream. */
 export interface StreamUser {
@@ -78,10 +78,6 @@ export class Stream {
     this.#wire = wire
     this.#toSend = window
     this.#length = length
-  }
-
-  get isClosed(): boolean {
-    return this.#isClosed
   }
 
   /** Whether data waits for the client to take some. */

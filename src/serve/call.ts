@@ -41,7 +41,6 @@ export class Call implements StreamUser {
   readonly #messages = new MessageReader()
   #reader: CallReader | undefined
   #owed = 0
-  #held = 0
   #isPaused = false
   #isEnded = false
   #hasHead = false
@@ -150,7 +149,7 @@ export class Call implements StreamUser {
       this.#refuse(this, caught)
     }
     if (this.#isClosed) return
-    if (this.#messages.size > 0 || this.#held > 0) this.#hold()
+    if (this.#messages.size > 0 || this.#stream.held > 0) this.#hold()
     if (this.#isEnded && !this.#isPaused) this.#end()
   }
 
@@ -166,8 +165,6 @@ export class Call implements StreamUser {
 
   #hold(): void {
     this.#messages.keep()
-    const more = this.#messages.size - this.#held
-    this.#held += more
-    this.#stream.hold(more)
+    this.#stream.hold(this.#messages.size - this.#stream.held)
   }
 }
