@@ -343,7 +343,7 @@ function adminSides(options: DoorsOptions, core: Core, { headerTimeout, calls }:
   const both = { admit: () => {}, onCall: () => {} }
   return {
     http: openHttp({ ...both, routes, securityHeader: false, headerTimeout }),
-    grpc: openGrpc({}, { ...both, clock: options.clock, streamsPerConnection: 1, calls }),
+    grpc: openGrpc({}, { ...both, clock: options.clock, streamsPerConnection: 1, calls, turns: new Turns() }),
   }
 }
 

@@ -1,14 +1,11 @@
 /** What a client sends, in any pieces, as frames. Holds at most one that is not whole. */
 import { CODE, ConnectionError, FRAME_HEAD, FRAME_LIMIT, type Frame, PREFACE, TYPE } from './frame.ts'
-
-/** A frame in more pieces is joined before it is whole: each costs more than the octet it may hold. */
-const PARTS_LIMIT = 64
+import { Unread } from './unread.ts'
 
 /** Of one connection. */
 export class FrameReader {
   readonly #take: (frame: Frame) => void
-  readonly #parts: Buffer[] = []
-  #size = 0
+  readonly #unread = new Unread()
   #wanted = PREFACE.length
   #isStarted = false
   #isFirst = true
@@ -18,46 +15,31 @@ export class FrameReader {
     this.#take = take
   }
 
-  /** Throws ConnectionError, and what `take` throws. */
   push(chunk: Buffer): void {
-    this.#size += chunk.length
-    this.#parts.push(chunk)
-    if (this.#parts.length > PARTS_LIMIT) this.#join()
-    if (this.#size < this.#wanted) return
-    const data = this.#join()
-    this.#parts.length = 0
-    const used = this.#read(data)
-    this.#size = data.length - used
-    // A copy: what is left is small and must not keep the large buffer it came in.
-    if (this.#size > 0) this.#parts.push(Buffer.from(data.subarray(used)))
+    this.#unread.push(chunk)
   }
 
-  /** What is there, in one piece. */
-  #join(): Buffer {
-    const [only] = this.#parts
-    if (only && this.#parts.length === 1) return only
-    const joined = Buffer.concat(this.#parts)
-    this.#parts.length = 0
-    this.#parts.push(joined)
-    return joined
-  }
-
-  /** Reads what is whole; how many octets that was. */
-  #read(data: Buffer): number {
-    let at = this.#isStarted ? 0 : this.#preface(data)
-    while (data.length - at >= FRAME_HEAD) {
-      const length = data.readUIntBE(at, 3)
-      if (length > FRAME_LIMIT) throw new ConnectionError(CODE.frameSize)
-      const end = at + FRAME_HEAD + length
-      if (end > data.length) {
-        this.#wanted = FRAME_HEAD + length
-        return at
-      }
-      this.#one(data, at, end)
-      at = end
+  /**
+   * Reads what is whole, while it `goesOn`; whether there is more that is whole. Throws ConnectionError, and what `take`
+   * throws.
+   */
+  read(goesOn: () => boolean): boolean {
+    const { octets } = this.#unread
+    if (octets.length < this.#wanted) {
+      this.#unread.keep()
+      return false
     }
-    this.#wanted = FRAME_HEAD
-    return at
+    let at = this.#isStarted ? 0 : this.#preface(octets)
+    let end = endOf(octets, at)
+    while (end <= octets.length && goesOn()) {
+      this.#one(octets, at, end)
+      at = end
+      end = endOf(octets, at)
+    }
+    this.#wanted = end - at
+    this.#unread.drop(at)
+    this.#unread.keep()
+    return end <= octets.length
   }
 
   #one(data: Buffer, at: number, end: number): void {
@@ -78,4 +60,12 @@ export class FrameReader {
     this.#isStarted = true
     return PREFACE.length
   }
+}
+
+/** Where the frame that begins at `at` ends, or its head where that is not whole. */
+function endOf(octets: Buffer, at: number): number {
+  if (octets.length - at < FRAME_HEAD) return at + FRAME_HEAD
+  const length = octets.readUIntBE(at, 3)
+  if (length > FRAME_LIMIT) throw new ConnectionError(CODE.frameSize)
+  return at + FRAME_HEAD + length
 }

@@ -19,16 +19,26 @@ import {
   wordFrame,
 } from './frame.ts'
 import { FrameReader } from './frame-reader.ts'
-import { HpackReader } from './hpack.ts'
+import { type HeaderBlock, HeaderBlocks } from './header-blocks.ts'
 import { HpackError } from './hpack-error.ts'
-import type { Fields } from './hpack-table.ts'
 import { Outbox } from './outbox.ts'
 import { areTrailers, type RequestHead, requestHead } from './request-fields.ts'
 import { settingsOf, settingsTaken, windowIn } from './settings.ts'
 import { Stream, type StreamUser, type StreamWire, WINDOW, WINDOW_LIMIT } from './stream.ts'
 
+/** How much of the client is heard in one turn of the event loop, so that others are heard in it too. */
+export interface Turn {
+  /** Whether more may be read in this one. */
+  isOpen(): boolean
+  /** Counts what was read, in frames that say little. */
+  spend(frames: number): void
+  /** Calls `then` in a later turn that is open. */
+  later(then: () => void): void
+}
+
 export interface SessionOptions {
   readonly clock: Clock
+  readonly turn: Turn
   /** SETTINGS_MAX_CONCURRENT_STREAMS. */
   readonly streams: number
   /** Who answers a request; undefined when it has been answered or reset. */
@@ -39,35 +49,27 @@ export interface SessionOptions {
   readonly onBug: (caught: unknown) => void
 }
 
-const BLOCK_LIMIT = 65_536
-const BLOCK_FRAMES_LIMIT = 64
 /** So that it is seldom told of what was taken: each time would be a write of its own. */
 const CONNECTION_WINDOW = 1024 * 1024
 /** What may be held for the client in all: messages that are not whole, or not read yet. */
 const HELD_LIMIT = 4 * 1024 * 1024
 
+/** What the head of a request costs, and its end: a frame that says little costs 1. */
+const REQUEST_FRAME = 4
+
 /** How long a client may take what is still to be said when its connection ends. */
 const PATIENCE: Millis = 1_000
-
-/** A header block that is not whole yet. */
-interface OpenBlock {
-  readonly stream: number
-  readonly isLast: boolean
-  readonly parts: Buffer[]
-  size: number
-}
 
 /** States: open -> leaving (no new streams) -> closed. */
 export class Session implements StreamWire {
   readonly #socket: Duplex
   readonly #options: SessionOptions
   readonly #reader: FrameReader
-  readonly #hpack = new HpackReader()
+  readonly #blocks = new HeaderBlocks()
   readonly #outbox: Outbox
   readonly #churn: Churn
   readonly #streams = new Map<number, Stream>()
   readonly #waiting = new Set<Stream>()
-  #block: OpenBlock | undefined
   /** The newest that was begun, and the newest that was served: none is after leave(). */
   #lastStream = 0
   #lastServed = 0
@@ -76,6 +78,8 @@ export class Session implements StreamWire {
   #streamWindow = WINDOW
   #held = 0
   #isPumpDue = false
+  /** For a turn in which to read on. */
+  #isWaiting = false
   #isLeaving = false
   #isEnding = false
   #isClosed = false
@@ -142,20 +146,38 @@ export class Session implements StreamWire {
 
   #read(chunk: Buffer): void {
     if (this.#isEnding) return
+    this.#reader.push(chunk)
+    if (!this.#isWaiting) this.#readOn()
+  }
+
+  /** Reads what came, as far as the turn allows, and while the client takes answers: each frame may want one. */
+  #readOn(): void {
+    if (this.#isEnding) return
     try {
-      this.#reader.push(chunk)
+      const isMore = this.#reader.read(this.#goesOn)
+      if (isMore && !this.#options.turn.isOpen()) this.#waitForTurn()
     } catch (caught) {
       this.#fail(this.#codeOf(caught))
       return
     }
     // Once for all that was read: what a frame of 13 bytes may cost must not depend on how many streams wait.
     if (this.#isPumpDue) this.#pump()
-    // Who takes no answers is not heard: each frame may want one.
-    if (this.#outbox.isFull) this.#socket.pause()
+    if (this.#isWaiting || this.#outbox.isFull) this.#socket.pause()
+    else if (this.#socket.isPaused()) this.#socket.resume()
+  }
+
+  readonly #goesOn = () => !this.#isEnding && !this.#outbox.isFull && this.#options.turn.isOpen()
+
+  #waitForTurn(): void {
+    this.#isWaiting = true
+    this.#options.turn.later(() => {
+      this.#isWaiting = false
+      this.#readOn()
+    })
   }
 
   #drained(): void {
-    this.#socket.resume()
+    if (!this.#isWaiting) this.#readOn()
     this.#pump()
   }
 
@@ -170,7 +192,8 @@ export class Session implements StreamWire {
   #take(received: Frame): void {
     // Whoever answers may have ended it, in the middle of what was read.
     if (this.#isEnding) return
-    if (this.#block && received.type !== TYPE.continuation) throw new ConnectionError(CODE.protocol)
+    this.#blocks.check(received.type)
+    this.#options.turn.spend(costOf(received))
     try {
       this.#takers[received.type]?.(received)
     } catch (caught) {
@@ -189,7 +212,7 @@ export class Session implements StreamWire {
   /** By type; frames of others are ignored (s.5.5). */
   readonly #takers: readonly ((received: Frame) => void)[] = [
     (received) => this.#data(received),
-    (received) => this.#headers(received),
+    (received) => this.#request(this.#blocks.begin(received)),
     (received) => this.#priority(received),
     (received) => this.#resetByClient(received),
     (received) => this.#settings(received),
@@ -202,7 +225,7 @@ export class Session implements StreamWire {
       if (payload.length < 8) throw new ConnectionError(CODE.frameSize)
     },
     (received) => this.#widen(received),
-    (received) => this.#continuation(received),
+    (received) => this.#request(this.#blocks.go(received)),
   ]
 
   #data(received: Frame): void {
@@ -222,36 +245,9 @@ export class Session implements StreamWire {
     stream.receive(body, payload.length, (flags & FLAG.endStream) !== 0)
   }
 
-  #headers(received: Frame): void {
-    const { flags, stream } = received
-    if (stream % 2 === 0) throw new ConnectionError(CODE.protocol)
-    let part = unpadded(received)
-    if (flags & FLAG.priority) {
-      if (part.length < 5) throw new ConnectionError(CODE.frameSize)
-      part = part.subarray(5)
-    }
-    this.#block = { stream, isLast: (flags & FLAG.endStream) !== 0, parts: [], size: 0 }
-    this.#fragment(this.#block, part, flags)
-  }
-
-  #continuation({ flags, payload, stream }: Frame): void {
-    if (!this.#block || this.#block.stream !== stream) throw new ConnectionError(CODE.protocol)
-    this.#fragment(this.#block, payload, flags)
-  }
-
-  #fragment(block: OpenBlock, part: Buffer, flags: number): void {
-    const { parts } = block
-    const isWhole = (flags & FLAG.endHeaders) !== 0
-    parts.push(isWhole ? part : Buffer.from(part))
-    block.size += part.length
-    if (block.size > BLOCK_LIMIT || parts.length > BLOCK_FRAMES_LIMIT) throw new ConnectionError(CODE.calm)
-    if (!isWhole) return
-    this.#block = undefined
-    const fields = this.#hpack.read(parts.length === 1 ? part : Buffer.concat(parts))
-    this.#request(block.stream, fields, block.isLast)
-  }
-
-  #request(id: number, fields: Fields | undefined, isLast: boolean): void {
+  #request(block: HeaderBlock | undefined): void {
+    if (!block) return
+    const { fields, isLast, stream: id } = block
     const open = this.#streams.get(id)
     if (open) {
       if (!isLast || !fields || !areTrailers(fields)) throw new StreamError(id, CODE.protocol)
@@ -267,7 +263,7 @@ export class Session implements StreamWire {
     if (!head) throw new StreamError(id, fields ? CODE.protocol : CODE.calm)
     const stream = new Stream(id, this, { window: this.#streamWindow, length: head.length })
     this.#streams.set(id, stream)
-    stream.user = this.#options.open(stream, head)
+    stream.attend(this.#options.open(stream, head))
     if (isLast) stream.receiveEnd()
   }
 
@@ -360,6 +356,11 @@ export class Session implements StreamWire {
     this.#options.onBug(caught)
     return CODE.internal
   }
+}
+
+function costOf({ type, flags }: Frame): number {
+  const isEnd = type === TYPE.data && (flags & FLAG.endStream) !== 0
+  return type === TYPE.headers || isEnd ? REQUEST_FRAME : 1
 }
 
 function goAway(last: number, code: Code): Buffer {

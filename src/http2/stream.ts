@@ -60,10 +60,10 @@ interface Waiting {
 /** States: open -> ended by one side -> closed, or open -> closed. */
 export class Stream {
   readonly id: number
-  user: StreamUser | undefined
   readonly #wire: StreamWire
   readonly #queue: Waiting[] = []
   readonly #length: number | undefined
+  #user: StreamUser | undefined
   #came = 0
   #toSend: number
   #toReceive = WINDOW
@@ -90,14 +90,21 @@ export class Stream {
     return this.#held
   }
 
+  /** Has `user` hear of it; who answers may have ended it before. */
+  attend(user: StreamUser | undefined): void {
+    this.#user = user
+    if (this.#isClosed) user?.closed()
+  }
+
   /** Sends the head of the answer. */
   head(block: Buffer): void {
     if (!this.#isClosed) this.#headers(block, 0)
   }
 
-  /** Sends `bytes` when the client takes them; `left` is called once they have left, or never can. */
+  /** Sends `bytes`, then wiped, when the client takes them; `left` is called once they have left, or never can. */
   write(bytes: Buffer, left?: () => void): void {
     if (this.#isClosed || this.#last) {
+      bytes.fill(0)
       left?.()
       return
     }
@@ -142,7 +149,7 @@ export class Stream {
     if (this.#toReceive < 0) throw new StreamError(this.id, CODE.flowControl)
     if (size > body.length) this.consumed(size - body.length)
     this.#came += body.length
-    if (body.length > 0) this.user?.data(body)
+    if (body.length > 0) this.#user?.data(body)
     if (isLast) this.receiveEnd()
   }
 
@@ -153,7 +160,7 @@ export class Stream {
     if (this.#length !== undefined && this.#length !== this.#came)
       throw new StreamError(this.id, CODE.protocol)
     this.#isEnded = true
-    if (!this.#isClosed) this.user?.end()
+    if (!this.#isClosed) this.#user?.end()
   }
 
   /** Whether the client may take `more` octets. */
@@ -170,7 +177,7 @@ export class Stream {
   pump(): void {
     if (this.#isClosed || !this.isFull) return
     this.#pump()
-    if (!this.#isClosed && !this.isFull) this.user?.drained()
+    if (!this.#isClosed && !this.isFull) this.#user?.drained()
   }
 
   /** Nothing is sent any more. */
@@ -182,7 +189,7 @@ export class Stream {
       bytes.fill(0)
       left?.()
     }
-    this.user?.closed()
+    this.#user?.closed()
   }
 
   #pump(): void {

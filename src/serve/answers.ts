@@ -118,8 +118,6 @@ export class Answers {
     const answer = async (call: Call, caller: Caller, request: Message) => {
       try {
         this.#admit(name, call)
-        const wait = this.#options.turns?.enter(caller.owner)
-        if (wait) await wait
         const message = await handle(caller, request, this.#goneOf(call))
         this.#options.onCall(name, undefined)
         call.write(method.responseSerialize(message))
@@ -175,7 +173,7 @@ export class Answers {
       return {
         message: (bytes) => {
           const request = method.requestDeserialize(bytes)
-          const wait = this.#options.turns?.enter(caller.owner)
+          const wait = this.#options.turns.enter(caller.owner)
           if (wait) void answerLater(request, wait)
           else answer(request)
         },
@@ -188,7 +186,7 @@ export class Answers {
   #dialog(name: string, method: Method, open: Extract<Handler, { dialog: unknown }>['dialog']): Answer {
     return (call, caller) => {
       const fail = (fault: Fault) => this.#fail(call, name, fault)
-      const dialog = new OpenDialog(call, method, fail, () => this.#options.turns?.enter(caller.owner))
+      const dialog = new OpenDialog(call, method, fail, () => this.#options.turns.enter(caller.owner))
       this.#admitLong(name, call, caller, (fault) => dialog.end(fault))
       return dialog.reader(open(caller, dialog))
     }

@@ -52,8 +52,8 @@ export interface GrpcOptions {
   readonly withoutHeader?: ReadonlySet<string>
   /** Open calls by uid; one too many is refused before its request is read. */
   readonly calls: OwnerLimits
-  /** When calls that have one answer begin, and messages that want one are heard. */
-  readonly turns?: Turns
+  /** When connections are heard, and messages that want an answer. */
+  readonly turns: Turns
 }
 
 /** The gRPC side of a socket. */
@@ -87,6 +87,7 @@ export function openGrpc(services: Readonly<Record<string, Handlers>>, options: 
     inject: (connection, caller) => {
       const session = new Session(connection, {
         clock: options.clock,
+        turn: options.turns.of(caller.owner),
         streams: options.streamsPerConnection,
         open: (stream, head) => answers.open(caller, stream, head),
         hold: (octets) => hold(caller.owner, octets),

@@ -1,39 +1,69 @@
 /**
- * How many calls of one owner begin in one turn of the event loop: who asks for more waits for later turns, and a call of
- * anybody else waits for no more than that many.
+ * How much one owner has done in one turn of the event loop, over all its connections: who asks for more waits for later
+ * turns, and anybody else waits for no more than that. Without it one uid, within all limits, made each call of another
+ * last for seconds: what comes on a connection in one go is up to 64 KiB, thousands of requests.
  */
 import type { Owner } from '../attest/owner.ts'
+import type { Turn } from '../http2/session.ts'
 
-const IN_A_TURN = 32
+/** In parts: of a frame that says little, such as PING; a few µs. */
+const IN_A_TURN = 256
+/** What a request costs, or one message of many: so 32 of them in a turn. */
+const REQUEST = 8
 /**
- * So few calls of an owner are counted together although they come in several turns: to learn of each turn's end costs
- * 12 µs, a twentieth of what a call costs whose caller has one under way at a time.
+ * So little is counted together although it comes in several turns: to learn of each turn's end costs 12 µs, a
+ * twentieth of what a call costs whose caller has one under way at a time.
  */
-const FEW = IN_A_TURN / 2
+const LITTLE = IN_A_TURN / 2
 const OWNERS = 64
 
-/** Of one door. What waits is bounded by the calls that may be open. */
+/** Of one door. What waits is bounded by its connections and by the calls that may be open. */
 export class Turns {
-  readonly #begun = new Map<Owner, number>()
-  readonly #waiting = new Map<Owner, Set<() => void>>()
+  readonly #spent = new Map<Owner, number>()
+  readonly #waiting = new Map<Owner, (() => void)[]>()
   #isArmed = false
 
-  /** Undefined when a call of `owner` may begin now; else resolves when it may. Those of one owner keep their order. */
-  enter(owner: Owner): Promise<void> | undefined {
-    const begun = (this.#begun.get(owner) ?? 0) + 1
-    const queue = this.#waiting.get(owner)
-    if (begun > FEW || this.#begun.size > OWNERS) this.#arm()
-    if (!queue && begun <= IN_A_TURN) {
-      this.#begun.set(owner, begun)
-      return undefined
+  /** Those of `owner`, as one of its connections takes them. */
+  of(owner: Owner): Turn {
+    return {
+      isOpen: () => this.isOpen(owner),
+      spend: (parts) => this.spend(owner, parts),
+      later: (then) => this.later(owner, then),
     }
-    return this.#wait(owner, queue ?? new Set())
   }
 
-  #wait(owner: Owner, queue: Set<() => void>): Promise<void> {
-    this.#waiting.set(owner, queue)
+  /** Whether `owner` may do more in this turn. */
+  isOpen(owner: Owner): boolean {
+    return (this.#spent.get(owner) ?? 0) < IN_A_TURN
+  }
+
+  /** Counts what `owner` does now, in parts. */
+  spend(owner: Owner, parts: number): void {
+    const spent = (this.#spent.get(owner) ?? 0) + parts
+    this.#spent.set(owner, spent)
+    if (spent > LITTLE || this.#spent.size > OWNERS) this.#arm()
+  }
+
+  /** Calls `then` in a later turn that is open to `owner`; those of one owner keep their order. */
+  later(owner: Owner, then: () => void): void {
+    const queue = this.#waiting.get(owner)
+    if (queue) queue.push(then)
+    else this.#waiting.set(owner, [then])
     this.#arm()
-    return new Promise((resolve) => queue.add(resolve))
+  }
+
+  /** Undefined when a request of `owner` may begin now; else resolves when it may. */
+  enter(owner: Owner): Promise<void> | undefined {
+    if (this.isOpen(owner) && !this.#waiting.has(owner)) {
+      this.spend(owner, REQUEST)
+      return undefined
+    }
+    return new Promise((resolve) =>
+      this.later(owner, () => {
+        this.spend(owner, REQUEST)
+        resolve()
+      }),
+    )
   }
 
   /** At the end of this turn. */
@@ -42,24 +72,23 @@ export class Turns {
     this.#isArmed = true
     setImmediate(() => {
       this.#isArmed = false
-      this.#begun.clear()
-      for (const [owner, queue] of this.#waiting) {
-        this.#begun.set(owner, begin(queue))
-        if (queue.size === 0) this.#waiting.delete(owner)
-      }
-      if (this.#waiting.size > 0) this.#arm()
+      this.#spent.clear()
+      const waiting = [...this.#waiting]
+      this.#waiting.clear()
+      for (const [owner, queue] of waiting) this.#begin(owner, queue)
     })
   }
-}
 
-/** How many there were to begin. */
-function begin(queue: Set<() => void>): number {
-  let begun = 0
-  for (const go of queue) {
-    queue.delete(go)
-    go()
-    begun += 1
-    if (begun === IN_A_TURN) break
+  /** As many as the turn is open for; the others stay before those that come meanwhile. */
+  #begin(owner: Owner, queue: readonly (() => void)[]): void {
+    let begun = 0
+    for (const go of queue) {
+      if (!this.isOpen(owner)) break
+      begun += 1
+      go()
+    }
+    if (begun === queue.length) return
+    this.#waiting.set(owner, [...queue.slice(begun), ...(this.#waiting.get(owner) ?? [])])
+    this.#arm()
   }
-  return begun
 }

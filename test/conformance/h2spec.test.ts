@@ -8,6 +8,7 @@ import { systemClock } from '../../src/base/clock.ts'
 import { writeBlock } from '../../src/http2/hpack.ts'
 import { Session } from '../../src/http2/session.ts'
 import type { Stream, StreamUser } from '../../src/http2/stream.ts'
+import { OPEN_TURN } from '../support/h2.ts'
 
 /** RFC 9113 s.5.3.2 took priorities out; a stream that depends on itself is one of them. */
 const DROPPED = /depend on itself/
@@ -25,7 +26,14 @@ function suite(): void {
   it('finds nothing but priorities', async () => {
     const bugs: unknown[] = []
     const onBug = (caught: unknown) => bugs.push(caught)
-    const options = { clock: systemClock, streams: 100, open: answering, hold: () => true, onBug }
+    const options = {
+      clock: systemClock,
+      turn: OPEN_TURN,
+      streams: 100,
+      open: answering,
+      hold: () => true,
+      onBug,
+    }
     const server = createServer((socket) => new Session(socket, options))
     await once(server.listen(0, '127.0.0.1'), 'listening')
     const { port } = server.address() as AddressInfo

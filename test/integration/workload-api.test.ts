@@ -15,6 +15,7 @@ import { Fault } from '../../src/base/fault.ts'
 import { refusedCaller } from '../../src/serve/caller.ts'
 import { openGrpc } from '../../src/serve/grpc.ts'
 import { OwnerLimits } from '../../src/serve/limits.ts'
+import { Turns } from '../../src/serve/turns.ts'
 import { type AgentOptions, startAgent, type TestAgent } from '../support/agent.ts'
 import { ManualClock } from '../support/clock.ts'
 import { type Identity, identityPolicy, idOf, TRUST_DOMAIN } from '../support/identities.ts'
@@ -116,6 +117,7 @@ describe('the endpoint', () => {
         onCall: () => {},
         streamsPerConnection: 10,
         calls: new OwnerLimits('calls', 'too_many_calls', 100, 100),
+        turns: new Turns(),
       },
     )
     const path = join(agent.dir, 'closed.sock')
@@ -140,6 +142,7 @@ describe('the endpoint', () => {
         onCall: () => {},
         streamsPerConnection: 10,
         calls: new OwnerLimits('calls', 'too_many_calls', 100, 100),
+        turns: new Turns(),
       },
     )
     const path = join(agent.dir, 'unknown.sock')

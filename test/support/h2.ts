@@ -1,10 +1,14 @@
 /** HTTP/2 by hand: frames and header blocks as bytes, and those that Node's own client makes. */
 import { type ClientHttp2Session, connect, type OutgoingHttpHeaders } from 'node:http2'
 import { Duplex } from 'node:stream'
+import type { Turn } from '../../src/http2/session.ts'
 
 export const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1')
 export const FRAME = { data: 0, headers: 1, settings: 4, continuation: 9 } as const
 export const FLAG = { endStream: 1, endHeaders: 4, padded: 8, priority: 32 } as const
+
+/** A turn that never ends. */
+export const OPEN_TURN: Turn = { isOpen: () => true, spend: () => {}, later: (then) => setImmediate(then) }
 
 export function frame(
   type: number,

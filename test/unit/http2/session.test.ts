@@ -3,8 +3,9 @@ import { describe, expect, it } from 'vitest'
 import { writeBlock } from '../../../src/http2/hpack.ts'
 import { Session } from '../../../src/http2/session.ts'
 import type { Stream, StreamUser } from '../../../src/http2/stream.ts'
+import { Turns } from '../../../src/serve/turns.ts'
 import { ManualClock } from '../../support/clock.ts'
-import { FLAG, FRAME, frame, opening } from '../../support/h2.ts'
+import { FLAG, FRAME, frame, OPEN_TURN, opening } from '../../support/h2.ts'
 import { literal } from '../../support/h2-fuzz.ts'
 
 const PRIORITY = 2
@@ -69,7 +70,7 @@ class Rig {
   takes = true
   readonly wire: Duplex
 
-  constructor(user: (stream: Stream) => Partial<StreamUser> = () => ({})) {
+  constructor(user: (stream: Stream) => Partial<StreamUser> = () => ({}), turn = OPEN_TURN) {
     this.wire = new Duplex({
       read: () => {},
       write: (chunk: Buffer, _encoding, done) => {
@@ -80,6 +81,7 @@ class Rig {
     })
     this.session = new Session(this.wire, {
       clock: this.clock,
+      turn,
       streams: 3,
       hold: (octets) => {
         this.held += octets
@@ -421,10 +423,26 @@ describe('threats row 26: a client that asks for too much', () => {
     await rig.say(...pings)
     await rig.say(whole(1))
     expect(rig.wire.isPaused()).toBe(true)
+    expect(rig.of(PING).length).toBeLessThan(65_536 / 17 + 1)
     expect(rig.heard).toEqual([])
     await rig.take()
     expect(rig.heard).toEqual(['1 end'])
     expect(rig.of(PING)).toHaveLength(8_000)
+  })
+
+  it('is heard in turns, in order', async () => {
+    const turns = new Turns()
+    const rig = new Rig(() => ({}), turns.of('uid 1'))
+    const pings = Array.from({ length: 1_000 }, (_, at) => frame(PING, 0, 0, Buffer.alloc(8, at % 256)))
+    rig.wire.push(Buffer.concat([opening([]), ...pings]))
+    const counts: number[] = []
+    for (let turn = 0; turn < TURNS; turn += 1) {
+      const before = rig.of(PING).length
+      await new Promise((resolve) => setImmediate(resolve))
+      counts.push(rig.of(PING).length - before)
+    }
+    expect(Math.max(...counts)).toBeLessThanOrEqual(256)
+    expect(rig.of(PING).map(({ payload }) => payload[0])).toEqual(pings.map((_, at) => at % 256))
   })
 
   it('that resets what it asked for is sent away after ten thousand, then a thousand a second', async () => {
