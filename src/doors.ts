@@ -67,13 +67,14 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
   const limits = new OwnerLimits('connections', 'too_many_connections', connectionsPerUid, connections)
   const headerTimeout = config.limits.headerTimeout * MILLIS
   const calls = new OwnerLimits('calls', 'too_many_calls', config.limits.callsPerUid, config.limits.calls)
-  const sending = lazyOutgoing(options, core, { headerTimeout, calls })
-  const { drainEnvoy, grpc, http } = workloadSides(options, core, sending.load, { headerTimeout, calls })
-  const admin = adminSides(options, core, { headerTimeout, calls })
+  const shared = { headerTimeout, calls, turns: new Turns() }
+  const sending = lazyOutgoing(options, core, shared)
+  const { drainEnvoy, grpc, http } = workloadSides(options, core, sending.load, shared)
+  const admin = adminSides(options, core, shared)
   const egress = config.egress.socket === 'on' ? (await sending.load()).door : undefined
   const verifier =
     config.verifier.socket === 'on' || config.verifier.listen
-      ? await verifierSides(options, core, sending.load, { headerTimeout, calls, limits })
+      ? await verifierSides(options, core, sending.load, { ...shared, limits })
       : undefined
   const accept = (sides: Sides) => acceptInto(options, core, limits, sides)
   const sockets = await openSockets(options, {
@@ -207,7 +208,7 @@ async function verifierSides(
   options: DoorsOptions,
   core: Core,
   load: () => Promise<Outgoing>,
-  { headerTimeout, calls, limits: connections }: OutgoingLimits & { readonly limits: OwnerLimits },
+  { headerTimeout, calls, turns, limits: connections }: OutgoingLimits & { readonly limits: OwnerLimits },
 ) {
   const { admit, config, metrics } = options
   const { openIncoming } = await import('./incoming.ts')
@@ -219,7 +220,6 @@ async function verifierSides(
   )
   const onCall = (name: string, fault: Fault | undefined) => countCall(metrics, name, fault)
   const { streamsPerConnection } = config.limits
-  const turns = new Turns()
   const grpc = openGrpc(services, {
     clock: options.clock,
     admit,
@@ -269,7 +269,7 @@ function workloadSides(
   options: DoorsOptions,
   core: Core,
   load: () => Promise<Outgoing>,
-  { headerTimeout, calls }: OutgoingLimits,
+  { headerTimeout, calls, turns }: OutgoingLimits,
 ) {
   const { config, audit, clock, metrics, admit } = options
   const { book, revocations, rotator, signing, svids, vault, jwt, wit } = core
@@ -284,7 +284,6 @@ function workloadSides(
   const intake = async () => (await load()).intake
   const onCall = (name: string, fault: Fault | undefined) => countCall(metrics, name, fault)
   const envoy = openEnvoySide(options, core, releases)
-  const turns = new Turns()
   const grpc = openGrpc(
     {
       SpiffeWorkloadAPI: workloadApi({
@@ -327,7 +326,7 @@ function workloadSides(
   return { drainEnvoy: envoy.drain, grpc, http }
 }
 
-function adminSides(options: DoorsOptions, core: Core, { headerTimeout, calls }: OutgoingLimits) {
+function adminSides(options: DoorsOptions, core: Core, { headerTimeout, calls, turns }: OutgoingLimits) {
   const { admin, audit, config, log } = options
   const { approvals, attestation, book, revoking } = core
   const routes = adminApi({
@@ -342,8 +341,8 @@ function adminSides(options: DoorsOptions, core: Core, { headerTimeout, calls }:
   })
   const both = { admit: () => {}, onCall: () => {} }
   return {
-    http: openHttp({ ...both, routes, securityHeader: false, headerTimeout }),
-    grpc: openGrpc({}, { ...both, clock: options.clock, streamsPerConnection: 1, calls, turns: new Turns() }),
+    http: openHttp({ ...both, routes, securityHeader: false, headerTimeout, turns }),
+    grpc: openGrpc({}, { ...both, clock: options.clock, streamsPerConnection: 1, calls, turns }),
   }
 }
 

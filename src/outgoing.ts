@@ -14,6 +14,7 @@ import { openTokenClient, type TokenClient } from './egress/token-client.ts'
 import { Trust } from './egress/trust.ts'
 import { type RevokeAsk, revoke } from './operate/revoke.ts'
 import type { OwnerLimits } from './serve/limits.ts'
+import type { Turns } from './serve/turns.ts'
 
 const MILLIS = 1000
 
@@ -38,6 +39,7 @@ export interface Outgoing {
 export interface OutgoingLimits {
   readonly headerTimeout: Millis
   readonly calls: OwnerLimits
+  readonly turns: Turns
 }
 
 /** Opens it over the core's parts; nothing is fetched until a caller asks. It ends with what `stop` ends. */
@@ -45,7 +47,7 @@ export function openOutgoing(
   options: CoreOptions,
   core: Core,
   admit: () => void,
-  { headerTimeout, calls }: OutgoingLimits,
+  limits: OutgoingLimits,
 ): Outgoing {
   const { audit, authority, clock, config, metrics } = options
   const { book, clientKeys, heldWit, jwt, revocations, revoked, vault } = core
@@ -76,8 +78,7 @@ export function openOutgoing(
       ? openEgressDoor({
           ...parts,
           admit,
-          headerTimeout,
-          calls,
+          ...limits,
           streamsPerConnection: config.limits.streamsPerConnection,
           dial: dialWith(dialer),
           settings: config.egress,

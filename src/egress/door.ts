@@ -4,6 +4,7 @@ import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import type { HttpSide } from '../serve/http.ts'
 import type { OwnerLimits } from '../serve/limits.ts'
+import type { Turns } from '../serve/turns.ts'
 import type { BindOptions } from './bound.ts'
 import { type DialAsk, type Dialer, placeOf } from './dial.ts'
 import { openHttp1Side } from './http1-side.ts'
@@ -35,6 +36,8 @@ export interface EgressDoorOptions extends Omit<BindOptions, 'nonces'>, EgressPe
   readonly streamsPerConnection: number
   /** Open HTTP/2 requests by uid; an HTTP/1.1 request has a connection of its own, which is counted. */
   readonly calls: OwnerLimits
+  /** When HTTP/1.1 connections are heard. */
+  readonly turns: Turns
 }
 
 /** What the egress socket serves: HTTP/1.1, and `http2` beside it. `drain` and `stop` are both sides'. */

@@ -4,14 +4,16 @@
  */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { Fault } from '../base/fault.ts'
 import { parseJsonObject } from '../base/json.ts'
 import type { Caller } from './caller.ts'
 import { jsonHeaders, rawFault, sendFault } from './fault-answer.ts'
 import type { OwnerLimits } from './limits.ts'
+import { paced } from './paced.ts'
 import { closeWithConnection } from './pipelined.ts'
 import { STATUS } from './status.ts'
-import type { Turns } from './turns.ts'
+import { REQUEST, type Turns } from './turns.ts'
 
 /** A parsed request; `body` is undefined for methods without one. */
 export interface JsonRequest {
@@ -69,8 +71,8 @@ export interface HttpOptions {
   readonly maxBodyBytes?: number
   /** Open requests by uid: a connection may bring many at once, each before the one before it is answered. */
   readonly calls?: OwnerLimits
-  /** When they begin. */
-  readonly turns?: Turns
+  /** When connections are heard. */
+  readonly turns: Turns
   readonly heads?: Heads
 }
 
@@ -93,7 +95,7 @@ const KEEP_ALIVE_MS = 60_000
 
 /** Serves `options.routes`. */
 export function openHttp(options: HttpOptions): HttpSide {
-  const callers = new WeakMap<Socket, Caller>()
+  const callers = new WeakMap<Duplex, Caller>()
   const server = createServer({
     maxHeaderSize: options.heads ? HEAD_BYTES : HEADER_BYTES,
     headersTimeout: options.headerTimeout,
@@ -111,6 +113,7 @@ export function openHttp(options: HttpOptions): HttpSide {
   server.on('request', (request, response) => {
     closeWithConnection(request, response)
     const caller = callers.get(request.socket)
+    if (caller) options.turns.spend(caller.owner, REQUEST)
     const { heads } = options
     if (heads && request.url?.startsWith(heads.prefix))
       void answerHead(options, heads, caller, request, response)
@@ -131,8 +134,9 @@ export function openHttp(options: HttpOptions): HttpSide {
   })
   return {
     inject: (connection, caller) => {
-      callers.set(connection, caller)
-      server.emit('connection', connection)
+      const { near } = paced(connection, options.turns.of(caller.owner))
+      callers.set(near, caller)
+      server.emit('connection', near)
     },
     drain: () => server.closeIdleConnections(),
     stop: () => server.closeAllConnections(),
@@ -146,15 +150,10 @@ function clientFault(error: NodeJS.ErrnoException): Fault {
   return new Fault('invalid_request', 'the request is not HTTP/1.1')
 }
 
-/** Counts a request until its answer is over; what it returns is the wait for its turn. */
-function takePlace(
-  { calls, turns }: HttpOptions,
-  { owner }: Caller,
-  response: ServerResponse,
-): Promise<void> | undefined {
+/** Counts a request until its answer is over. */
+function takePlace({ calls }: HttpOptions, { owner }: Caller, response: ServerResponse): void {
   const leave = calls?.take(owner)
   if (leave) response.once('close', leave)
-  return turns?.enter(owner)
 }
 
 async function answer(
@@ -169,8 +168,7 @@ async function answer(
   try {
     checkHeaders(request, options)
     if (!caller) throw new Fault('peer_gone')
-    const wait = takePlace(options, caller, response)
-    if (wait) await wait
+    takePlace(options, caller, response)
     const [path = '', search = ''] = splitTarget(request.url ?? '')
     const route = routeOf(options.routes, request.method ?? '', path, response)
     name = `${request.method} ${path}`
@@ -199,8 +197,7 @@ async function answerHead(
     checkCount(request, HEAD_HEADERS_LIMIT)
     checkFraming(request)
     if (!caller) throw new Fault('peer_gone')
-    const wait = takePlace(options, caller, response)
-    if (wait) await wait
+    takePlace(options, caller, response)
     options.admit()
     const [path = '', search = ''] = splitTarget(request.url ?? '')
     const query = new URLSearchParams(search)

@@ -9,7 +9,7 @@ import type { Turn } from '../http2/session.ts'
 /** In parts: of a frame that says little, such as PING; a few µs. */
 const IN_A_TURN = 256
 /** What a request costs, or one message of many: so 32 of them in a turn. */
-const REQUEST = 8
+export const REQUEST = 8
 /**
  * So little is counted together although it comes in several turns: to learn of each turn's end costs 12 µs, a
  * twentieth of what a call costs whose caller has one under way at a time.

@@ -444,7 +444,7 @@ describe('limits', () => {
     await using agent = await startAgent()
     using wire = await openWire(agent.socket)
     const signed = () => agent.records.filter((record) => record.event === 'sign.dpop').length
-    const count = 200
+    const count = 500
     await wire.write(Buffer.concat(Array.from({ length: count }, () => post(JSON.stringify(PROOF)))))
     let [last, most] = [0, 0]
     while (last < count) {
@@ -453,7 +453,8 @@ describe('limits', () => {
       most = Math.max(most, now - last)
       last = now
     }
-    expect(most).toBeLessThanOrEqual(64)
+    // A few turns' records share a write.
+    expect(most).toBeLessThanOrEqual(128)
   })
 
   it('tells of a caller without an entry once, however often it asks, and how often that was', async () => {

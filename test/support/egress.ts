@@ -23,6 +23,7 @@ import { Revocations } from '../../src/policy/revocations.ts'
 import { openDoor } from '../../src/serve/door.ts'
 import { OwnerLimits } from '../../src/serve/limits.ts'
 import { openSocket } from '../../src/serve/socket-path.ts'
+import { Turns } from '../../src/serve/turns.ts'
 import { Admission } from '../../src/sign/admission.ts'
 import { Approvals } from '../../src/sign/approvals.ts'
 import type { Hook } from '../../src/sign/hook.ts'
@@ -148,6 +149,7 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
     dial: dialWith(dialer),
     settings: { ...SETTINGS, ...options.settings },
     admit: () => {},
+    turns: new Turns(),
     headerTimeout: 2_000,
     streamsPerConnection: options.streams ?? 100,
     calls: new OwnerLimits('calls', 'too_many_calls', options.calls ?? 1024, 4096),

@@ -8,6 +8,7 @@ import { Fault } from '../../../src/base/fault.ts'
 import { refusedCaller } from '../../../src/serve/caller.ts'
 import { openHttp } from '../../../src/serve/http.ts'
 import { OwnerLimits } from '../../../src/serve/limits.ts'
+import { Turns } from '../../../src/serve/turns.ts'
 import { until } from '../../support/until.ts'
 
 const GET = 'GET /v1/slow HTTP/1.1\r\nHost: localhost\r\n\r\n'
@@ -27,6 +28,7 @@ it('are counted by uid, one too many is refused, and all end with the connection
     admit: () => {},
     onCall: (_route, fault) => faults.push(fault?.reason),
     securityHeader: false,
+    turns: new Turns(),
     headerTimeout: 5_000,
     calls,
   })
