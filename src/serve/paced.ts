@@ -33,6 +33,7 @@ export function paced(socket: Socket, turn: Turn): Paced {
     },
   })
   const reader = new Reader(socket, near, turn)
+  socket.on('error', () => near.destroy())
   socket.on('close', () => near.destroy())
   socket.on('timeout', () => near.emit('timeout'))
   // As Node's server takes a socket: its idle time, and the end after the last answer.

@@ -1,13 +1,15 @@
 /**
- * HTTP on TCP ports that anybody may reach: bounded in connections, and in the time that one of them may stand still,
- * be it in the handshake, in a request, or with answers that nobody takes.
+ * HTTP on TCP ports that anybody may reach: bounded in connections, in the time that one of them may stand still, be it
+ * in the handshake, in a request, or with answers that nobody takes, and in what all of them may ask at once.
  */
 import { readFileSync } from 'node:fs'
-import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http'
-import { createServer as createHttpsServer } from 'node:https'
-import { createSecureContext } from 'node:tls'
+import { createServer as createHttpServer, type RequestListener } from 'node:http'
+import { createServer, type Server, type Socket } from 'node:net'
+import { createSecureContext, createServer as createTlsServer } from 'node:tls'
 import type { Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
+import { paced } from './paced.ts'
+import { REQUEST, Turns } from './turns.ts'
 
 export interface PublicServerOptions {
   /** What the configuration calls the address. */
@@ -47,13 +49,23 @@ export async function openPublicServer(options: PublicServerOptions): Promise<Pu
     keepAliveTimeout: Math.min(patience, KEEP_ALIVE),
     connectionsCheckingInterval: patience,
   }
+  const turns = new Turns()
+  const http = createHttpServer(limits, (request, response) => {
+    turns.spend(name, REQUEST)
+    listener(request, response)
+  })
+  // Whoever takes no answers makes no request that could be late: only the connection can.
+  http.timeout = patience
+  // Deadlines begin with listening; this server only gets connections handed in.
+  http.emit('listening')
+  const enter = (socket: Socket) => void http.emit('connection', paced(socket, turns.of(name)).near)
   const tls = () => ({ minVersion: 'TLSv1.2', ...readPair(options) }) as const
   const secure =
-    options.files && createHttpsServer({ ...limits, handshakeTimeout: patience, ...tls() }, listener)
-  const server: Server = secure ?? createHttpServer(limits, listener)
+    options.files &&
+    createTlsServer({ ALPNProtocols: ['http/1.1'], handshakeTimeout: patience, ...tls() }, enter)
+  secure?.on('tlsClientError', (_error, socket) => socket.destroy())
+  const server: Server = secure ?? createServer(enter)
   server.maxConnections = connections
-  // Whoever takes no answers makes no request that could be late: only the connection can.
-  server.timeout = patience
   await listen(server, { name, host, port })
   const address = server.address()
   return {
@@ -61,7 +73,8 @@ export async function openPublicServer(options: PublicServerOptions): Promise<Pu
     reload: () => secure?.setSecureContext(tls()),
     stop: () => {
       server.close()
-      server.closeAllConnections()
+      http.closeAllConnections()
+      http.close()
     },
   }
 }

@@ -30,7 +30,7 @@ afterEach(() => {
 })
 afterAll(() => rmSync(dir, { recursive: true, force: true }))
 
-async function open(isTls: boolean, connections = 8): Promise<void> {
+async function open(isTls: boolean, connections = 8, onAsked = () => {}): Promise<void> {
   writePair(ca.serverFiles())
   server = await openPublicServer({
     name: 'test.listen',
@@ -40,7 +40,10 @@ async function open(isTls: boolean, connections = 8): Promise<void> {
     connections,
     maxHeaderSize: 8192,
     patience: 300,
-    listener: (_request, response) => response.end(LONG),
+    listener: (_request, response) => {
+      onAsked()
+      response.end(LONG)
+    },
   })
 }
 
@@ -59,6 +62,16 @@ async function hold(said: string): Promise<Socket> {
 const get = () =>
   new Promise<number>((resolve, reject) => {
     const sent = httpRequest({ host: '127.0.0.1', port: server.port, agent: false }, (response) => {
+      response.resume()
+      resolve(response.statusCode ?? 0)
+    })
+    sent.on('error', reject).end()
+  })
+
+const getSecure = () =>
+  new Promise<number>((resolve, reject) => {
+    const trusting = { servername: 'localhost', ca: ca.pem, agent: false }
+    const sent = request({ host: '127.0.0.1', port: server.port, ...trusting }, (response) => {
       response.resume()
       resolve(response.statusCode ?? 0)
     })
@@ -85,25 +98,37 @@ describe('a public port', () => {
     await once(socket.resume(), 'close')
   })
 
+  it.each([false, true])('outlives connections that break off, with TLS: %s', async (isTls) => {
+    await open(isTls)
+    for (const said of ['', 'GET / HT', ASK]) (await hold(said)).resetAndDestroy()
+    expect(await (isTls ? getSecure() : get())).toBe(200)
+  })
+
+  it('is heard in turns, whoever asks', async () => {
+    let asked = 0
+    await open(false, 8, () => {
+      asked += 1
+    })
+    const count = 1_000
+    const socket = (await hold(ASK.repeat(count))).resume()
+    let [last, most] = [0, 0]
+    while (last < count) {
+      await new Promise(setImmediate)
+      most = Math.max(most, asked - last)
+      last = asked
+    }
+    expect(most).toBeLessThanOrEqual(128)
+    socket.destroy()
+  })
+
   it('keeps the last good pair when the next does not fit, and shows the next that does', async () => {
     await open(true)
-    const ask = () =>
-      new Promise<number>((resolve, reject) => {
-        const sent = request(
-          { host: '127.0.0.1', port: server.port, servername: 'localhost', ca: ca.pem, agent: false },
-          (response) => {
-            response.resume()
-            resolve(response.statusCode ?? 0)
-          },
-        )
-        sent.on('error', reject).end()
-      })
     const [first, second] = [ca.serverFiles(), ca.serverFiles()]
     writePair({ cert: first.cert, key: second.key })
     expect(() => server.reload()).toThrow(/test\.listen: its certificate and key .* do not fit/)
-    expect(await ask()).toBe(200)
+    expect(await getSecure()).toBe(200)
     writePair(second)
     server.reload()
-    expect(await ask()).toBe(200)
+    expect(await getSecure()).toBe(200)
   })
 })
