@@ -1,5 +1,4 @@
 /** The sockets of an agent: which service answers behind which of them, and to whom. */
-import type { Socket } from 'node:net'
 import type { AttestedWorkload } from './attest/identify.ts'
 import type { Millis } from './base/clock.ts'
 import type { Fault } from './base/fault.ts'
@@ -13,6 +12,7 @@ import { type AdminApiOptions, adminApi } from './operate/admin-api.ts'
 import type { Outgoing, OutgoingLimits } from './outgoing.ts'
 import { adminDoor } from './serve/admin-door.ts'
 import { linkAliases } from './serve/aliases.ts'
+import type { Accept } from './serve/arrivals.ts'
 import type { Directories } from './serve/directories.ts'
 import { type DoorOptions, openDoor } from './serve/door.ts'
 import { openGrpc } from './serve/grpc.ts'
@@ -76,7 +76,7 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
     config.verifier.socket === 'on' || config.verifier.listen
       ? await verifierSides(options, core, sending.load, { ...shared, limits })
       : undefined
-  const accept = (sides: Sides) => acceptInto(options, core, limits, sides)
+  const accept = (sides: Sides) => acceptInto(options, core, { limits, turns: shared.turns }, sides)
   const sockets = await openSockets(options, {
     workload: accept({ grpc, http }),
     egress: egress && accept({ http: egress, http2: egress.http2 }),
@@ -137,14 +137,18 @@ function lazyOutgoing(options: DoorsOptions, core: Core, limits: OutgoingLimits)
   return { load, giveBack, stop: () => loaded?.stop() }
 }
 
-type Accept = (socket: Socket) => void
 type Sides = Pick<DoorOptions, 'grpc' | 'http' | 'http2'>
 
 /** Every public socket attests alike and counts into the same limits. */
-function acceptInto(options: DoorsOptions, core: Core, limits: OwnerLimits, sides: Sides): Accept {
+function acceptInto(
+  options: DoorsOptions,
+  core: Core,
+  held: Pick<DoorOptions, 'limits' | 'turns'>,
+  sides: Sides,
+): Accept {
   return openDoor({
     ...sides,
-    limits,
+    ...held,
     ownerOf: (pid, uid) => core.attestation.ownerOf(pid, uid),
     attest: (fd) => attestUnlessRevoked(core, fd),
     clock: options.clock,

@@ -10,6 +10,8 @@ const SO_PEERGROUPS = 59
 const SO_PEERPIDFD = 77
 const SYS_PIDFD_OPEN = 434
 const SYS_OPENAT2 = 437
+const SOCK_NONBLOCK = 0o4000
+const SOCK_CLOEXEC = 0o2000000
 const POLLIN = 1
 const EPERM = 1
 const EINTR = 4
@@ -35,6 +37,7 @@ const GROUPS_LIMIT = 65_536
 const libc = koffi.load(null)
 const getsockopt = libc.func('int getsockopt(int, int, int, _Out_ void *, _Inout_ uint32_t *)')
 const poll = libc.func('int poll(_Inout_ void *, unsigned long, int)')
+const accept4 = libc.func('int accept4(int, void *, void *, int)')
 const closeFile = libc.func('int close(int)')
 const syscall = libc.func('long syscall(long, long, long, long)')
 const openat2 = libc.func('long syscall(long, long, str, const void *, unsigned long)')
@@ -134,6 +137,12 @@ function pollNow(set: Buffer, count: number): number {
   }
 }
 
+/** accept4(2) of a listening socket that does not block; undefined when nobody waits, or the kernel has no room. */
+export function acceptWaiting(listening: number): number | undefined {
+  const fd: number = accept4(listening, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC)
+  return fd >= 0 ? fd : undefined
+}
+
 /** Device and inode: which file it is, whatever it is called. */
 export interface FileIdentity {
   readonly device: string
@@ -225,7 +234,7 @@ export function descriptorLimit(): number {
 }
 
 const AF_NETLINK = 16
-const SOCK_DGRAM_NONBLOCK_CLOEXEC = 2 | 0o4000 | 0o2000000
+const SOCK_DGRAM = 2
 const NETLINK_KOBJECT_UEVENT = 15
 const MSG_DONTWAIT = 0x40
 const UEVENT_LIMIT = 8192
@@ -233,7 +242,7 @@ const netlinkAddress = { bytes: 12, family: 0, sender: 4, groups: 8 }
 
 /** A descriptor that the kernel reports devices on (netlink, kobject uevents); undefined where it gives none. */
 export function openUevents(): number | undefined {
-  const fd = socket(AF_NETLINK, SOCK_DGRAM_NONBLOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT)
+  const fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT)
   if (fd < 0) return undefined
   const address = Buffer.alloc(netlinkAddress.bytes)
   address.writeUInt16LE(AF_NETLINK, netlinkAddress.family)

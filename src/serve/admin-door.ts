@@ -9,8 +9,8 @@ import { ownerOfUid } from '../attest/owner.ts'
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { peerCredentials } from '../base/native.ts'
+import type { Accept } from './arrivals.ts'
 import { type Caller, refusedCaller } from './caller.ts'
-import { fdOf } from './fd.ts'
 import { firstBytes } from './first-bytes.ts'
 import type { GrpcSide } from './grpc.ts'
 import type { HttpSide } from './http.ts'
@@ -28,23 +28,23 @@ export interface AdminDoorOptions {
 
 const ROOT = 0
 
-/** What a net.Server calls with each paused connection to the admin socket. */
-export function adminDoor(options: AdminDoorOptions): (socket: Socket) => void {
+/** What takes each connection that arrives at the admin socket. */
+export function adminDoor(options: AdminDoorOptions): Accept {
   const own = process.geteuid?.() ?? ROOT
   const home = containerOf(systemKernel.readProcess(process.pid)?.cgroups ?? [])
-  return (socket) => {
-    socket.on('error', () => socket.destroy())
+  return ({ fd, open, refuse }) => {
     try {
-      const fd = fdOf(socket)
       if (fd === undefined) throw new Fault('attestation_failed')
       const { pid, uid } = peerCredentials(fd)
       if ((uid !== own && uid !== ROOT) || isElsewhere(pid, home)) throw new Fault('admin_denied')
+      const socket = open()
+      socket.on('error', () => socket.destroy())
       socket.once('close', options.limits.take(ownerOfUid(uid)))
       // An operator is no workload: nothing here may ask for an identity.
       const caller = refusedCaller(pid, uid, new Fault('no_identity'))
       void route(options, socket, caller).catch(() => socket.destroy())
     } catch {
-      socket.destroy()
+      refuse()
     }
   }
 }

@@ -7,19 +7,25 @@ import type { AttestedWorkload } from '../attest/identify.ts'
 import type { Owner } from '../attest/owner.ts'
 import type { Clock, Millis } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
-import { peerCredentials } from '../base/native.ts'
+import { hungUp, peerCredentials } from '../base/native.ts'
+import type { Accept, Arrival } from './arrivals.ts'
 import { attestedCaller, type Caller, refusedCaller } from './caller.ts'
-import { fdOf } from './fd.ts'
 import { firstBytes } from './first-bytes.ts'
 import type { GrpcSide } from './grpc.ts'
 import { HangUps } from './hang-ups.ts'
 import type { HttpSide } from './http.ts'
 import type { OwnerLimits } from './limits.ts'
+import type { Turns } from './turns.ts'
+
+/** What an attestation costs of a turn: some 200 µs. */
+const ATTESTATION = 32
 
 export interface DoorOptions {
   readonly limits: OwnerLimits
   /** Who answers for the connection of a process, by its pid and uid. */
   readonly ownerOf: (pid: number, uid: number) => Owner
+  /** When those connections are attested that come at once. */
+  readonly turns: Turns
   /** Attests the peer of a descriptor; throws the Fault that its calls will hear. */
   readonly attest: (fd: number) => AttestedWorkload
   /** The agent's own gRPC. */
@@ -33,28 +39,69 @@ export interface DoorOptions {
   readonly onConnection: (fault: Fault | undefined) => void
 }
 
-/** What a net.Server calls with each paused connection. */
-export function openDoor(options: DoorOptions): (socket: Socket) => void {
+/** What takes each connection that arrives. */
+export function openDoor(options: DoorOptions): Accept {
+  const { limits, onConnection, turns } = options
   const hangUps = new HangUps(options.clock)
-  return (socket) => {
-    socket.on('error', () => socket.destroy())
-    try {
-      enter(options, socket)
-      hangUps.watch(socket)
-      options.onConnection(undefined)
-    } catch (caught) {
-      options.onConnection(Fault.from(caught))
-      socket.destroy()
+  return (arrival) => {
+    let leave = () => {}
+    const orRefuse = (step: () => void) => {
+      try {
+        step()
+      } catch (caught) {
+        onConnection(Fault.from(caught))
+        leave()
+        arrival.refuse()
+      }
     }
+    orRefuse(() => {
+      const peer = peerOf(options, arrival)
+      const { fd, owner } = peer
+      leave = limits.take(owner)
+      const go = () => enter(options, peer, arrival.open(), { hangUps, leave })
+      if (turns.isOpen(owner)) go()
+      else
+        turns.later(owner, () =>
+          orRefuse(() => {
+            checkHere(fd)
+            go()
+          }),
+        )
+    })
   }
 }
 
-function enter(options: DoorOptions, socket: Socket): void {
-  const fd = fdOf(socket)
+/** Who is at the other end of a connection, as far as it is counted by that. */
+interface Peer {
+  readonly fd: number
+  readonly pid: number
+  readonly uid: number
+  readonly owner: Owner
+}
+
+function peerOf({ ownerOf }: DoorOptions, { fd }: Arrival): Peer {
   if (fd === undefined) throw new Fault('attestation_failed', 'Node shows no descriptor for the connection')
+  checkHere(fd)
   const { pid, uid } = peerCredentials(fd)
-  const owner = options.ownerOf(pid, uid)
-  socket.once('close', options.limits.take(owner))
+  return { fd, pid, uid, owner: ownerOf(pid, uid) }
+}
+
+/** Who connects and leaves costs no attestation. */
+function checkHere(fd: number): void {
+  if (hungUp([fd]).length > 0) throw new Fault('peer_gone')
+}
+
+function enter(
+  options: DoorOptions,
+  { fd, owner, pid, uid }: Peer,
+  socket: Socket,
+  { hangUps, leave }: { readonly hangUps: HangUps; readonly leave: () => void },
+): void {
+  options.turns.spend(owner, ATTESTATION)
+  socket.on('error', () => socket.destroy())
+  socket.once('close', leave)
+  hangUps.watch(socket)
+  options.onConnection(undefined)
   const attested = attest(options, socket, fd)
   const caller =
     attested instanceof Fault ? refusedCaller(pid, uid, attested, owner) : attestedCaller(attested, owner)

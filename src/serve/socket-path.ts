@@ -4,17 +4,18 @@
  * The path is only ever replaced by rename, never taken from a live agent unasked, and unlinked only while it is ours.
  */
 import { chmodSync, renameSync, rmSync, statSync, unlinkSync } from 'node:fs'
-import { connect, createServer, type ListenOptions, type Server, type Socket } from 'node:net'
+import { connect, type Server } from 'node:net'
 import type { Clock } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { membersOf } from '../base/members.ts'
 import { peerCredentials } from '../base/native.ts'
+import { type Accept, listen } from './arrivals.ts'
 import { fdOf } from './fd.ts'
 
 export interface SocketPathOptions {
   readonly path: string
   readonly mode: number
-  readonly accept: (socket: Socket) => void
+  readonly accept: Accept
   readonly clock: Clock
   /** Listens beside a live agent and replaces it in `publish`, instead of refusing to start. */
   readonly takeover: boolean
@@ -169,20 +170,6 @@ export class SocketPath {
       // The directory may be gone or full; the next look tries again.
     }
   }
-}
-
-function listen(
-  where: ListenOptions | { readonly fd: number },
-  path: string,
-  accept: (socket: Socket) => void,
-): Promise<Server> {
-  return new Promise((resolve, reject) => {
-    const server = createServer({ pauseOnConnect: true, allowHalfOpen: false }, accept)
-    server.once('error', (error) =>
-      reject(new Fault('socket_unusable', `${path} cannot be listened on`, { cause: error })),
-    )
-    server.listen(where, () => resolve(server))
-  })
 }
 
 function inodeOf(path: string): bigint | undefined {

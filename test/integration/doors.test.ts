@@ -1,5 +1,5 @@
 /** The sockets themselves: what may be said on them, by how many, how slowly, and who owns their paths. */
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -440,6 +440,21 @@ describe('limits', () => {
     expect((await late.call('GET', '/v1/identity')).body.error.reason).toBe('no_identity')
   })
 
+  it('lets a caller in past those who connected and left', async () => {
+    await using agent = await startAgent()
+    // The agent is this process: it takes nobody in meanwhile.
+    connectAndLeave(agent.socket, 2_000)
+    let turns = 0
+    const next = () => {
+      turns += 1
+      turning = setImmediate(next)
+    }
+    let turning = setImmediate(next)
+    expect((await call(agent.socket, 'GET', '/v1/identity')).status).toBe(200)
+    clearImmediate(turning)
+    expect(turns).toBeLessThan(500)
+  })
+
   it('begins what one uid asks for at once over several turns, so that others come in between', async () => {
     await using agent = await startAgent()
     using wire = await openWire(agent.socket)
@@ -523,6 +538,13 @@ describe('limits', () => {
 })
 
 /** A process with `count` connections that have sent `bytes`; it never ends by itself. */
+function connectAndLeave(socket: string, count: number): void {
+  const script = `
+    const net = require('node:net')
+    for (let i = 0; i < ${count}; i++) net.connect(${JSON.stringify(socket)}, function () { this.destroy() })`
+  expect(spawnSync(process.execPath, ['-e', script], { timeout: 30_000 }).status).toBe(0)
+}
+
 function startCrowd(socket: string, count: number, bytes: string, uid?: number): ChildProcess {
   const script = `
     const net = require('node:net')

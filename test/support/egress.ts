@@ -158,6 +158,7 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
   const accept = openDoor({
     ownerOf: (_pid, uid) => `uid ${uid}`,
     limits: new OwnerLimits('connections', 'too_many_connections', 4096, 4096),
+    turns: new Turns(),
     attest: (fd) => attestation.attest(fd),
     http: door,
     http2: door.http2,
