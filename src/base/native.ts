@@ -33,12 +33,14 @@ const PR_GET_DUMPABLE = 3
 const RLIMIT_CORE = 4
 const RLIMIT_NOFILE = 7
 const GROUPS_LIMIT = 65_536
+const F_DUPFD_CLOEXEC = 1030
 
 const libc = koffi.load(null)
 const getsockopt = libc.func('int getsockopt(int, int, int, _Out_ void *, _Inout_ uint32_t *)')
 const poll = libc.func('int poll(_Inout_ void *, unsigned long, int)')
 const accept4 = libc.func('int accept4(int, void *, void *, int)')
 const closeFile = libc.func('int close(int)')
+const fcntl = libc.func('int fcntl(int, int, int)')
 const syscall = libc.func('long syscall(long, long, long, long)')
 const openat2 = libc.func('long syscall(long, long, str, const void *, unsigned long)')
 const statx = libc.func('int statx(int, str, int, unsigned int, _Out_ void *)')
@@ -141,6 +143,12 @@ function pollNow(set: Buffer, count: number): number {
 export function acceptWaiting(listening: number): number | undefined {
   const fd: number = accept4(listening, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC)
   return fd >= 0 ? fd : undefined
+}
+
+/** Another descriptor of the same file, closed in programs that are started; undefined when the kernel has no room. */
+export function anotherFd(fd: number): number | undefined {
+  const other: number = fcntl(fd, F_DUPFD_CLOEXEC, 0)
+  return other >= 0 ? other : undefined
 }
 
 /** Device and inode: which file it is, whatever it is called. */

@@ -64,34 +64,33 @@ export const FRAME_HEAD = 9
 /** SETTINGS_MAX_FRAME_SIZE where nobody says another; the smallest that may be said. */
 export const FRAME_LIMIT = 16_384
 
-/** The head of a frame of `length` octets. */
-export function frameHead(type: number, flags: number, stream: number, length: number): Buffer {
-  const head = Buffer.allocUnsafe(FRAME_HEAD)
-  head.writeUIntBE(length, 0, 3)
-  head[3] = type
-  head[4] = flags
-  head.writeUInt32BE(stream, 5)
-  return head
+export interface Frame {
+  readonly type: number
+  readonly flags: number
+  readonly stream: number
+  /** Of one that came it is part of the buffer that it was read into: who keeps it copies it. */
+  readonly payload: Buffer
 }
 
-export function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
-  return Buffer.concat([frameHead(type, flags, stream, payload.length), payload])
+export function frame(type: number, flags: number, stream: number, payload: Buffer): Frame {
+  return { type, flags, stream, payload }
 }
 
 /** A frame whose payload is one number. */
-export function wordFrame(type: number, stream: number, value: number): Buffer {
+export function wordFrame(type: number, stream: number, value: number): Frame {
   const payload = Buffer.allocUnsafe(4)
   payload.writeUInt32BE(value)
   return frame(type, 0, stream, payload)
 }
 
-/** A frame as it came. */
-export interface Frame {
-  readonly type: number
-  readonly flags: number
-  readonly stream: number
-  /** Of the buffer it was read into: who keeps it copies it. */
-  readonly payload: Buffer
+/** Writes a frame to `bytes` at `at`, where there is room for it; where it ends. */
+export function writeFrame({ type, flags, stream, payload }: Frame, bytes: Buffer, at: number): number {
+  bytes.writeUIntBE(payload.length, at, 3)
+  bytes[at + 3] = type
+  bytes[at + 4] = flags
+  bytes.writeUInt32BE(stream, at + 5)
+  payload.copy(bytes, at + FRAME_HEAD)
+  return at + FRAME_HEAD + payload.length
 }
 
 /** The payload without padding (s.6.1, s.6.2). */

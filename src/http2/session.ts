@@ -104,9 +104,9 @@ export class Session implements StreamWire {
     return this.#outbox.isFull ? 0 : this.#toSend
   }
 
-  send(bytes: Buffer, data: number, left?: () => void): void {
-    this.#toSend -= data
-    this.#outbox.send(bytes, left)
+  send(sent: Frame, left?: () => void): void {
+    if (sent.type === TYPE.data) this.#toSend -= sent.payload.length
+    this.#outbox.send(sent, left)
   }
 
   wait(stream: Stream): void {
@@ -305,7 +305,7 @@ export class Session implements StreamWire {
   #ping({ flags, payload, stream }: Frame): void {
     if (stream !== 0) throw new ConnectionError(CODE.protocol)
     if (payload.length !== 8) throw new ConnectionError(CODE.frameSize)
-    if (!(flags & FLAG.ack)) this.#outbox.send(frame(TYPE.ping, FLAG.ack, 0, payload))
+    if (!(flags & FLAG.ack)) this.#outbox.send(frame(TYPE.ping, FLAG.ack, 0, Buffer.from(payload)))
   }
 
   #widen({ payload, stream: id }: Frame): void {
@@ -363,7 +363,7 @@ function costOf({ type, flags }: Frame): number {
   return type === TYPE.headers || isEnd ? REQUEST_FRAME : 1
 }
 
-function goAway(last: number, code: Code): Buffer {
+function goAway(last: number, code: Code): Frame {
   const payload = Buffer.alloc(8)
   payload.writeUInt32BE(last)
   payload.writeUInt32BE(code, 4)

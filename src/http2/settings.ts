@@ -1,5 +1,5 @@
 /** SETTINGS (RFC 9113 s.6.5): the agent's own, and what it needs of a client's. */
-import { CODE, ConnectionError, FLAG, FRAME_LIMIT, frame, SETTING, TYPE } from './frame.ts'
+import { CODE, ConnectionError, FLAG, FRAME_LIMIT, type Frame, frame, SETTING, TYPE } from './frame.ts'
 import { LIST_LIMIT } from './hpack.ts'
 import { WINDOW_LIMIT } from './stream.ts'
 
@@ -7,7 +7,7 @@ const LARGEST_FRAME = 2 ** 24 - 1
 const NOTHING = Buffer.alloc(0)
 
 /** The frame in which the agent says that a client may have so many `streams`. */
-export function settingsOf(streams: number): Buffer {
+export function settingsOf(streams: number): Frame {
   const pairs = [
     [SETTING.streams, streams],
     [SETTING.listSize, LIST_LIMIT],
@@ -21,7 +21,7 @@ export function settingsOf(streams: number): Buffer {
 }
 
 /** Says that a client's settings hold from now on. */
-export function settingsTaken(): Buffer {
+export function settingsTaken(): Frame {
   return frame(TYPE.settings, FLAG.ack, 0, NOTHING)
 }
 

@@ -4,8 +4,8 @@ import {
   type Code,
   FLAG,
   FRAME_LIMIT,
+  type Frame,
   frame,
-  frameHead,
   StreamError,
   TYPE,
   wordFrame,
@@ -33,8 +33,8 @@ export interface StreamUser {
 export interface StreamWire {
   /** How many octets of data the connection takes now. */
   readonly room: number
-  /** Sends a frame; `data` is how many octets count. */
-  send(bytes: Buffer, data: number, left?: () => void): void
+  /** Sends a frame, whose payload is the connection's from now on; `left` is called once it has left, or never can. */
+  send(sent: Frame, left?: () => void): void
   /** Has `stream` pumped when there may be room. */
   wait(stream: Stream): void
   /** Counts what is held for the client; throws StreamError where it is too much. */
@@ -122,7 +122,7 @@ export class Stream {
   /** Ends it unanswered. */
   reset(code: Code): void {
     if (this.#isClosed) return
-    this.#wire.send(wordFrame(TYPE.reset, this.id, code), 0)
+    this.#wire.send(wordFrame(TYPE.reset, this.id, code))
     this.close()
   }
 
@@ -130,7 +130,7 @@ export class Stream {
   consumed(octets: number): void {
     this.#owed += octets
     if (this.#isEnded || this.#isClosed || this.#owed < OWED) return
-    this.#wire.send(wordFrame(TYPE.windowUpdate, this.id, this.#owed), 0)
+    this.#wire.send(wordFrame(TYPE.windowUpdate, this.id, this.#owed))
     this.#toReceive += this.#owed
     this.#owed = 0
   }
@@ -209,27 +209,25 @@ export class Stream {
     const { at, bytes, left } = first
     this.#toSend -= size
     first.at += size
-    this.#wire.send(frameHead(TYPE.data, 0, this.id, size), 0)
-    // Each of them is wiped when it has left: a piece is a view of its own octets only.
-    this.#wire.send(bytes.subarray(at, at + size), size, isWhole ? left : undefined)
+    this.#wire.send(frame(TYPE.data, 0, this.id, bytes.subarray(at, at + size)), isWhole ? left : undefined)
     if (isWhole) this.#queue.shift()
   }
 
   #finish(block: Buffer): void {
     this.#headers(block, FLAG.endStream)
     // s.8.1: what the client still says is of no use.
-    if (!this.#isEnded) this.#wire.send(wordFrame(TYPE.reset, this.id, CODE.none), 0)
+    if (!this.#isEnded) this.#wire.send(wordFrame(TYPE.reset, this.id, CODE.none))
     this.close()
   }
 
   #headers(block: Buffer, flags: number): void {
     const first = block.subarray(0, FRAME_LIMIT)
     const isWhole = first.length === block.length
-    this.#wire.send(frame(TYPE.headers, isWhole ? flags | FLAG.endHeaders : flags, this.id, first), 0)
+    this.#wire.send(frame(TYPE.headers, isWhole ? flags | FLAG.endHeaders : flags, this.id, first))
     for (let at = FRAME_LIMIT; at < block.length; at += FRAME_LIMIT) {
       const next = block.subarray(at, at + FRAME_LIMIT)
       const end = at + FRAME_LIMIT >= block.length ? FLAG.endHeaders : 0
-      this.#wire.send(frame(TYPE.continuation, end, this.id, next), 0)
+      this.#wire.send(frame(TYPE.continuation, end, this.id, next))
     }
   }
 }

@@ -5,7 +5,7 @@
  */
 import { createServer, type ListenOptions, type Server, Socket } from 'node:net'
 import { Fault } from '../base/fault.ts'
-import { acceptWaiting, closeFd } from '../base/native.ts'
+import { acceptWaiting, anotherFd, closeFd } from '../base/native.ts'
 import { fdOf } from './fd.ts'
 
 /** Taken in one turn beside libuv's own: others have their turn too. */
@@ -16,8 +16,7 @@ const PAUSED = { readable: true, writable: true, allowHalfOpen: false, pauseOnCr
 
 /** A connection of which nothing has been read. */
 export interface Arrival {
-  /** Undefined when Node does not show it. */
-  readonly fd: number | undefined
+  readonly fd: number
   /** Node's socket of it, paused. */
   open(): Socket
   refuse(): void
@@ -33,7 +32,10 @@ export function listen(
 ): Promise<Server> {
   return new Promise((resolve, reject) => {
     const server = createServer({ pauseOnConnect: true, allowHalfOpen: false }, (socket) => {
-      accept({ fd: fdOf(socket), open: () => socket, refuse: () => void socket.destroy() })
+      const shown = fdOf(socket)
+      const fd = shown === undefined ? undefined : anotherFd(shown)
+      socket.destroy()
+      if (fd !== undefined) accept(arrivalOf(fd))
       takeWaiting(server, accept)
     })
     server.once('error', (error) =>
@@ -58,7 +60,7 @@ function arrivalOf(fd: number): Arrival {
   return {
     fd,
     open: () => {
-      socket = new Socket({ ...PAUSED, fd })
+      socket = socketOf(fd)
       return socket
     },
     refuse: () => {
@@ -66,4 +68,23 @@ function arrivalOf(fd: number): Arrival {
       else closeFd(fd)
     },
   }
+}
+
+/** What the kernel has is read into it, for all connections in turn: nothing is left in it when the next is read. */
+const READ = Buffer.allocUnsafeSlow(64 * 1024)
+
+/**
+ * A server's own socket gets a new buffer of 64 KiB for each read, of which a call takes some hundred bytes: 6 µs, and
+ * most of the agent's garbage.
+ */
+function socketOf(fd: number): Socket {
+  const take = (length: number) => {
+    const octets = Buffer.from(READ.subarray(0, length))
+    if (!socket.readableFlowing || socket.readableLength > 0) return socket.push(octets)
+    socket.emit('data', octets)
+    return true
+  }
+  const options = { ...PAUSED, fd, onread: { buffer: READ, callback: take } }
+  const socket = new Socket(options)
+  return socket
 }

@@ -80,7 +80,6 @@ interface Peer {
 }
 
 function peerOf({ ownerOf }: DoorOptions, { fd }: Arrival): Peer {
-  if (fd === undefined) throw new Fault('attestation_failed', 'Node shows no descriptor for the connection')
   checkHere(fd)
   const { pid, uid } = peerCredentials(fd)
   return { fd, pid, uid, owner: ownerOf(pid, uid) }
