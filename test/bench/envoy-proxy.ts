@@ -2,8 +2,8 @@
 import { freePort, startEnvoy, type TestEnvoy } from '../support/envoy.ts'
 import { envoySample } from '../support/envoy-sample.ts'
 
-/** How a listener signs: not at all, by ext_authz, by ext_proc. */
-export type Signing = 'none' | 'check' | 'process'
+/** How a listener signs: not at all, by ext_authz, by ext_proc, by ext_proc that does not look at the answer. */
+export type Signing = 'none' | 'check' | 'process' | 'trip'
 
 /** A way through the Envoy: how it signs, and at which socket it asks. */
 export interface ProxyWay {
@@ -49,11 +49,7 @@ export async function startProxy<K extends string>(
     return listener(ports[name], filters, { route }, signing === 'check' ? perRoute(extensions) : {})
   })
   const clusters = names.flatMap((name) => [
-    targetCluster(
-      `target-${name}`,
-      upstream,
-      ways[name].signing === 'process' && filterOf('process', name, target.name),
-    ),
+    targetCluster(`target-${name}`, upstream, clusterFilter(ways[name].signing, name, target.name)),
     cluster(
       `agent-${name}`,
       { pipe: { path: ways[name].socket } },
@@ -91,7 +87,7 @@ function perRoute(extensions: object) {
   return { [name]: typed(name, type, { check_settings: { context_extensions: extensions } }).typed_config }
 }
 
-function targetCluster(name: string, port: number, filter: object | false) {
+function targetCluster(name: string, port: number, filter: object | undefined) {
   const filters = filter ? { http_filters: [filter, CODEC] } : {}
   return cluster(name, addressOf(port), { explicit_http_config: { http_protocol_options: {} }, ...filters })
 }
@@ -111,6 +107,16 @@ function cluster(name: string, address: object, options: object) {
     },
     typed_extension_protocol_options: { [OPTIONS]: typed(OPTIONS, OPTIONS, options).typed_config },
   }
+}
+
+/** What signs each try, where that is not done once for the request. */
+function clusterFilter(signing: Signing, way: string, target: string): object | undefined {
+  if (signing !== 'process' && signing !== 'trip') return undefined
+  const filter = filterOf('process', way, target)
+  const answer = signing === 'process' ? 'SEND' : 'SKIP'
+  return JSON.parse(
+    JSON.stringify(filter).replace(/"response_header_mode":"[A-Z]+"/, `"response_header_mode":"${answer}"`),
+  ) as object
 }
 
 /** The filter of the configuration to copy, at the cluster of this way. */

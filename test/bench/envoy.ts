@@ -5,7 +5,7 @@
 import { hasEnvoy } from '../support/envoy.ts'
 import { startAgent, TARGET_URL } from './agent.ts'
 import { startBareGrpc } from './bare-grpc.ts'
-import { PROOF_FIELD, startProxy } from './envoy-proxy.ts'
+import { PROOF_FIELD, type Signing, startProxy } from './envoy-proxy.ts'
 import type { Measured } from './figures.ts'
 import type { BenchOptions } from './main.ts'
 import { cpuMicros } from './meter.ts'
@@ -16,7 +16,7 @@ const PER_SECOND = 1_000
 const ROUND_MS = 2_000
 const WARM_ROUNDS = 6
 
-const FIGURES = ['check', 'process'] as const
+const FIGURES = ['check', 'trip', 'process'] as const
 const { host, pathname } = new URL(TARGET_URL)
 
 interface Round {
@@ -33,8 +33,10 @@ export async function measureEnvoy({ quick }: BenchOptions): Promise<readonly Me
     const ways = {
       none: { signing: 'none', ...agent },
       bare_check: { signing: 'check', ...bare },
+      bare_trip: { signing: 'trip', ...bare },
       bare_process: { signing: 'process', ...bare },
       check: { signing: 'check', ...agent },
+      trip: { signing: 'trip', ...agent },
       process: { signing: 'process', ...agent },
     } as const
     const rounds = await takeRounds(ways, quick ? 3 : 9)
@@ -51,7 +53,7 @@ function rateOf(round: number): number {
 }
 
 interface SigningWay {
-  readonly signing: 'none' | 'check' | 'process'
+  readonly signing: Signing
   readonly socket: string
   readonly pid: number
 }

@@ -65,7 +65,14 @@ const PARTS: readonly Part[] = [
     measure: measureVerifier,
   },
   {
-    figures: ['envoy_check_p50_ms', 'envoy_check_us', 'envoy_process_p50_ms', 'envoy_process_us'],
+    figures: [
+      'envoy_check_p50_ms',
+      'envoy_check_us',
+      'envoy_trip_p50_ms',
+      'envoy_trip_us',
+      'envoy_process_p50_ms',
+      'envoy_process_us',
+    ],
     measure: measureEnvoy,
   },
   { figures: ['replay_memory_mb', 'replay_inserts_per_s'], measure: measureReplays },
