@@ -17,8 +17,8 @@ import type { HttpSide } from './http.ts'
 import type { OwnerLimits } from './limits.ts'
 import type { Turns } from './turns.ts'
 
-/** What an attestation costs of a turn: some 200 µs. */
-const ATTESTATION = 32
+/** What an attestation costs of a turn, some 200 µs: so four in a turn, and a neighbour waits for a ms at most. */
+const ATTESTATION = 64
 
 export interface DoorOptions {
   readonly limits: OwnerLimits
