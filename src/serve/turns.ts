@@ -10,6 +10,9 @@ import type { Turn } from '../http2/session.ts'
 const IN_A_TURN = 256
 /** What a request costs, or one message of many: so 32 of them in a turn. */
 export const REQUEST = 8
+/** For all owners together, so that many of them make nobody wait much longer than two do; each has two requests. */
+const FOR_ALL = 2 * IN_A_TURN
+const LEAST = 2 * REQUEST
 /**
  * So little is counted together although it comes in several turns: to learn of each turn's end costs 12 µs, a
  * twentieth of what a call costs whose caller has one under way at a time.
@@ -21,6 +24,8 @@ const OWNERS = 64
 export class Turns {
   readonly #spent = new Map<Owner, number>()
   readonly #waiting = new Map<Owner, (() => void)[]>()
+  /** How many waited when this turn began. */
+  #sharers = 0
   #isArmed = false
 
   /** Those of `owner`, as one of its connections takes them. */
@@ -34,7 +39,12 @@ export class Turns {
 
   /** Whether `owner` may do more in this turn. */
   isOpen(owner: Owner): boolean {
-    return (this.#spent.get(owner) ?? 0) < IN_A_TURN
+    return (this.#spent.get(owner) ?? 0) < this.#share()
+  }
+
+  #share(): number {
+    const owners = Math.max(1, this.#sharers, this.#spent.size)
+    return Math.max(LEAST, Math.min(IN_A_TURN, FOR_ALL / owners))
   }
 
   /** Counts what `owner` does now, in parts. */
@@ -75,6 +85,7 @@ export class Turns {
       this.#spent.clear()
       const waiting = [...this.#waiting]
       this.#waiting.clear()
+      this.#sharers = waiting.length
       for (const [owner, queue] of waiting) this.#begin(owner, queue)
     })
   }

@@ -42,4 +42,31 @@ describe('threats row 26: calls that come at once', () => {
     expect(begun).toHaveLength(40)
     expect(turns.enter('uid 1')).toBeUndefined()
   })
+
+  it('of many owners are no more together than of three, and each has its share', async () => {
+    const turns = new Turns()
+    const begun: string[] = []
+    const owners = Array.from({ length: 32 }, (_none, at) => `uid ${at}`)
+    for (const owner of owners) begin(turns, owner, 100, begun)
+    await nextTurn()
+    const before = begun.length
+    await nextTurn()
+    const now = begun.slice(before)
+    expect(now.length).toBeLessThanOrEqual(96)
+    for (const owner of owners) expect(now.filter((one) => one.startsWith(`${owner} `)).length).toBe(2)
+  })
+
+  it('of one owner are as many as ever once the others have nothing to say', async () => {
+    const turns = new Turns()
+    const begun: string[] = []
+    for (let at = 0; at < 32; at += 1) begin(turns, `uid ${at}`, 3, begun)
+    for (let at = 0; at < 4; at += 1) await nextTurn()
+    expect(begun).toHaveLength(96)
+    begin(turns, 'uid 1', 200, begun)
+    await nextTurn()
+    await nextTurn()
+    const before = begun.length
+    await nextTurn()
+    expect(begun.length - before).toBe(32)
+  })
 })
