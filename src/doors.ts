@@ -78,9 +78,10 @@ export async function openDoors(options: DoorsOptions, core: Core): Promise<Door
       : undefined
   const accept = (sides: Sides) => acceptInto(options, core, { limits, turns: shared.turns }, sides)
   const sockets = await openSockets(options, {
-    workload: accept({ grpc, http }),
-    egress: egress && accept({ http: egress, http2: egress.http2 }),
-    verifier: verifier && config.verifier.socket === 'on' ? accept(verifier) : undefined,
+    workload: accept({ grpc, http, isBulk: false }),
+    egress: egress && accept({ http: egress, http2: egress.http2, isBulk: true }),
+    verifier:
+      verifier && config.verifier.socket === 'on' ? accept({ ...verifier, isBulk: false }) : undefined,
     admin: adminDoor({ ...admin, limits: adminLimits(), clock, firstBytesTimeout: headerTimeout }),
   })
   const closeSockets = () => {
@@ -137,7 +138,7 @@ function lazyOutgoing(options: DoorsOptions, core: Core, limits: OutgoingLimits)
   return { load, giveBack, stop: () => loaded?.stop() }
 }
 
-type Sides = Pick<DoorOptions, 'grpc' | 'http' | 'http2'>
+type Sides = Pick<DoorOptions, 'grpc' | 'http' | 'http2' | 'isBulk'>
 
 /** Every public socket attests alike and counts into the same limits. */
 function acceptInto(

@@ -36,7 +36,7 @@ export function adminDoor(options: AdminDoorOptions): Accept {
     try {
       const { pid, uid } = peerCredentials(fd)
       if ((uid !== own && uid !== ROOT) || isElsewhere(pid, home)) throw new Fault('admin_denied')
-      const socket = open()
+      const socket = open(false)
       socket.on('error', () => socket.destroy())
       socket.once('close', options.limits.take(ownerOfUid(uid)))
       // An operator is no workload: nothing here may ask for an identity.

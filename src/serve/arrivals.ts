@@ -17,8 +17,8 @@ const PAUSED = { readable: true, writable: true, allowHalfOpen: false, pauseOnCr
 /** A connection of which nothing has been read. */
 export interface Arrival {
   readonly fd: number
-  /** Node's socket of it, paused. */
-  open(): Socket
+  /** Node's socket of it, paused. `isBulk`: long bodies come, and go on as they are read, uncopied. */
+  open(isBulk: boolean): Socket
   refuse(): void
 }
 
@@ -59,8 +59,8 @@ function arrivalOf(fd: number): Arrival {
   let socket: Socket | undefined
   return {
     fd,
-    open: () => {
-      socket = socketOf(fd)
+    open: (isBulk) => {
+      socket = isBulk ? new Socket({ ...PAUSED, fd }) : sharing(fd)
       return socket
     },
     refuse: () => {
@@ -70,14 +70,14 @@ function arrivalOf(fd: number): Arrival {
   }
 }
 
-/** What the kernel has is read into it, for all connections in turn: nothing is left in it when the next is read. */
+/** What the kernel has is read into it, for all connections in turn, and copied out at once. */
 const READ = Buffer.allocUnsafeSlow(64 * 1024)
 
 /**
- * A server's own socket gets a new buffer of 64 KiB for each read, of which a call takes some hundred bytes: 6 µs, and
- * most of the agent's garbage.
+ * Else a socket gets a new buffer of 64 KiB for each read, of which a call takes some hundred bytes: 6 µs, and most of the
+ * agent's garbage.
  */
-function socketOf(fd: number): Socket {
+function sharing(fd: number): Socket {
   const take = (length: number) => {
     const octets = Buffer.from(READ.subarray(0, length))
     if (!socket.readableFlowing || socket.readableLength > 0) return socket.push(octets)

@@ -33,6 +33,8 @@ export interface DoorOptions {
   /** Any other HTTP/2; without both it is hung up on. */
   readonly http2?: Pick<HttpSide, 'inject'>
   readonly http: HttpSide
+  /** Whether bodies of any length come. */
+  readonly isBulk: boolean
   readonly clock: Clock
   /** How long a client may take to say what it speaks. */
   readonly firstBytesTimeout: Millis
@@ -58,7 +60,7 @@ export function openDoor(options: DoorOptions): Accept {
       const peer = peerOf(options, arrival)
       const { fd, owner } = peer
       leave = limits.take(owner)
-      const go = () => enter(options, peer, arrival.open(), { hangUps, leave })
+      const go = () => enter(options, peer, arrival.open(options.isBulk), { hangUps, leave })
       if (turns.isOpen(owner)) go()
       else
         turns.later(owner, () =>

@@ -31,13 +31,13 @@ afterEach(() => {
 })
 
 /** A client, and the socket that the server has of it. */
-async function pair(): Promise<{ readonly far: Socket; readonly near: Socket }> {
+async function pair(isBulk = false): Promise<{ readonly far: Socket; readonly near: Socket }> {
   const came = new Promise<void>((resolve) => {
     onArrival = resolve
   })
   const far = connect(join(dir, 's'))
   await Promise.all([once(far, 'connect'), came])
-  const near = arrived.at(-1)?.open() as Socket
+  const near = arrived.at(-1)?.open(isBulk) as Socket
   return { far, near }
 }
 
@@ -55,8 +55,11 @@ describe('a connection', () => {
     for (const { heard, said } of conversations) expect(Buffer.concat(heard).equals(said)).toBe(true)
   })
 
-  it('is read in order by who looks first, puts back, pauses and goes on', async () => {
-    const { far, near } = await pair()
+  it.each([
+    ['of little', false],
+    ['of much', true],
+  ])('%s is read in order by who looks first, puts back, pauses and goes on', async (_what, isBulk) => {
+    const { far, near } = await pair(isBulk)
     const said = randomBytes(1_000_000)
     far.end(said)
     await once(near, 'readable')

@@ -342,12 +342,13 @@ describe('a request through the egress door', () => {
   })
 
   describe('of any length', () => {
-    it('streams 256 MiB up, whole and in flat memory', async () => {
-      const { peak, got } = await watchMemory(() => upload(egress.socket, 256))
+    it('streams 512 MiB up, whole and in flat memory', async () => {
+      const { peak, got } = await watchMemory(() => upload(egress.socket, 512))
       const hash = createHash('sha256')
-      for (let count = 0; count < 256; count += 1) hash.update(CHUNK)
-      expect(JSON.parse(got.text)).toEqual({ size: 256 * MIB, hash: hash.digest('hex') })
-      expect(peak).toBeLessThan(128 * MIB)
+      for (let count = 0; count < 512; count += 1) hash.update(CHUNK)
+      expect(JSON.parse(got.text)).toEqual({ size: 512 * MIB, hash: hash.digest('hex') })
+      // Caller and target are in this process too, and Node collects buffers once there are some 64 MiB of them.
+      expect(peak).toBeLessThan(256 * MIB)
     })
 
     it('is taken from the caller only as fast as the target takes it', async () => {

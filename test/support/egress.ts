@@ -163,6 +163,7 @@ export async function startEgress(options: EgressOptions): Promise<TestEgress> {
     http: door,
     http2: door.http2,
     clock,
+    isBulk: true,
     firstBytesTimeout: 2_000,
     onConnection: () => {},
   })
