@@ -48,14 +48,19 @@ export async function startProxy<K extends string>(
     const extensions = { target: target.name }
     return listener(ports[name], filters, { route }, signing === 'check' ? perRoute(extensions) : {})
   })
-  const clusters = names.flatMap((name) => [
-    targetCluster(`target-${name}`, upstream, clusterFilter(ways[name].signing, name, target.name)),
-    cluster(
-      `agent-${name}`,
-      { pipe: { path: ways[name].socket } },
-      { explicit_http_config: { http2_protocol_options: {} } },
-    ),
-  ])
+  const clusters = names.flatMap((name) => {
+    const { signing, socket } = ways[name]
+    // By ext_proc each try is signed, by ext_authz the request.
+    const isOfTry = signing === 'process' || signing === 'trip'
+    return [
+      targetCluster(`target-${name}`, upstream, isOfTry ? filterOf(signing, name, target.name) : undefined),
+      cluster(
+        `agent-${name}`,
+        { pipe: { path: socket } },
+        { explicit_http_config: { http2_protocol_options: {} } },
+      ),
+    ]
+  })
   const answer = {
     direct_response: { status: 200 },
     response_headers_to_add: [{ header: { key: PROOF_FIELD, value: '%REQ(dpop)%' } }],
@@ -109,21 +114,14 @@ function cluster(name: string, address: object, options: object) {
   }
 }
 
-/** What signs each try, where that is not done once for the request. */
-function clusterFilter(signing: Signing, way: string, target: string): object | undefined {
-  if (signing !== 'process' && signing !== 'trip') return undefined
-  const filter = filterOf('process', way, target)
-  const answer = signing === 'process' ? 'SEND' : 'SKIP'
-  return JSON.parse(
-    JSON.stringify(filter).replace(/"response_header_mode":"[A-Z]+"/, `"response_header_mode":"${answer}"`),
-  ) as object
-}
-
-/** The filter of the configuration to copy, at the cluster of this way. */
-function filterOf(signing: 'check' | 'process', way: string, target: string): object {
+/** The filter of the configuration to copy, for this way. */
+function filterOf(signing: Exclude<Signing, 'none'>, way: string, target: string): object {
   const file = signing === 'check' ? 'egress-check.yaml' : 'egress-signing.yaml'
   const wanted = `envoy.filters.http.${signing === 'check' ? 'ext_authz' : 'ext_proc'}`
-  const sample = envoySample(file, { 'cluster_name: holdfast }': `cluster_name: agent-${way} }` })
+  const sample = envoySample(file, {
+    'cluster_name: holdfast }': `cluster_name: agent-${way} }`,
+    ...(signing === 'trip' ? { 'response_header_mode: SEND': 'response_header_mode: SKIP' } : {}),
+  })
   const filter = findNamed(sample, wanted)
   if (!filter) throw new Error(`${file} has no ${wanted}`)
   return JSON.parse(JSON.stringify(filter).replaceAll('"value":"orders"', `"value":"${target}"`)) as object

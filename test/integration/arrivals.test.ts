@@ -2,8 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import type { Server, Socket } from 'node:net'
-import { connect } from 'node:net'
+import { connect, type Server, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setImmediate as turn } from 'node:timers/promises'
@@ -30,15 +29,20 @@ afterEach(() => {
   rmSync(dir, { recursive: true, force: true })
 })
 
-/** A client, and the socket that the server has of it. */
-async function pair(isBulk = false): Promise<{ readonly far: Socket; readonly near: Socket }> {
+/** A client, and how the server knows of it. */
+async function arrive(): Promise<{ readonly far: Socket; readonly arrival: Arrival }> {
   const came = new Promise<void>((resolve) => {
     onArrival = resolve
   })
   const far = connect(join(dir, 's'))
   await Promise.all([once(far, 'connect'), came])
-  const near = arrived.at(-1)?.open(isBulk) as Socket
-  return { far, near }
+  return { far, arrival: arrived.at(-1) as Arrival }
+}
+
+/** A client, and the socket that the server has of it. */
+async function pair(isBulk = false): Promise<{ readonly far: Socket; readonly near: Socket }> {
+  const { far, arrival } = await arrive()
+  return { far, near: arrival.open(isBulk) }
 }
 
 describe('a connection', () => {
@@ -86,12 +90,8 @@ describe('a connection', () => {
   })
 
   it('ends with the one that was refused', async () => {
-    const came = new Promise<void>((resolve) => {
-      onArrival = resolve
-    })
-    const far = connect(join(dir, 's'))
-    await came
-    arrived[0]?.refuse()
+    const { far, arrival } = await arrive()
+    arrival.refuse()
     await once(far.resume(), 'close')
     expect(far.destroyed).toBe(true)
   })
