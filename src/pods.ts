@@ -8,6 +8,7 @@ import { ListedPods } from './attest/listed-pods.ts'
 import type { OutageTold } from './attest/outage.ts'
 import type { PodLists } from './attest/pod-source.ts'
 import { PodsApi } from './attest/pods-api.ts'
+import { whyNotPodsApi } from './attest/pods-api-choice.ts'
 import type { Clock, Seconds } from './base/clock.ts'
 import { Fault } from './base/fault.ts'
 import { ClusterHttps, type Verification } from './cluster/https.ts'
@@ -16,6 +17,7 @@ import type { Config } from './settings.ts'
 import { ACCOUNT_DIRECTORY } from './settings-kubernetes.ts'
 import type { Audit } from './telemetry/audit.ts'
 import type { Health } from './telemetry/health.ts'
+import type { Log } from './telemetry/log.ts'
 
 export interface PodsSetUp {
   readonly config: Config
@@ -23,6 +25,7 @@ export interface PodsSetUp {
   readonly clock: Clock
   readonly health: Health
   readonly audit: Pick<Audit, 'append'>
+  readonly log: Pick<Log, 'info'>
   /** Ends with the agent. */
   readonly signal: AbortSignal
 }
@@ -34,12 +37,12 @@ const READ_ONLY_PORT = 10_255
 const HOST_PID_NAMESPACE = 0xefff_fffc
 
 /** The attestor; undefined where it is off. Throws config_invalid, peer_foreign. */
-export function openPods(setUp: PodsSetUp): PodsOptions | undefined {
+export async function openPods(setUp: PodsSetUp): Promise<PodsOptions | undefined> {
   const { pod, clock, health, audit } = setUp
   const { kubernetes } = setUp.config
   if (kubernetes.attestor === 'off') return undefined
   checkPidNamespace(pod)
-  const lists = kubernetes.attestor === 'pods_api' ? podsApi(setUp) : kubelet(setUp)
+  const lists = (await asksPodsApi(setUp)) ? podsApi(setUp) : kubelet(setUp)
   const source = new ListedPods({
     lists,
     clock,
@@ -62,6 +65,18 @@ export function openPods(setUp: PodsSetUp): PodsOptions | undefined {
     onOutage: (told) => recordOutage(told, kubernetes.outageAge, audit),
   })
   return { containers, cgroupRoot: kubernetes.cgroupRoot, podUid: pod?.podUid }
+}
+
+async function asksPodsApi({ config, log }: PodsSetUp): Promise<boolean> {
+  const { attestor, podsApi } = config.kubernetes
+  if (attestor !== 'auto') return attestor === 'pods_api'
+  const why = await whyNotPodsApi(podsApi.socket)
+  log.info(
+    why === undefined
+      ? 'pods are known by the Pods API of the kubelet'
+      : `pods are known by the kubelet over HTTPS: ${why}`,
+  )
+  return why === undefined
 }
 
 function kubelet({ config, pod, clock, health, signal }: PodsSetUp): PodLists {

@@ -163,7 +163,7 @@ export class Attestation {
   async explainPod(namespace: string, name: string): Promise<PodExplained> {
     if (this.#pods) return this.#pods.containers.explain(namespace, name)
     throw new Fault('not_found', 'no attestor of pods is configured', {
-      action: 'Set kubernetes.attestor to kubelet or pods_api.',
+      action: 'Set kubernetes.attestor to auto, kubelet or pods_api.',
     })
   }
 

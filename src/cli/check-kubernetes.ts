@@ -3,7 +3,7 @@ import { Fault } from '../base/fault.ts'
 import { itemsOf, type Members, membersOf } from '../base/members.ts'
 import { type ClusterApi, type ClusterWhere, metadataOf, openCluster, textOf } from './check-cluster.ts'
 import { type Finding, failure, fine, type Group, skipped, warning } from './check-finding.ts'
-import { mountsPodsApi, podsApiFinding } from './check-pods-api.ts'
+import { podsApiFinding, podsApiUse } from './check-pods-api.ts'
 import { rightsFindings } from './check-rights.ts'
 import type { Io } from './io.ts'
 import { counted } from './render.ts'
@@ -24,12 +24,12 @@ export async function kubernetesGroup(options: KubernetesOptions, io: Io): Promi
     const version = await api.get('/version')
     if (version instanceof Fault || version === undefined)
       return { name: 'kubernetes', findings: [unreachable(version)] }
-    const byPodsApi = !options.pre && mountsPodsApi(await api.get(daemonSetPath(api)))
+    const use = options.pre ? 'no' : podsApiUse(await api.get(daemonSetPath(api)))
     const findings = [
       versionFinding(version),
       await namespaceFinding(api),
-      ...(byPodsApi ? [podsApiFinding(version, api)] : []),
-      ...(await rightsFindings(api, byPodsApi)),
+      ...(use === 'no' ? [] : [await podsApiFinding(use, version, api)]),
+      ...(await rightsFindings(api, use === 'only')),
       await admissionFinding(api),
       ...(options.pre ? [] : [await agentsFinding(api)]),
       await egressFinding(api),

@@ -1,4 +1,5 @@
 /** Whether agents know pods by the Pods API of their kubelets, and whether they can: its socket, and the version that has it. */
+import { whyNotPodsApi } from '../attest/pods-api-choice.ts'
 import { trustedSocket } from '../attest/pods-api-trouble.ts'
 import { Fault } from '../base/fault.ts'
 import { itemsOf, type Members, membersOf } from '../base/members.ts'
@@ -6,32 +7,55 @@ import { type ClusterApi, textOf } from './check-cluster.ts'
 import { type Finding, failure, fine, warning } from './check-finding.ts'
 
 const MOUNT = '/var/lib/kubelet/pods-api'
+const SOCKET = `${MOUNT}/pods-api.sock`
 /** The first that has it, and the first in which it is on. */
 const [ALPHA_MINOR, ON_MINOR] = [36, 37]
 
-/** Whether the pods of this DaemonSet mount the directory of that socket. */
-export function mountsPodsApi(daemonSet: Members | Fault | undefined): boolean {
-  if (daemonSet === undefined || daemonSet instanceof Fault) return false
-  const { template } = membersOf(daemonSet['spec'])
-  const containers = itemsOf(membersOf(membersOf(template)['spec'])['containers'])
-  return containers.some((container) =>
-    itemsOf(container['volumeMounts']).some((mount) => textOf(mount['mountPath']) === MOUNT),
-  )
+/** How the agents of a cluster have it: not at all, where a kubelet has it (`attestor: auto`), or it alone. */
+export type PodsApiUse = 'no' | 'auto' | 'only'
+
+/** Of the pods of this DaemonSet: whether they mount the directory of that socket, and whether they start without it. */
+export function podsApiUse(daemonSet: Members | Fault | undefined): PodsApiUse {
+  if (daemonSet === undefined || daemonSet instanceof Fault) return 'no'
+  const spec = membersOf(membersOf(membersOf(daemonSet['spec'])['template'])['spec'])
+  const mounts = itemsOf(spec['containers']).flatMap((container) => itemsOf(container['volumeMounts']))
+  const mount = mounts.find((each) => textOf(each['mountPath']) === MOUNT)
+  if (!mount) return 'no'
+  const volume = itemsOf(spec['volumes']).find((each) => textOf(each['name']) === textOf(mount['name']))
+  return membersOf(volume?.['hostPath'])['type'] === 'DirectoryOrCreate' ? 'auto' : 'only'
 }
 
 /** Of a cluster whose agents mount it; the socket itself is seen from a pod of the agent only. */
-export function podsApiFinding(version: Members, api: Pick<ClusterApi, 'isSelf'>): Finding {
+export async function podsApiFinding(
+  use: PodsApiUse,
+  version: Members,
+  api: Pick<ClusterApi, 'isSelf'>,
+): Promise<Finding> {
   const minor = Number.parseInt(textOf(version['minor']), 10)
+  if (use === 'auto')
+    return api.isSelf
+      ? choiceFinding(SOCKET)
+      : fine(
+          'k8s_pods_api',
+          `agents know pods by the Pods API where it is on, as in Kubernetes 1.${ON_MINOR}`,
+        )
   if (minor < ALPHA_MINOR)
     return failure('k8s_pods_api', `Kubernetes 1.${minor} has no Pods API`, {
       why: [`the agents mount ${MOUNT}, and would know no pod`],
-      action: 'Set kubelet.attestor: kubelet, or update.',
+      action: 'Set kubelet.attestor: auto, or update.',
     })
-  if (api.isSelf) return socketFinding(`${MOUNT}/pods-api.sock`)
+  if (api.isSelf) return socketFinding(SOCKET)
   if (minor >= ON_MINOR) return fine('k8s_pods_api', 'agents know pods by the Pods API, without a right')
   return warning('k8s_pods_api', `in Kubernetes 1.${minor} the Pods API is off by itself`, {
     action: 'Set the feature gate PodsAPI on every kubelet.',
   })
+}
+
+/** Which way an agent here would take with `attestor: auto`. */
+export async function choiceFinding(path: string): Promise<Finding> {
+  const why = await whyNotPodsApi(path)
+  if (why === undefined) return fine('k8s_pods_api', `a kubelet listens on ${path}: pods are known by it`)
+  return fine('k8s_pods_api', `pods are known by the kubelet over HTTPS: ${why}`)
 }
 
 /** Of the socket at `path`: it is there, and nobody else can have put it there. */

@@ -91,9 +91,10 @@ async function filesGroup(file: string, io: Io): Promise<Group> {
 }
 
 async function podsApiFindings({ kubernetes }: Config): Promise<readonly Finding[]> {
-  if (kubernetes.attestor !== 'pods_api') return []
-  const { socketFinding } = await import('./check-pods-api.ts')
-  return [socketFinding(kubernetes.podsApi.socket)]
+  const { attestor, podsApi } = kubernetes
+  if (attestor !== 'pods_api' && attestor !== 'auto') return []
+  const { choiceFinding, socketFinding } = await import('./check-pods-api.ts')
+  return [attestor === 'auto' ? await choiceFinding(podsApi.socket) : socketFinding(podsApi.socket)]
 }
 
 async function policyFindings(

@@ -1,6 +1,10 @@
 /** A real Envoy with a listener for each way of signing: the filters are those of the configurations to copy. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { freePort, startEnvoy, type TestEnvoy } from '../support/envoy.ts'
 import { envoySample } from '../support/envoy-sample.ts'
+import { takeTimes, timesLog } from './envoy-times.ts'
 
 /** How a listener signs: not at all, by ext_authz, by ext_proc, by ext_proc that does not look at the answer. */
 export type Signing = 'none' | 'check' | 'process' | 'trip'
@@ -15,6 +19,8 @@ export interface Proxy<K extends string> extends AsyncDisposable {
   readonly envoy: TestEnvoy
   /** The listener of each way. */
   readonly ports: Readonly<Record<K, number>>
+  /** The times of the last `count` calls of a way as Envoy took them, in ms. */
+  times(way: K, count: number): Promise<readonly number[]>
 }
 
 const HTTP = 'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager'
@@ -41,12 +47,22 @@ export async function startProxy<K extends string>(
     await Promise.all(names.map(async (name) => [name, await freePort()] as const)),
   ) as Record<K, number>
   const upstream = await freePort()
+  const logs = mkdtempSync(join(tmpdir(), 'hf-times-'))
   const listeners = names.map((name) => {
     const { signing } = ways[name]
     const filters = signing === 'check' ? [filterOf('check', name, target.name), ROUTER] : [ROUTER]
     const route = { cluster: `target-${name}`, host_rewrite_literal: target.authority }
     const extensions = { target: target.name }
-    return listener(ports[name], filters, { route }, signing === 'check' ? perRoute(extensions) : {})
+    const log = timesLog(join(logs, name), signing)
+    return listener(
+      ports[name],
+      filters,
+      { route },
+      {
+        access_log: [log],
+        perFilter: signing === 'check' ? perRoute(extensions) : {},
+      },
+    )
   })
   const clusters = names.flatMap((name) => {
     const { signing, socket } = ways[name]
@@ -66,20 +82,36 @@ export async function startProxy<K extends string>(
     response_headers_to_add: [{ header: { key: PROOF_FIELD, value: '%REQ(dpop)%' } }],
   }
   const { layered_runtime } = envoySample('egress-signing.yaml') as { readonly layered_runtime: object }
-  const envoy = await startEnvoy({
+  const bootstrap = {
     layered_runtime,
     static_resources: { listeners: [...listeners, listener(upstream, [ROUTER], answer)], clusters },
-  })
-  return { envoy, ports, [Symbol.asyncDispose]: () => envoy[Symbol.asyncDispose]() }
+  }
+  const envoy = await startEnvoy(bootstrap, { flushMs: 500 })
+  return {
+    envoy,
+    ports,
+    times: (way, count) => takeTimes(join(logs, way), count),
+    [Symbol.asyncDispose]: async () => {
+      await envoy[Symbol.asyncDispose]()
+      rmSync(logs, { recursive: true, force: true })
+    },
+  }
 }
 
-function listener(port: number, filters: readonly object[], action: object, perFilter = {}) {
+interface ListenerOptions {
+  readonly access_log?: readonly object[]
+  readonly perFilter?: object
+}
+
+function listener(port: number, filters: readonly object[], action: object, options: ListenerOptions = {}) {
+  const { access_log = [], perFilter = {} } = options
   const routes = [{ match: { prefix: '/' }, ...action }]
   const virtual = { name: 'all', domains: ['*'], routes, typed_per_filter_config: perFilter }
   const manager = typed('envoy.filters.network.http_connection_manager', HTTP, {
     stat_prefix: `at${port}`,
     route_config: { virtual_hosts: [virtual] },
     http_filters: filters,
+    access_log,
   })
   return { address: addressOf(port), filter_chains: [{ filters: [manager] }] }
 }
@@ -118,18 +150,26 @@ function cluster(name: string, address: object, options: object) {
 function filterOf(signing: Exclude<Signing, 'none'>, way: string, target: string): object {
   const file = signing === 'check' ? 'egress-check.yaml' : 'egress-signing.yaml'
   const wanted = `envoy.filters.http.${signing === 'check' ? 'ext_authz' : 'ext_proc'}`
+  // `ext_proc` takes its times unasked.
+  const timed = signing === 'check' ? { emit_filter_state_stats: true } : {}
   const sample = envoySample(file, {
     'cluster_name: holdfast }': `cluster_name: agent-${way} }`,
     ...(signing === 'trip' ? { 'response_header_mode: SEND': 'response_header_mode: SKIP' } : {}),
   })
   const filter = findNamed(sample, wanted)
   if (!filter) throw new Error(`${file} has no ${wanted}`)
-  return JSON.parse(JSON.stringify(filter).replaceAll('"value":"orders"', `"value":"${target}"`)) as object
+  const whole = { ...filter, typed_config: { ...filter.typed_config, ...timed } }
+  return JSON.parse(JSON.stringify(whole).replaceAll('"value":"orders"', `"value":"${target}"`)) as object
 }
 
-function findNamed(tree: unknown, name: string): object | undefined {
+interface Named {
+  readonly name: string
+  readonly typed_config?: object
+}
+
+function findNamed(tree: unknown, name: string): Named | undefined {
   if (typeof tree !== 'object' || tree === null) return undefined
-  if ('name' in tree && tree.name === name) return tree
+  if ('name' in tree && tree.name === name) return tree as Named
   for (const branch of Object.values(tree)) {
     const found = findNamed(branch, name)
     if (found) return found

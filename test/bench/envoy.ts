@@ -1,6 +1,7 @@
 /**
- * Signing for a real Envoy at a steady 1,000 requests a second: what each of them waits for, and what it costs the agent.
- * A client on grpc-js would take as long for itself as the agent may take with all that an Envoy does.
+ * Signing for a real Envoy at a steady 1,000 requests a second: how long it waits for the agent, by its own clock, what a
+ * request waits for in all, and what the agent pays. A client on grpc-js would take as long for itself as the agent may take
+ * with all that an Envoy does.
  */
 import { hasEnvoy } from '../support/envoy.ts'
 import { startAgent, TARGET_URL } from './agent.ts'
@@ -20,7 +21,11 @@ const FIGURES = ['check', 'trip', 'process'] as const
 const { host, pathname } = new URL(TARGET_URL)
 
 interface Round {
+  /** Of whole requests, in ms. */
   readonly p50: number
+  /** Of the round trips to the agent that sign, by Envoy's clock, in ms. */
+  readonly trip: number
+  /** The agent's, in µs a request. */
   readonly cpu: number
 }
 
@@ -73,7 +78,8 @@ async function takeRounds<K extends string>(ways: Readonly<Record<K, SigningWay>
       })
       const cpu = (cpuMicros(pid) - before) / times.length
       client.close()
-      if (round >= 0) rounds[name].push({ p50: quantile(times, 0.5), cpu })
+      const trips = await proxy.times(name, times.length)
+      if (round >= 0) rounds[name].push({ p50: quantile(times, 0.5), trip: quantile(trips, 0.5), cpu })
     }
   return rounds
 }
@@ -82,22 +88,23 @@ type Rounds = Readonly<
   Record<'none' | (typeof FIGURES)[number] | `bare_${(typeof FIGURES)[number]}`, readonly Round[]>
 >
 
+/** Times are of Check and of the try with two trips; with one trip a try waits as long for it. */
 function figuresOf(name: (typeof FIGURES)[number], rounds: Rounds | undefined): readonly Measured[] {
-  if (!rounds) {
-    const none = { value: undefined, note: 'Envoy needs python3-venv' }
-    return [
-      { name: `envoy_${name}_p50_ms`, ...none },
-      { name: `envoy_${name}_us`, ...none },
-    ]
-  }
-  const p50s = (of: readonly Round[]) => of.map(({ p50 }) => p50)
-  const added = (of: readonly Round[]) =>
-    median(p50s(of).map((each, at) => each - (p50s(rounds.none)[at] ?? 0)))
-  const cpu = (of: readonly Round[]) => median(of.map((round) => round.cpu))
+  const cpu = `envoy_${name}_us` as const
+  const time = name === 'trip' ? undefined : (`envoy_${name}_ms` as const)
+  const names = time ? [time, cpu] : [cpu]
+  if (!rounds) return names.map((name) => ({ name, value: undefined, note: 'Envoy needs python3-venv' }))
+  const middle = (of: readonly Round[], key: keyof Round) => median(of.map((round) => round[key]))
   const [own, bare] = [rounds[name], rounds[`bare_${name}`]]
-  const beside = { own: median(p50s(own)), peer: median(p50s(rounds.none)), of: 'ms' }
-  return [
-    { name: `envoy_${name}_p50_ms`, value: added(own), ...beside, floor: added(bare) },
-    { name: `envoy_${name}_us`, value: cpu(own), floor: cpu(bare) },
-  ]
+  const added = median(own.map(({ p50 }, at) => p50 - (rounds.none[at]?.p50 ?? 0)))
+  const note = `adds ${added.toFixed(3)} ms to p50 of a request`
+  return names.map((each) => {
+    const key = each === cpu ? 'cpu' : 'trip'
+    return {
+      name: each,
+      value: middle(own, key),
+      floor: middle(bare, key),
+      ...(key === 'trip' ? { note } : {}),
+    }
+  })
 }

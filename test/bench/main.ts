@@ -12,7 +12,7 @@ import { type FigureName, isFigureName, type Measured } from './figures.ts'
 import { measureLeases } from './leases.ts'
 import { measureNeighbour } from './neighbour.ts'
 import { measurePodCrowd } from './pod-crowd.ts'
-import { measureAwaited, measurePods, measurePodsApi } from './pods.ts'
+import { measureAwaited, measurePods, measurePodsByHttps } from './pods.ts'
 import { measureProofs } from './proofs.ts'
 import { measureRenewals } from './renewals.ts'
 import { measureReplays } from './replays.ts'
@@ -65,14 +65,7 @@ const PARTS: readonly Part[] = [
     measure: measureVerifier,
   },
   {
-    figures: [
-      'envoy_check_p50_ms',
-      'envoy_check_us',
-      'envoy_trip_p50_ms',
-      'envoy_trip_us',
-      'envoy_process_p50_ms',
-      'envoy_process_us',
-    ],
+    figures: ['envoy_check_ms', 'envoy_check_us', 'envoy_trip_us', 'envoy_process_ms', 'envoy_process_us'],
     measure: measureEnvoy,
   },
   { figures: ['replay_memory_mb', 'replay_inserts_per_s'], measure: measureReplays },
@@ -91,7 +84,7 @@ const PARTS: readonly Part[] = [
     ],
     measure: measurePods,
   },
-  { figures: ['pods_api_first_svid_p95_ms'], measure: measurePodsApi },
+  { figures: ['pods_https_first_svid_p95_ms'], measure: measurePodsByHttps },
   { figures: ['pods_awaited_first_svid_p95_ms'], measure: measureAwaited },
 ]
 

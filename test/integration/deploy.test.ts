@@ -181,6 +181,20 @@ if (missing) {
     })
   })
 
+  it('starts on nodes without a Pods API, and asks it where there is one', () => {
+    const { containers, volumes } = agentOf(render())
+    const named = ({ name }: Manifest) => name === 'pods-api'
+    const path = '/var/lib/kubelet/pods-api'
+    expect(volumes.find(named).hostPath).toEqual({ path, type: 'DirectoryOrCreate' })
+    expect(containers[0].volumeMounts.find(named)).toEqual({
+      name: 'pods-api',
+      mountPath: path,
+      readOnly: true,
+    })
+    const asking = agentOf(render({ ...VALUES, kubelet: { attestor: 'kubelet' } }))
+    expect(asking.volumes.filter(named)).toEqual([])
+  })
+
   describe('an agent that knows pods by the Pods API', () => {
     const values = { ...VALUES, kubelet: { attestor: 'pods_api', verification: 'pinned' } }
 

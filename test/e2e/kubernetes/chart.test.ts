@@ -45,6 +45,17 @@ if (missing) {
     expect(findings.filter((finding) => !finding.endsWith(' ok'))).toEqual([])
   }, 100_000)
 
+  it('knows pods by the Pods API of a kubelet that has it, and of one without it over HTTPS', async () => {
+    const { cluster, upgrade } = release
+    const log = async () => logOf(cluster, await rolledOut(cluster))
+    expect(await log()).toContain('pods are known by the Pods API of the kubelet')
+    await upgrade({ kubelet: { podsApiDirectory: '/var/lib/kubelet/pods-api' } })
+    expect(await log()).toMatch(/pods are known by the kubelet over HTTPS: .*pods-api.sock: does not exist/)
+    expect(lstatSync(cluster.node.path('/var/lib/kubelet/pods-api')).isDirectory()).toBe(true)
+    await upgrade()
+    await rolledOut(cluster)
+  }, 200_000)
+
   describe('the examples', () => examplesSuite(() => release))
   describe('its CronJob', () => probeJobSuite(() => release))
 

@@ -61,7 +61,8 @@ export async function openRelease(): Promise<Release> {
     open.push(good, bad)
     await startControllers(cluster)
     await applyAll(cluster, [...NAMESPACES, ...definitions(), ...secretsOf(rig)])
-    const first = valuesFor(rig, good)
+    const kubelet = { podsApiDirectory: join(cluster.node.dir, 'kubelet/pods-api') }
+    const first = { ...valuesFor(rig, good), kubelet }
     const upgrade = (values: Json = {}) => applyAll(cluster, render({ ...first, ...values }))
     await upgrade()
     return { cluster, rig, services: { good, bad }, upgrade, [Symbol.asyncDispose]: close }

@@ -1,12 +1,14 @@
+import { spawnSync } from 'node:child_process'
+import { chmodSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { parseConfig } from '../../../src/config.ts'
 import { openPods } from '../../../src/pods.ts'
 import type { AuditFacts } from '../../../src/telemetry/audit.ts'
 import { Health } from '../../../src/telemetry/health.ts'
 import { ManualClock } from '../../support/clock.ts'
 import type { FakeKubelet } from '../../support/fake-kubelet.ts'
-import { startFakePodsApi } from '../../support/fake-pods-api.ts'
+import { type FakePodsApi, startFakePodsApi } from '../../support/fake-pods-api.ts'
 import { type KubeletAccess, openKubeletAccess } from '../../support/kubelet-access.ts'
 import { until } from '../../support/until.ts'
 
@@ -27,18 +29,21 @@ afterEach(async () => {
   await access.close()
 })
 
-async function open(more = '') {
+async function open(more = '', attestor = 'kubelet', socket = 'none.sock') {
   const at = `url: ${kubelet.url}, ca_file: ca.crt, token_file: token${more}`
-  const text = `trust_domain: example.org\nkubernetes: {attestor: kubelet, kubelet: {${at}}}\n`
+  const settings = `{attestor: ${attestor}, kubelet: {${at}}, pods_api: {socket: ${socket}}}`
+  const text = `trust_domain: example.org\nkubernetes: ${settings}\n`
   const result = await parseConfig(join(access.dir, 'holdfast.yaml'), text)
   if (!('config' in result)) throw new Error(JSON.stringify(result))
   const records: AuditFacts[] = []
   const audit = { append: (facts: AuditFacts) => void records.push(facts) }
   const [clock, health] = [new ManualClock(), new Health()]
   const { config } = result
-  const pods = openPods({ config, pod: undefined, clock, health, audit, signal: ending.signal })
+  const said: string[] = []
+  const log = { info: (line: string) => void said.push(line) }
+  const pods = await openPods({ config, pod: undefined, clock, health, audit, log, signal: ending.signal })
   if (!pods) throw new Error('no attestor')
-  return { containers: pods.containers, records, clock, health }
+  return { containers: pods.containers, records, clock, health, said }
 }
 
 it('puts an outage on record by which identities rest on old facts, and its end', async () => {
@@ -84,16 +89,53 @@ it('looks what its token may do, unless the configuration says that it knows', a
 it('asks the Pods API alone where the configuration says so', async () => {
   await using api = await startFakePodsApi()
   api.pods = kubelet.pods
-  const text = `trust_domain: example.org\nkubernetes: {attestor: pods_api, pods_api: {socket: ${api.socket}}}\n`
-  const result = await parseConfig(join(access.dir, 'holdfast.yaml'), text)
-  if (!('config' in result)) throw new Error(JSON.stringify(result))
-  const [clock, health] = [new ManualClock(), new Health()]
-  const { config } = result
-  const { signal } = ending
-  const pods = openPods({ config, pod: undefined, clock, health, audit: { append: () => {} }, signal })
-  const found = pods?.containers.find(PLACE)
-  await found?.ready
-  expect(found?.container.selectors).toContain('k8s:pod-name:cart-1')
+  const { containers, health } = await open('', 'pods_api', api.socket)
+  const found = containers.find(PLACE)
+  await found.ready
+  expect(found.container.selectors).toContain('k8s:pod-name:cart-1')
   expect([api.asked, kubelet.asked, health.degraded]).toEqual([['ListPods'], [], []])
-  pods?.containers.stop()
+  containers.stop()
+})
+
+describe('attestor: auto', () => {
+  /** What was asked once a container is known, and what the log says of the choice. */
+  async function chosen(socket: string, api?: FakePodsApi) {
+    const { containers, said } = await open('', 'auto', socket)
+    await containers.find(PLACE).ready
+    containers.stop()
+    return { said: said.join('\n'), api: api?.asked ?? [], kubelet: kubelet.asked.length }
+  }
+
+  it('asks the Pods API where a kubelet listens, and nobody else', async () => {
+    await using api = await startFakePodsApi()
+    api.pods = kubelet.pods
+    expect(await chosen(api.socket, api)).toEqual({
+      said: 'pods are known by the Pods API of the kubelet',
+      api: ['ListPods'],
+      kubelet: 0,
+    })
+  })
+
+  it('asks the kubelet where there is no socket', async () => {
+    const { said, kubelet: count } = await chosen(join(access.dir, 'none.sock'))
+    expect(said).toMatch(/^pods are known by the kubelet over HTTPS: .*none.sock: does not exist/)
+    expect(count).toBeGreaterThan(0)
+  })
+
+  it('asks the kubelet where the socket is left from one that listened', async () => {
+    const socket = join(access.dir, 'left.sock')
+    const listen = `require('net').createServer().listen('${socket}', () => process.kill(process.pid, 'SIGKILL'))`
+    spawnSync(process.execPath, ['-e', listen])
+    const { said, kubelet: count } = await chosen(socket)
+    expect(said).toBe(`pods are known by the kubelet over HTTPS: nobody listens on ${socket}`)
+    expect(count).toBeGreaterThan(0)
+  })
+
+  it('believes no socket that others could have put there', async () => {
+    await using api = await startFakePodsApi()
+    chmodSync(api.directory, 0o777)
+    const { said, api: asked, kubelet: count } = await chosen(api.socket, api)
+    expect(said).toMatch(/over HTTPS: .*others may write/)
+    expect([asked, count > 0]).toEqual([[], true])
+  })
 })

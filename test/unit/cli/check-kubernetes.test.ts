@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { check } from '../../../src/cli/check.ts'
 import { kubernetesGroup } from '../../../src/cli/check-kubernetes.ts'
-import { podsApiFinding } from '../../../src/cli/check-pods-api.ts'
+import { type PodsApiUse, podsApiFinding } from '../../../src/cli/check-pods-api.ts'
 import { keptIo } from '../../support/io.ts'
 
 /** An API server behind `kubectl proxy`: what it answers for a path, and what the agent may do. */
@@ -116,7 +116,7 @@ describe('kubernetesGroup', () => {
   })
 
   describe('where the agents mount the socket of the Pods API', () => {
-    const mount = { mountPath: '/var/lib/kubelet/pods-api' }
+    const mount = { name: 'pods-api', mountPath: '/var/lib/kubelet/pods-api' }
     const spec = { hostPID: true, containers: [{ volumeMounts: [mount] }] }
     beforeEach(() => {
       answers.objects['/apis/apps/v1/namespaces/holdfast-system/daemonsets/holdfast-agent'] = {
@@ -139,9 +139,24 @@ describe('kubernetesGroup', () => {
       expect(await grades()).toContain(expected)
     })
 
-    it('looks at the socket from a pod of the agent', () => {
-      const finding = podsApiFinding({ minor: '37' }, { isSelf: true })
-      expect([finding.grade, finding.what]).toEqual(['error', expect.stringMatching(/does not exist/)])
+    it('looks at the socket from a pod of the agent', async () => {
+      const found = (use: PodsApiUse) => podsApiFinding(use, { minor: '37' }, { isSelf: true })
+      const says = expect.stringMatching(/does not exist/)
+      expect(await found('only')).toMatchObject({ grade: 'error', what: says })
+      expect(await found('auto')).toMatchObject({ grade: 'ok', what: says })
+    })
+
+    it('wants the right where they go without it (attestor: auto)', async () => {
+      const hostPath = { path: '/var/lib/kubelet/pods-api', type: 'DirectoryOrCreate' }
+      const volumes = [{ name: 'pods-api', hostPath }]
+      answers.objects['/apis/apps/v1/namespaces/holdfast-system/daemonsets/holdfast-agent'] = {
+        spec: { template: { spec: { ...spec, volumes } } },
+        status: { desiredNumberScheduled: 3, numberReady: 3 },
+      }
+      answers.objects['/version'] = { gitVersion: 'v1.35.0', minor: '35' }
+      expect(await grades()).toEqual(expect.arrayContaining(['k8s_pods_api ok', 'k8s_rights ok']))
+      answers.allowed.clear()
+      expect(await grades()).toContain('k8s_rights error')
     })
   })
 

@@ -241,6 +241,12 @@ describe('check', () => {
       POLICY,
       ['config ok', 'k8s_pods_api error', 'policy ok', 'policy_weak warn', 'policy_tests ok'],
     ],
+    [
+      'the Pods API where there is a socket of it',
+      `${CONFIG}kubernetes: { attestor: auto, pods_api: { socket: none.sock } }\n`,
+      POLICY,
+      ['config ok', 'k8s_pods_api ok', 'policy ok', 'policy_weak warn', 'policy_tests ok'],
+    ],
     ['an unknown setting', `${CONFIG}wti: on\n`, POLICY, ['config error']],
     ['an unknown key of policy', CONFIG, POLICY.replace('entries', 'entris'), ['config ok', 'policy error']],
   ])('reads %s before there is an agent', async (_what, config, policy, found) => {

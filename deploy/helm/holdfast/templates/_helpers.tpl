@@ -27,8 +27,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "holdfast.onOff" -}}{{ if . }}on{{ else }}off{{ end }}{{- end }}
 
-{{/* Not empty where pods are known from the kubelet over HTTPS, which takes a token and a right; by its Pods API it takes neither. */}}
-{{- define "holdfast.asksKubelet" -}}{{ if eq .Values.kubelet.attestor "kubelet" }}yes{{ end }}{{- end }}
+{{/* Not empty where pods may be known from the kubelet over HTTPS, which takes a token and a right; by its Pods API it takes neither. */}}
+{{- define "holdfast.asksKubelet" -}}{{ if ne .Values.kubelet.attestor "pods_api" }}yes{{ end }}{{- end }}
+
+{{- define "holdfast.asksPodsApi" -}}{{ if ne .Values.kubelet.attestor "kubelet" }}yes{{ end }}{{- end }}
 
 {{- define "holdfast.pinsKubelet" -}}
 {{ if and (include "holdfast.asksKubelet" .) (eq .Values.kubelet.verification "pinned") }}yes{{ end }}
