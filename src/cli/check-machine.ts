@@ -3,7 +3,7 @@ import { existsSync, lstatSync, readFileSync, type Stats } from 'node:fs'
 import { release } from 'node:os'
 import { dirname } from 'node:path'
 import type { Seconds } from '../base/clock.ts'
-import { directoriesOf } from '../serve/directories.ts'
+import { directoriesOf, placeFault } from '../serve/directories.ts'
 import { type Finding, failure, fine, type Group, warning } from './check-finding.ts'
 import { instant } from './render.ts'
 
@@ -146,6 +146,12 @@ function ownFinding(dir: string, stats: Stats): Finding {
       action: `chmod 755 ${dir}`,
     })
   }
+  const fault = placeFault(dir)
+  if (fault)
+    return failure('directory', fault.message, {
+      why: ["they could put a directory of their own in place of the agent's"],
+      action: fault.action,
+    })
   return fine('directory', `${dir} belongs to uid ${stats.uid} alone`)
 }
 

@@ -2,6 +2,7 @@
 import { chmodSync, lstatSync, mkdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { Fault } from '../base/fault.ts'
+import { trustedPath } from '../base/trusted.ts'
 
 /** The sockets and files below one directory. */
 export interface Directories {
@@ -30,13 +31,31 @@ export function directoriesOf(dir: string): Directories {
   }
 }
 
-/** Makes `dir` and `public` 0755 and `private` 0700; throws socket_unusable for a link or somebody else's directory. */
+/**
+ * Makes `dir` and `public` 0755 and `private` 0700; throws socket_unusable for a link, somebody else's directory, and one below
+ * a directory where others may put theirs in its place.
+ */
 export function prepareDirectories(dir: string): Directories {
   const paths = directoriesOf(dir)
   prepare(paths.dir, 0o755)
+  const fault = placeFault(paths.dir)
+  if (fault) throw fault
   prepare(join(paths.dir, 'public'), 0o755)
   prepare(join(paths.dir, 'private'), 0o700)
   return paths
+}
+
+/** Why others could put a directory of theirs in the place of `dir`; undefined where only root and this user could. */
+export function placeFault(dir: string): Fault | undefined {
+  try {
+    trustedPath(dir)
+    return undefined
+  } catch (error) {
+    return new Fault('socket_unusable', Fault.from(error).message, {
+      action: 'Take the right to write from others, or choose another --dir.',
+      cause: error,
+    })
+  }
 }
 
 function prepare(path: string, mode: number): void {

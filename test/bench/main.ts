@@ -75,16 +75,13 @@ const PARTS: readonly Part[] = [
   },
   { figures: ['pods_attest_us', 'pods_220_rss_mb'], measure: measurePodCrowd },
   {
-    figures: [
-      'pods_first_svid_p95_ms',
-      'pods_forced_end_ms',
-      'pods_recovery_ms',
-      'pods_outage_lost',
-      'pods_upgrade_refused',
-    ],
+    figures: ['pods_first_svid_p95_ms', 'pods_forced_end_ms', 'pods_upgrade_refused'],
     measure: measurePods,
   },
-  { figures: ['pods_https_first_svid_p95_ms'], measure: measurePodsByHttps },
+  {
+    figures: ['pods_https_first_svid_p95_ms', 'pods_recovery_ms', 'pods_outage_lost'],
+    measure: measurePodsByHttps,
+  },
   { figures: ['pods_awaited_first_svid_p95_ms'], measure: measureAwaited },
 ]
 

@@ -35,27 +35,17 @@ read ended rest </proc/uptime
 echo "$began $ended" >/out/lines
 exec sleep 2147483647`
 
-const NAMES = [
-  'pods_first_svid_p95_ms',
-  'pods_forced_end_ms',
-  'pods_recovery_ms',
-  'pods_outage_lost',
-  'pods_upgrade_refused',
-] as const
+const NAMES = ['pods_first_svid_p95_ms', 'pods_forced_end_ms', 'pods_upgrade_refused'] as const
+const HTTPS_NAMES = ['pods_https_first_svid_p95_ms', 'pods_recovery_ms', 'pods_outage_lost'] as const
 
-/** The figures; skipped where a cluster cannot run. */
+/** The figures of an agent as the chart has it: by the Pods API, where a kubelet has it. Skipped where no cluster can run. */
 export async function measurePods({ quick }: BenchOptions): Promise<readonly Measured[]> {
   if (missing) return NAMES.map((name) => ({ name, value: undefined, note: `needs ${missing}` }))
-  // As the chart comes: by the Pods API, where a kubelet has it.
   await using stage = await openPodsApiStage('{ attestor: auto }')
   await startAgent(stage, 'agent-1')
   const times = await allFirstTimes(stage, quick)
-  const rounds = Array.from({ length: quick ? 1 : 3 }, (_none, at) => `-${at}`)
   const ends: number[] = []
-  for (const round of rounds) ends.push(...Object.values(await forcedEndings(stage, round)))
-  const outages: Outage[] = []
-  for (const round of rounds) outages.push(await outageOf(stage, round))
-  const lines = outages.flatMap(({ known }) => known)
+  for (const round of roundsOf(quick)) ends.push(...Object.values(await forcedEndings(stage, round)))
   const calls = await upgrade(stage)
   const refused = calls.filter(isBad)
   return [
@@ -66,12 +56,6 @@ export async function measurePods({ quick }: BenchOptions): Promise<readonly Mea
       note: `p50 ${Math.round(quantile(ends, 0.5))} ms`,
     },
     {
-      name: 'pods_recovery_ms',
-      value: Math.max(...outages.map(({ recovery }) => recovery)),
-      note: wholes(outages),
-    },
-    { name: 'pods_outage_lost', value: lines.filter(isBad).length, note: `${lines.length} requests` },
-    {
       name: 'pods_upgrade_refused',
       value: refused.length,
       note: [`${calls.length} calls`, ...new Set(refused.map((line) => line.slice(0, 200)))]
@@ -81,24 +65,33 @@ export async function measurePods({ quick }: BenchOptions): Promise<readonly Mea
   ]
 }
 
-/** The first of them for an agent that asks the kubelet over HTTPS. */
-export function measurePodsByHttps(options: BenchOptions): Promise<readonly Measured[]> {
-  return measureFirst('pods_https_first_svid_p95_ms', () => openStage(), options)
+/** Of one that asks the kubelet over HTTPS: what starts in an outage of the API server is unknown to it meanwhile. */
+export async function measurePodsByHttps({ quick }: BenchOptions): Promise<readonly Measured[]> {
+  if (missing) return HTTPS_NAMES.map((name) => ({ name, value: undefined, note: `needs ${missing}` }))
+  await using stage = await openStage()
+  await startAgent(stage, 'agent-1')
+  const times = await allFirstTimes(stage, quick)
+  const outages: Outage[] = []
+  for (const round of roundsOf(quick)) outages.push(await outageOf(stage, round))
+  const lines = outages.flatMap(({ known }) => known)
+  return [
+    firstFigure('pods_https_first_svid_p95_ms', times),
+    {
+      name: 'pods_recovery_ms',
+      value: Math.max(...outages.map(({ recovery }) => recovery)),
+      note: wholes(outages),
+    },
+    { name: 'pods_outage_lost', value: lines.filter(isBad).length, note: `${lines.length} requests` },
+  ]
 }
+
+const roundsOf = (quick: boolean) => Array.from({ length: quick ? 1 : 3 }, (_none, at) => `-${at}`)
 
 /** The first of them for an agent that does not wait for the list that names a container. */
-export function measureAwaited(options: BenchOptions): Promise<readonly Measured[]> {
-  const settings = '{ attestor: kubelet, unlisted_containers: awaited }'
-  return measureFirst('pods_awaited_first_svid_p95_ms', () => openStage(settings), options)
-}
-
-async function measureFirst(
-  name: Measured['name'],
-  open: () => Promise<Stage>,
-  { quick }: BenchOptions,
-): Promise<readonly Measured[]> {
+export async function measureAwaited({ quick }: BenchOptions): Promise<readonly Measured[]> {
+  const name = 'pods_awaited_first_svid_p95_ms'
   if (missing) return [{ name, value: undefined, note: `needs ${missing}` }]
-  await using stage = await open()
+  await using stage = await openStage('{ attestor: kubelet, unlisted_containers: awaited }')
   await startAgent(stage, 'agent-1')
   return [firstFigure(name, await allFirstTimes(stage, quick))]
 }

@@ -1,6 +1,15 @@
 /** The sockets themselves: what may be said on them, by how many, how slowly, and who owns their paths. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { chownSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -614,6 +623,23 @@ describe('the paths', () => {
     mkdirSync(join(dir, name), { recursive: true })
     chownSync(join(dir, name), 65_000, 65_000)
     expect(faultOf(() => prepareDirectories(dir))).toMatch(/^socket_unusable: .* belongs to uid 65000/)
+  })
+
+  it('are refused below a directory where others may put theirs, and not in one that is sticky', () => {
+    const dir = join(parent, 'agent')
+    chmodSync(parent, 0o777)
+    expect(faultOf(() => prepareDirectories(dir))).toMatch(
+      /^socket_unusable: .* others may write the directory/,
+    )
+    chmodSync(parent, 0o1777)
+    expect(prepareDirectories(dir).dir).toBe(dir)
+  })
+
+  asRoot('are refused below a directory of somebody else', () => {
+    chownSync(parent, 65_000, 65_000)
+    expect(faultOf(() => prepareDirectories(join(parent, 'agent')))).toMatch(
+      /^socket_unusable: .* belongs to uid 65000/,
+    )
   })
 
   it('stay with a live agent: a second one refuses to start and names its pid', async () => {

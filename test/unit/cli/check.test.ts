@@ -98,6 +98,15 @@ describe('directoryGroup', () => {
     expect(graded(directoryGroup(join(dir, 'link'), false).findings)[0]).toBe('directory error')
   })
 
+  it('finds one in a directory where others may put theirs', () => {
+    const inner = join(dir, 'inner')
+    mkdirSync(inner)
+    chmodSync(dir, 0o777)
+    expect(graded(directoryGroup(inner, false).findings)[0]).toBe('directory error')
+    chmodSync(dir, 0o1777)
+    expect(graded(directoryGroup(inner, false).findings)[0]).toBe('directory ok')
+  })
+
   it('finds a path that is too long for a socket', () => {
     expect(graded(directoryGroup(`/tmp/${'x'.repeat(100)}`, true).findings)).toContain('socket_path error')
   })
