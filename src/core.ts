@@ -73,14 +73,13 @@ export interface Core {
 }
 
 /** Builds the core; throws config_invalid when the revocations cannot be read. */
-export async function openCore(options: CoreOptions): Promise<Core> {
+export function openCore(options: CoreOptions): Core {
   const { config, authority, audit, log, health, metrics, clock } = options
   const revocations = new Revocations(options.revocationsFile, clock)
   const book = new Live(options.book)
   const ending = new AbortController()
   const { signal } = ending
-  const { pod } = readEnvironment()
-  const pods = await openPods({ config, pod, clock, health, audit, log, signal })
+  const pods = openPods({ config, pod: readEnvironment().pod, clock, health, audit, log, signal })
   const attestation = new Attestation({ clock, book, health, requirePidfd: config.kernel.requirePidfd, pods })
   const vault = new Vault({ clock, rotation: config.keys.rotation })
   const clientKeys = new ClientKeys({ vault, signal })

@@ -58,8 +58,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const { config, health } = options
   health.begin('start')
   const directories = prepareDirectories(options.dir)
-  const revocationsFile = config.revocations.file ?? directories.revocations
-  const core = await openCore({ ...options, revocationsFile })
+  const core = openCore({ ...options, revocationsFile: config.revocations.file ?? directories.revocations })
   const agent = new Agent(options, directories, core)
   try {
     await agent.start()

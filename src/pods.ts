@@ -1,6 +1,7 @@
 /** The attestor of pods, put together from the configuration and from what the agent's own pod is told of itself. */
 import { readFileSync, statSync } from 'node:fs'
 import { Containers } from './attest/containers.ts'
+import { EitherLists } from './attest/either-lists.ts'
 import type { PodsOptions } from './attest/identify.ts'
 import { kubeletLists } from './attest/kubelet.ts'
 import { watchKubeletRights } from './attest/kubelet-rights.ts'
@@ -8,7 +9,6 @@ import { ListedPods } from './attest/listed-pods.ts'
 import type { OutageTold } from './attest/outage.ts'
 import type { PodLists } from './attest/pod-source.ts'
 import { PodsApi } from './attest/pods-api.ts'
-import { whyNotPodsApi } from './attest/pods-api-choice.ts'
 import type { Clock, Seconds } from './base/clock.ts'
 import { Fault } from './base/fault.ts'
 import { ClusterHttps, type Verification } from './cluster/https.ts'
@@ -37,14 +37,13 @@ const READ_ONLY_PORT = 10_255
 const HOST_PID_NAMESPACE = 0xefff_fffc
 
 /** The attestor; undefined where it is off. Throws config_invalid, peer_foreign. */
-export async function openPods(setUp: PodsSetUp): Promise<PodsOptions | undefined> {
+export function openPods(setUp: PodsSetUp): PodsOptions | undefined {
   const { pod, clock, health, audit } = setUp
   const { kubernetes } = setUp.config
   if (kubernetes.attestor === 'off') return undefined
   checkPidNamespace(pod)
-  const lists = (await asksPodsApi(setUp)) ? podsApi(setUp) : kubelet(setUp)
   const source = new ListedPods({
-    lists,
+    lists: LISTS[kubernetes.attestor](setUp),
     clock,
     health,
     every: kubernetes.poll * MILLIS,
@@ -67,16 +66,23 @@ export async function openPods(setUp: PodsSetUp): Promise<PodsOptions | undefine
   return { containers, cgroupRoot: kubernetes.cgroupRoot, podUid: pod?.podUid }
 }
 
-async function asksPodsApi({ config, log }: PodsSetUp): Promise<boolean> {
-  const { attestor, podsApi } = config.kubernetes
-  if (attestor !== 'auto') return attestor === 'pods_api'
-  const why = await whyNotPodsApi(podsApi.socket)
-  log.info(
-    why === undefined
-      ? 'pods are known by the Pods API of the kubelet'
-      : `pods are known by the kubelet over HTTPS: ${why}`,
-  )
-  return why === undefined
+const LISTS = { auto: either, kubelet, pods_api: podsApi }
+
+function either(setUp: PodsSetUp): PodLists {
+  const { config, pod, log, signal } = setUp
+  // Found now, not when the kubelet has to be asked.
+  urlOf(config, pod)
+  return new EitherLists({
+    podsApi: podsApi(setUp),
+    kubelet: () => kubelet(setUp),
+    signal,
+    onChosen: (why) =>
+      log.info(
+        why === undefined
+          ? 'pods are known by the Pods API of the kubelet'
+          : `pods are known by the kubelet over HTTPS: ${why}`,
+      ),
+  })
 }
 
 function kubelet({ config, pod, clock, health, signal }: PodsSetUp): PodLists {

@@ -8,7 +8,7 @@ export const KUBERNETES_SETTINGS = {
   attestor: choice(
     ['off', 'auto', 'kubelet', 'pods_api'],
     'off',
-    'Where the facts of a calling pod come from: the kubelet over HTTPS, or its Pods API, a socket on the node that wants no token, no rights and no API server (Kubernetes 1.37; 1.36 with the feature gate PodsAPI). With auto, the Pods API where a kubelet listens on its socket when the agent starts, else the kubelet over HTTPS. With off, callers in containers have no selectors.',
+    'Where the facts of a calling pod come from: the kubelet over HTTPS, or its Pods API, a socket on the node that wants no token, no rights and no API server (Kubernetes 1.37; 1.36 with the feature gate PodsAPI). With auto, the Pods API where the kubelet has it when the agent starts, else the kubelet over HTTPS. With off, callers in containers have no selectors.',
   ),
   kubelet: {
     url: optional('url', 'The kubelet.', 'https://NODE_IP:10250'),

@@ -135,7 +135,7 @@ const NONE = 'no container of that ID'
 
 /** What the kubelet lists is what it has told the API server and heard back. */
 const LATE =
-  'Try again: a container is listed within seconds of its start, after an outage of the API server within minutes; by kubernetes.attestor: pods_api sooner.'
+  'Try again: a container is listed within seconds of its start, after an outage of the API server within minutes; by the Pods API of the kubelet sooner.'
 
 function late(pod: Pod, what: string): Extract<PodAnswer, { readonly fault: Fault }> {
   const message = `the kubelet lists, for ${nameOf(pod)}, ${what}`

@@ -32,6 +32,16 @@ export function trustedSocket(path: string): void {
   }
 }
 
+/** Whether the kubelet has the API, and has just started. */
+export function isInitializing(error: unknown): boolean {
+  return membersOf(error)['code'] === FAILED_PRECONDITION
+}
+
+/** Whether something else listens, or a kubelet that has another version of the API. */
+export function isUnimplemented(error: unknown): boolean {
+  return membersOf(error)['code'] === UNIMPLEMENTED
+}
+
 /** Whether the kubelet has had too many requests, of all its callers together. */
 export function isRateLimit(error: unknown): boolean {
   const { code, details } = membersOf(error)

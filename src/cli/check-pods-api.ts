@@ -1,12 +1,16 @@
 /** Whether agents know pods by the Pods API of their kubelets, and whether they can: its socket, and the version that has it. */
-import { whyNotPodsApi } from '../attest/pods-api-choice.ts'
+import { whyNotPodsApi } from '../attest/either-lists.ts'
+import { PodsApi } from '../attest/pods-api.ts'
 import { trustedSocket } from '../attest/pods-api-trouble.ts'
+import { systemClock } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { itemsOf, type Members, membersOf } from '../base/members.ts'
 import { type ClusterApi, textOf } from './check-cluster.ts'
 import { type Finding, failure, fine, warning } from './check-finding.ts'
 
 const MOUNT = '/var/lib/kubelet/pods-api'
+/** Of the question whether it answers. */
+const [TIMEOUT, MAX_BYTES] = [5_000, 16 * 1024 * 1024]
 const SOCKET = `${MOUNT}/pods-api.sock`
 /** The first that has it, and the first in which it is on. */
 const [ALPHA_MINOR, ON_MINOR] = [36, 37]
@@ -53,8 +57,16 @@ export async function podsApiFinding(
 
 /** Which way an agent here would take with `attestor: auto`. */
 export async function choiceFinding(path: string): Promise<Finding> {
-  const why = await whyNotPodsApi(path)
-  if (why === undefined) return fine('k8s_pods_api', `a kubelet listens on ${path}: pods are known by it`)
+  const api = new PodsApi({
+    socket: path,
+    connect: async () => (await import('../client/grpc.ts')).connectBytes(path, MAX_BYTES),
+    clock: systemClock,
+    timeout: TIMEOUT,
+    maxBytes: MAX_BYTES,
+  })
+  const why = await whyNotPodsApi(api, AbortSignal.timeout(TIMEOUT))
+  api.close()
+  if (why === undefined) return fine('k8s_pods_api', `pods are known by the Pods API of the kubelet: ${path}`)
   return fine('k8s_pods_api', `pods are known by the kubelet over HTTPS: ${why}`)
 }
 

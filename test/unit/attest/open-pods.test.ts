@@ -31,7 +31,7 @@ afterEach(async () => {
 
 async function open(more = '', attestor = 'kubelet', socket = 'none.sock') {
   const at = `url: ${kubelet.url}, ca_file: ca.crt, token_file: token${more}`
-  const settings = `{attestor: ${attestor}, kubelet: {${at}}, pods_api: {socket: ${socket}}}`
+  const settings = `{attestor: ${attestor}, kubelet: {${at}}, pods_api: {socket: ${socket}, max_mib: 1}}`
   const text = `trust_domain: example.org\nkubernetes: ${settings}\n`
   const result = await parseConfig(join(access.dir, 'holdfast.yaml'), text)
   if (!('config' in result)) throw new Error(JSON.stringify(result))
@@ -41,7 +41,7 @@ async function open(more = '', attestor = 'kubelet', socket = 'none.sock') {
   const { config } = result
   const said: string[] = []
   const log = { info: (line: string) => void said.push(line) }
-  const pods = await openPods({ config, pod: undefined, clock, health, audit, log, signal: ending.signal })
+  const pods = openPods({ config, pod: undefined, clock, health, audit, log, signal: ending.signal })
   if (!pods) throw new Error('no attestor')
   return { containers: pods.containers, records, clock, health, said }
 }
@@ -98,44 +98,83 @@ it('asks the Pods API alone where the configuration says so', async () => {
 })
 
 describe('attestor: auto', () => {
-  /** What was asked once a container is known, and what the log says of the choice. */
+  const BY_API = 'pods are known by the Pods API of the kubelet'
+
+  /** Opens it and has a container known; then who was asked, and what the log says. */
   async function chosen(socket: string, api?: FakePodsApi) {
-    const { containers, said } = await open('', 'auto', socket)
+    const { containers, said, clock } = await open('', 'auto', socket)
     await containers.find(PLACE).ready
-    containers.stop()
-    return { said: said.join('\n'), api: api?.asked ?? [], kubelet: kubelet.asked.length }
+    const counts = () => ({ api: api?.asked.length ?? 0, kubelet: kubelet.asked.length })
+    return { containers, said, clock, counts, [Symbol.dispose]: () => containers.stop() }
   }
 
-  it('asks the Pods API where a kubelet listens, and nobody else', async () => {
+  it('asks the Pods API of a kubelet that has it, and nobody else', async () => {
     await using api = await startFakePodsApi()
     api.pods = kubelet.pods
-    expect(await chosen(api.socket, api)).toEqual({
-      said: 'pods are known by the Pods API of the kubelet',
-      api: ['ListPods'],
-      kubelet: 0,
-    })
+    using found = await chosen(api.socket, api)
+    expect(found.said).toEqual([BY_API])
+    expect(found.counts()).toEqual({ api: 2, kubelet: 0 })
   })
 
-  it('asks the kubelet where there is no socket', async () => {
-    const { said, kubelet: count } = await chosen(join(access.dir, 'none.sock'))
-    expect(said).toMatch(/^pods are known by the kubelet over HTTPS: .*none.sock: does not exist/)
-    expect(count).toBeGreaterThan(0)
+  it('stays with one that has just started', async () => {
+    await using api = await startFakePodsApi()
+    api.trouble = 'initializing'
+    using found = await chosen(api.socket, api)
+    expect(found.said).toEqual([BY_API])
+    expect(found.counts().kubelet).toBe(0)
   })
 
-  it('asks the kubelet where the socket is left from one that listened', async () => {
+  it.each<[string, RegExp, (api: FakePodsApi) => void]>([
+    ['there is no socket', /none.sock: does not exist/, () => {}],
+    [
+      'others could have put the socket there',
+      /others may write/,
+      ({ directory }) => chmodSync(directory, 0o777),
+    ],
+    [
+      'another service listens',
+      /is not what answers on the socket/,
+      (api) => (api.trouble = 'unimplemented'),
+    ],
+    ['its list is too long', /has a list of more than 1 MiB/, (api) => (api.trouble = 'too_long')],
+  ])('asks the kubelet over HTTPS where %s', async (what, says, prepare) => {
+    await using api = await startFakePodsApi()
+    prepare(api)
+    using found = await chosen(/no socket/.test(what) ? join(access.dir, 'none.sock') : api.socket)
+    expect(found.said).toEqual([expect.stringMatching(/^pods are known by the kubelet over HTTPS: /)])
+    expect(found.said[0]).toMatch(says)
+    expect(found.counts().kubelet).toBeGreaterThan(0)
+  })
+
+  it('asks the kubelet over HTTPS where the socket is left from one that listened', async () => {
     const socket = join(access.dir, 'left.sock')
     const listen = `require('net').createServer().listen('${socket}', () => process.kill(process.pid, 'SIGKILL'))`
     spawnSync(process.execPath, ['-e', listen])
-    const { said, kubelet: count } = await chosen(socket)
-    expect(said).toBe(`pods are known by the kubelet over HTTPS: nobody listens on ${socket}`)
-    expect(count).toBeGreaterThan(0)
+    using found = await chosen(socket)
+    expect(found.said).toEqual([
+      expect.stringMatching(/over HTTPS: the Pods API of the kubelet does not answer/),
+    ])
+    expect(found.counts().kubelet).toBeGreaterThan(0)
   })
 
-  it('believes no socket that others could have put there', async () => {
+  it('goes over to HTTPS when a kubelet has this version of the API no more, and for no other trouble', async () => {
     await using api = await startFakePodsApi()
-    chmodSync(api.directory, 0o777)
-    const { said, api: asked, kubelet: count } = await chosen(api.socket, api)
-    expect(said).toMatch(/over HTTPS: .*others may write/)
-    expect([asked, count > 0]).toEqual([[], true])
+    api.pods = kubelet.pods
+    using found = await chosen(api.socket, api)
+    const { container } = found.containers.find(PLACE)
+    found.containers.retain(container)
+    api.trouble = 'internal'
+    const asked = found.counts().api
+    const pass = (what: string, isOver: () => boolean) =>
+      until(what, () => {
+        found.clock.advance(50)
+        return isOver()
+      })
+    await pass('more lists', () => found.counts().api > asked + 2)
+    expect([found.counts().kubelet, found.said]).toEqual([0, [BY_API]])
+    api.trouble = 'unimplemented'
+    await pass('the kubelet to be asked', () => found.counts().kubelet > 1)
+    expect(found.said).toHaveLength(2)
+    expect(container.fault).toBeUndefined()
   })
 })
