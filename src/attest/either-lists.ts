@@ -14,7 +14,7 @@ export interface EitherOptions {
   readonly kubelet: () => PodLists
   /** Ends with the agent. */
   readonly signal: AbortSignal
-  /** Hears which it is: why not the Pods API, or undefined. */
+  /** Hears which it is, at the start and when that changes: why not the Pods API, or undefined. */
   readonly onChosen: (why: string | undefined) => void
 }
 
@@ -58,7 +58,8 @@ export class EitherLists implements PodLists {
   async #choose(): Promise<PodLists> {
     const { podsApi, signal, onChosen } = this.#options
     const why = await whyNotPodsApi(podsApi, signal)
-    if (why !== undefined && !signal.aborted) return this.#askKubelet(why)
+    if (signal.aborted) return podsApi
+    if (why !== undefined) return this.#askKubelet(why)
     onChosen(undefined)
     return podsApi
   }

@@ -53,16 +53,9 @@ export async function startProxy<K extends string>(
     const filters = signing === 'check' ? [filterOf('check', name, target.name), ROUTER] : [ROUTER]
     const route = { cluster: `target-${name}`, host_rewrite_literal: target.authority }
     const extensions = { target: target.name }
-    const log = timesLog(join(logs, name), signing)
-    return listener(
-      ports[name],
-      filters,
-      { route },
-      {
-        access_log: [log],
-        perFilter: signing === 'check' ? perRoute(extensions) : {},
-      },
-    )
+    const access_log = [timesLog(join(logs, name), signing)]
+    const perFilter = signing === 'check' ? perRoute(extensions) : {}
+    return listener(ports[name], filters, { route }, { access_log, perFilter })
   })
   const clusters = names.flatMap((name) => {
     const { signing, socket } = ways[name]
