@@ -8,11 +8,11 @@ import { watchKubeletRights } from './attest/kubelet-rights.ts'
 import { ListedPods } from './attest/listed-pods.ts'
 import type { OutageTold } from './attest/outage.ts'
 import type { PodLists } from './attest/pod-source.ts'
-import { PodsApi } from './attest/pods-api.ts'
 import type { Clock, Seconds } from './base/clock.ts'
 import { Fault } from './base/fault.ts'
 import { ClusterHttps, type Verification } from './cluster/https.ts'
 import type { PodEnvironment } from './config.ts'
+import { openPodsApi } from './pods-api.ts'
 import type { Config } from './settings.ts'
 import { ACCOUNT_DIRECTORY } from './settings-kubernetes.ts'
 import type { Audit } from './telemetry/audit.ts'
@@ -103,16 +103,7 @@ function kubelet({ config, pod, clock, health, signal }: PodsSetUp): PodLists {
 }
 
 function podsApi({ config, clock }: PodsSetUp): PodLists {
-  const { socket, timeout, maxMib } = config.kubernetes.podsApi
-  const maxBytes = maxMib * MIB
-  return new PodsApi({
-    socket,
-    // Clients of gRPC are loaded where there is something to ask by them.
-    connect: async () => (await import('./client/grpc.ts')).connectBytes(socket, maxBytes),
-    clock,
-    timeout: timeout * MILLIS,
-    maxBytes,
-  })
+  return openPodsApi(config.kubernetes.podsApi, clock)
 }
 
 /** In a pid namespace of its own the agent sees every other pod as pid 0. A node may itself be a container (kind). */

@@ -38,8 +38,9 @@ export class EitherLists implements PodLists {
     } catch (error) {
       if (lists !== this.#options.podsApi || !isUnimplemented(causeOf(error))) throw error
       // The kubelet was updated to one that has this version of the API no more.
-      this.#chosen = Promise.resolve(this.#askKubelet(messageOf(error)))
-      return (await this.#chosen).ask(signal)
+      const kubelet = this.#askKubelet(messageOf(error))
+      this.#chosen = Promise.resolve(kubelet)
+      return kubelet.ask(signal)
     }
   }
 

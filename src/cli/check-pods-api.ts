@@ -1,17 +1,17 @@
 /** Whether agents know pods by the Pods API of their kubelets, and whether they can: its socket, and the version that has it. */
 import { whyNotPodsApi } from '../attest/either-lists.ts'
-import { PodsApi } from '../attest/pods-api.ts'
 import { trustedSocket } from '../attest/pods-api-trouble.ts'
 import { systemClock } from '../base/clock.ts'
 import { Fault } from '../base/fault.ts'
 import { itemsOf, type Members, membersOf } from '../base/members.ts'
+import { openPodsApi } from '../pods-api.ts'
+import type { Config } from '../settings.ts'
 import { type ClusterApi, textOf } from './check-cluster.ts'
 import { type Finding, failure, fine, warning } from './check-finding.ts'
 
 const MOUNT = '/var/lib/kubelet/pods-api'
-/** Of the question whether it answers. */
-const [TIMEOUT, MAX_BYTES] = [5_000, 16 * 1024 * 1024]
-const SOCKET = `${MOUNT}/pods-api.sock`
+/** As the chart has it. */
+const SETTINGS = { socket: `${MOUNT}/pods-api.sock`, timeout: 5, maxMib: 16 }
 /** The first that has it, and the first in which it is on. */
 const [ALPHA_MINOR, ON_MINOR] = [36, 37]
 
@@ -38,7 +38,7 @@ export async function podsApiFinding(
   const minor = Number.parseInt(textOf(version['minor']), 10)
   if (use === 'auto')
     return api.isSelf
-      ? choiceFinding(SOCKET)
+      ? choiceFinding(SETTINGS)
       : fine(
           'k8s_pods_api',
           `agents know pods by the Pods API where it is on, as in Kubernetes 1.${ON_MINOR}`,
@@ -48,7 +48,7 @@ export async function podsApiFinding(
       why: [`the agents mount ${MOUNT}, and would know no pod`],
       action: 'Set kubelet.attestor: auto, or update.',
     })
-  if (api.isSelf) return socketFinding(SOCKET)
+  if (api.isSelf) return socketFinding(SETTINGS.socket)
   if (minor >= ON_MINOR) return fine('k8s_pods_api', 'agents know pods by the Pods API, without a right')
   return warning('k8s_pods_api', `in Kubernetes 1.${minor} the Pods API is off by itself`, {
     action: 'Set the feature gate PodsAPI on every kubelet.',
@@ -56,17 +56,12 @@ export async function podsApiFinding(
 }
 
 /** Which way an agent here would take with `attestor: auto`. */
-export async function choiceFinding(path: string): Promise<Finding> {
-  const api = new PodsApi({
-    socket: path,
-    connect: async () => (await import('../client/grpc.ts')).connectBytes(path, MAX_BYTES),
-    clock: systemClock,
-    timeout: TIMEOUT,
-    maxBytes: MAX_BYTES,
-  })
-  const why = await whyNotPodsApi(api, AbortSignal.timeout(TIMEOUT))
+export async function choiceFinding(settings: Config['kubernetes']['podsApi']): Promise<Finding> {
+  const api = openPodsApi(settings, systemClock)
+  const why = await whyNotPodsApi(api, AbortSignal.timeout(settings.timeout * 1000))
   api.close()
-  if (why === undefined) return fine('k8s_pods_api', `pods are known by the Pods API of the kubelet: ${path}`)
+  if (why === undefined)
+    return fine('k8s_pods_api', `pods are known by the Pods API of the kubelet: ${settings.socket}`)
   return fine('k8s_pods_api', `pods are known by the kubelet over HTTPS: ${why}`)
 }
 

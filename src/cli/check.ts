@@ -94,7 +94,7 @@ async function podsApiFindings({ kubernetes }: Config): Promise<readonly Finding
   const { attestor, podsApi } = kubernetes
   if (attestor !== 'pods_api' && attestor !== 'auto') return []
   const { choiceFinding, socketFinding } = await import('./check-pods-api.ts')
-  return [attestor === 'auto' ? await choiceFinding(podsApi.socket) : socketFinding(podsApi.socket)]
+  return [attestor === 'auto' ? await choiceFinding(podsApi) : socketFinding(podsApi.socket)]
 }
 
 async function policyFindings(

@@ -90,21 +90,20 @@ type Rounds = Readonly<
 
 /** Times are of Check and of the try with two trips; with one trip a try waits as long for it. */
 function figuresOf(name: (typeof FIGURES)[number], rounds: Rounds | undefined): readonly Measured[] {
-  const cpu = `envoy_${name}_us` as const
-  const time = name === 'trip' ? undefined : (`envoy_${name}_ms` as const)
-  const names = time ? [time, cpu] : [cpu]
-  if (!rounds) return names.map((name) => ({ name, value: undefined, note: 'Envoy needs python3-venv' }))
-  const middle = (of: readonly Round[], key: keyof Round) => median(of.map((round) => round[key]))
-  const [own, bare] = [rounds[name], rounds[`bare_${name}`]]
-  const added = median(own.map(({ p50 }, at) => p50 - (rounds.none[at]?.p50 ?? 0)))
-  const note = `adds ${added.toFixed(3)} ms to p50 of a request`
-  return names.map((each) => {
-    const key = each === cpu ? 'cpu' : 'trip'
-    return {
-      name: each,
-      value: middle(own, key),
-      floor: middle(bare, key),
-      ...(key === 'trip' ? { note } : {}),
-    }
-  })
+  const found = (key: 'cpu' | 'trip') => {
+    if (!rounds) return { value: undefined, note: 'Envoy needs python3-venv' }
+    const middle = (of: readonly Round[]) => median(of.map((round) => round[key]))
+    return { value: middle(rounds[name]), floor: middle(rounds[`bare_${name}`]) }
+  }
+  const cpu = { name: `envoy_${name}_us`, ...found('cpu') } as const
+  if (name === 'trip') return [cpu]
+  const note = rounds && {
+    note: `adds ${addedBy(rounds[name], rounds.none).toFixed(3)} ms to p50 of a request`,
+  }
+  return [{ name: `envoy_${name}_ms`, ...found('trip'), ...note }, cpu]
+}
+
+/** ms to p50 of a request, round for round. */
+function addedBy(own: readonly Round[], none: readonly Round[]): number {
+  return median(own.map(({ p50 }, at) => p50 - (none[at]?.p50 ?? 0)))
 }

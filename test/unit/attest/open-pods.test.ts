@@ -124,23 +124,23 @@ describe('attestor: auto', () => {
     expect(found.counts().kubelet).toBe(0)
   })
 
-  it.each<[string, RegExp, (api: FakePodsApi) => void]>([
-    ['there is no socket', /none.sock: does not exist/, () => {}],
-    [
-      'others could have put the socket there',
-      /others may write/,
-      ({ directory }) => chmodSync(directory, 0o777),
-    ],
-    [
-      'another service listens',
-      /is not what answers on the socket/,
-      (api) => (api.trouble = 'unimplemented'),
-    ],
-    ['its list is too long', /has a list of more than 1 MiB/, (api) => (api.trouble = 'too_long')],
-  ])('asks the kubelet over HTTPS where %s', async (what, says, prepare) => {
+  const spoiled = (trouble: FakePodsApi['trouble']) => (api: FakePodsApi) => {
+    api.trouble = trouble
+    return api.socket
+  }
+  const open777 = ({ directory, socket }: FakePodsApi) => {
+    chmodSync(directory, 0o777)
+    return socket
+  }
+
+  it.each<[string, RegExp, (api: FakePodsApi) => string]>([
+    ['there is no socket', /none.sock: does not exist/, () => join(access.dir, 'none.sock')],
+    ['others could have put the socket there', /others may write/, open777],
+    ['another service listens', /is not what answers on the socket/, spoiled('unimplemented')],
+    ['its list is too long', /has a list of more than 1 MiB/, spoiled('too_long')],
+  ])('asks the kubelet over HTTPS where %s', async (_what, says, socketOf) => {
     await using api = await startFakePodsApi()
-    prepare(api)
-    using found = await chosen(/no socket/.test(what) ? join(access.dir, 'none.sock') : api.socket)
+    using found = await chosen(socketOf(api))
     expect(found.said).toEqual([expect.stringMatching(/^pods are known by the kubelet over HTTPS: /)])
     expect(found.said[0]).toMatch(says)
     expect(found.counts().kubelet).toBeGreaterThan(0)
