@@ -104,21 +104,22 @@ function urlOf(book: RuleBook, request: EnvoyRequest, target: Target | undefined
     const found = book.targetsFor(url)
     return target ? found.includes(target) : found.length > 0
   }
-  const said = urlsFor(request)
-  const own = said.find(isTargets)
-  if (own) return own
+  let first: CanonicalUrl | undefined
+  for (const said of urlsIn(request)) {
+    const url = canonicalUrl(said)
+    if (isTargets(url)) return url
+    first ??= url
+  }
   if (target) return canonicalUrl(originOf(target, statementsOf(target).platform) + path)
-  const [first] = said
   if (first) return first
   throw new Fault('url_refused', 'the URL cannot be signed: its authority is not a host')
 }
 
 /** By https first: a request that was asked for by http may leave by TLS, and no target is asked twice. */
-function urlsFor({ scheme, authority, path }: EnvoyRequest): readonly CanonicalUrl[] {
+function urlsIn({ scheme, authority, path }: EnvoyRequest): readonly string[] {
   if (!AUTHORITY.test(authority)) return []
-  const host = scheme === 'http' ? authority.replace(/:80$/, '') : authority
-  const https = canonicalUrl(`https://${host}${path}`)
-  return scheme === 'http' ? [https, canonicalUrl(`http://${authority}${path}`)] : [https]
+  if (scheme !== 'http') return [`https://${authority}${path}`]
+  return [`https://${authority.replace(/:80$/, '')}${path}`, `http://${authority}${path}`]
 }
 
 const TRANSACTION = 'txn-token'

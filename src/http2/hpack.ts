@@ -2,6 +2,7 @@
 import { HpackError } from './hpack-error.ts'
 import { type Field, type Fields, HpackTable } from './hpack-table.ts'
 import { decodeHuffman } from './huffman.ts'
+import { LastBlock } from './last-block.ts'
 
 /** What a list of fields may come to, as SETTINGS_MAX_HEADER_LIST_SIZE counts it (RFC 9113 s.6.5.2). */
 export const LIST_LIMIT = 16_384
@@ -12,12 +13,25 @@ export class HpackReader {
   readonly #table = new HpackTable()
   #block: Buffer = Buffer.alloc(0)
   #at = 0
+  readonly #last = new LastBlock()
+  #mayRepeat = false
 
   /**
-   * The fields of a whole block; undefined when they are over LIST_LIMIT. Throws HpackError for what is no header block:
-   * nothing that comes later can be read then.
+   * The fields of a whole block; undefined when they are over LIST_LIMIT. The same object for a block that is the same as
+   * the one before it, as most of a client are that asks for one thing.
+   * Throws HpackError for what is no header block: nothing that comes later can be read then.
    */
   read(block: Buffer): Fields | undefined {
+    const same = this.#last.fieldsOf(block)
+    if (same) return same
+    this.#mayRepeat = true
+    const fields = this.#read(block)
+    if (this.#mayRepeat && fields) this.#last.keep(block, fields)
+    else this.#last.forget()
+    return fields
+  }
+
+  #read(block: Buffer): Fields | undefined {
     this.#block = block
     this.#at = 0
     const fields: Field[] = []
@@ -39,11 +53,17 @@ export class HpackReader {
     if (first >= 0x40) {
       const field = this.#literal(6)
       this.#table.add(field)
+      this.#mayRepeat = false
       return field
     }
-    if (first < 0x20) return this.#literal(4)
+    if (first < 0x20) {
+      // s.7.1.3: never indexed is what is secret.
+      if (first >= 0x10) this.#mayRepeat = false
+      return this.#literal(4)
+    }
     if (!isFirst) throw new HpackError()
     this.#table.resize(this.#integer(5))
+    this.#mayRepeat = false
     return undefined
   }
 

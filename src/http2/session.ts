@@ -73,6 +73,8 @@ export class Session implements StreamWire {
   /** The newest that was begun, and the newest that was served: none is after leave(). */
   #lastStream = 0
   #lastServed = 0
+  /** Of the newest request: a client that repeats itself has its head checked once. */
+  #lastHead: RequestHead | undefined
   #toSend = WINDOW
   #toReceive = CONNECTION_WINDOW
   #streamWindow = WINDOW
@@ -259,7 +261,8 @@ export class Session implements StreamWire {
     if (this.#isLeaving) return
     this.#lastServed = id
     if (this.#streams.size >= this.#options.streams) throw new StreamError(id, CODE.refused)
-    const head = fields && requestHead(fields)
+    const head = fields && (this.#lastHead?.fields === fields ? this.#lastHead : requestHead(fields))
+    this.#lastHead = head
     if (!head) throw new StreamError(id, fields ? CODE.protocol : CODE.calm)
     const stream = new Stream(id, this, { window: this.#streamWindow, length: head.length })
     this.#streams.set(id, stream)

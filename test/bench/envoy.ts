@@ -1,11 +1,12 @@
 /**
  * Signing for a real Envoy at a steady 1,000 requests a second: how long it waits for the agent, by its own clock, what a
- * request waits for in all, and what the agent pays. A client on grpc-js would take as long for itself as the agent may take
+ * request waits for in all, and what the agent pays on a core of its own. A client on grpc-js would take as long for itself as the agent may take
  * with all that an Envoy does.
  */
 import { hasEnvoy } from '../support/envoy.ts'
 import { startAgent, TARGET_URL } from './agent.ts'
 import { startBareGrpc } from './bare-grpc.ts'
+import { shareCores } from './cores.ts'
 import { PROOF_FIELD, type Signing, startProxy } from './envoy-proxy.ts'
 import type { Measured } from './figures.ts'
 import type { BenchOptions } from './main.ts'
@@ -32,8 +33,9 @@ interface Round {
 /** The figures of both services. */
 export async function measureEnvoy({ quick }: BenchOptions): Promise<readonly Measured[]> {
   if (!hasEnvoy) return FIGURES.flatMap((name) => figuresOf(name, undefined))
-  const agent = await startAgent()
-  const bare = await startBareGrpc()
+  using cores = shareCores()
+  const agent = await cores.apart(() => startAgent())
+  const bare = await cores.apart(() => startBareGrpc())
   try {
     const ways = {
       none: { signing: 'none', ...agent },

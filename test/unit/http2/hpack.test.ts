@@ -101,7 +101,9 @@ describe('header blocks', () => {
     const request = fc.dictionary(name, value, { maxKeys: 5 })
     await fc.assert(
       fc.asyncProperty(fc.array(request, { minLength: 1, maxLength: 20 }), async (requests) => {
-        const sent = requests.map((fields) => ({ ':path': '/a/b', ':method': 'POST', ...fields }))
+        const heads = requests.map((fields) => ({ ':path': '/a/b', ':method': 'POST', ...fields }))
+        // The second time all is in the table, and the third block is the second again.
+        const sent = heads.flatMap((head) => [head, head, head])
         const reader = new HpackReader()
         const read = (await blocksOf(sent)).map((block) => Object.fromEntries(reader.read(block) ?? []))
         expect(read).toEqual(sent.map((fields) => expect.objectContaining(fields)))
@@ -134,6 +136,51 @@ describe('header blocks', () => {
     ['a table resized behind a field', bytes(0x82, 0x20)],
   ])('with %s are refused', (_what, block) => {
     expect(() => new HpackReader().read(block)).toThrow(HpackError)
+  })
+
+  describe('that come again', () => {
+    const added = (value: string) => bytes(0x41, raw(value))
+
+    it('are not read anew', () => {
+      const reader = new HpackReader()
+      reader.read(added('one'))
+      const block = bytes(0x82, 0xbe, 0x04, raw('/a'))
+      const fields = reader.read(block)
+      expect(fields).toEqual([
+        [':method', 'GET'],
+        [':authority', 'one'],
+        [':path', '/a'],
+      ])
+      expect(reader.read(Buffer.from(block))).toBe(fields)
+      expect(reader.read(bytes(0x82, 0xbe, 0x04, raw('/b')))?.[2]).toEqual([':path', '/b'])
+      expect(reader.read(block)).not.toBe(fields)
+    })
+
+    it.each([
+      ['a new entry', added('two'), [[':authority', 'two']]],
+      ['a smaller table', bytes(0x20, 0x82), undefined],
+    ])('mean something else after %s', (_what, between, meaning) => {
+      const reader = new HpackReader()
+      reader.read(added('one'))
+      expect(reader.read(bytes(0xbe))).toEqual([[':authority', 'one']])
+      reader.read(between)
+      if (meaning) expect(reader.read(bytes(0xbe))).toEqual(meaning)
+      else expect(() => reader.read(bytes(0xbe))).toThrow(HpackError)
+    })
+
+    it.each([
+      ['are read anew when they add an entry', added('one'), false],
+      ['are read anew when they have a field that is never indexed', bytes(0x11, raw('one')), false],
+      ['are read anew when they resize the table', bytes(0x20, 0x82), false],
+      ['are read anew when they are long', bytes(0x01, 0x7f, 0x80, 0x01, Buffer.alloc(255, 0x61)), false],
+      ['are not when they are short', bytes(0x01, 0x7f, 0x01, Buffer.alloc(128, 0x61)), true],
+    ])('%s', (_what, block, isKept) => {
+      const reader = new HpackReader()
+      const fields = reader.read(block)
+      const again = reader.read(block)
+      expect(again).toEqual(fields)
+      expect(again === fields).toBe(isKept)
+    })
   })
 
   it('evict the oldest entries, and forget all of them with a table of no size', () => {
