@@ -4,6 +4,7 @@
  * only; what cannot be signed is answered by an ImmediateResponse. Envoy sends no `workload.spiffe.io`.
  */
 import type { Millis } from '../base/clock.ts'
+import { Deadlines } from '../base/deadlines.ts'
 import { Fault } from '../base/fault.ts'
 import { signalOf } from '../serve/call-end.ts'
 import type { Caller } from '../serve/caller.ts'
@@ -38,11 +39,14 @@ export interface ExtProc {
 
 /** Serves `envoy.service.ext_proc.v3.ExternalProcessor`. */
 export function openExtProc(options: ExtProcOptions): ExtProc {
-  const waiting = new Set<Dialog>()
+  const { answerTimeout, clock, headTimeout } = options
+  const silent = new Deadlines<Dialog>(clock, headTimeout, (dialog) => dialog.end(new Fault('deadline')))
+  const waiting = new Deadlines<Dialog>(clock, answerTimeout, (dialog) => dialog.end())
+  const tries = { ...options, silent, waiting }
   return {
-    handlers: { Process: { dialog: (caller, dialog) => openTry({ ...options, waiting }, caller, dialog) } },
+    handlers: { Process: { dialog: (caller, dialog) => openTry(tries, caller, dialog) } },
     drain: () => {
-      for (const dialog of waiting) dialog.end()
+      for (const dialog of waiting.items) dialog.end()
     },
   }
 }
@@ -52,23 +56,27 @@ const SPIFFE_ID = 'holdfast-spiffe-id'
 const CHALLENGES_LIMIT = 4096
 
 interface TryOptions extends ExtProcOptions {
-  readonly waiting: Set<Dialog>
+  /** Streams that have said nothing. */
+  readonly silent: Deadlines<Dialog>
+  /** Those that have their headers and may tell of the answer. */
+  readonly waiting: Deadlines<Dialog>
 }
 
 /** One try. States: open -> signed -> over, or open -> over. */
 function openTry(options: TryOptions, caller: Caller, dialog: Dialog): Hear {
-  const { answerTimeout, clock, headTimeout, waiting } = options
+  const { silent, waiting } = options
   let signed: SignedSending | undefined
   const gone = signalOf((then) => dialog.onClose(then))
-  let cancel = clock.after(headTimeout, () => dialog.end(new Fault('deadline')))
   let isClosed = false
+  silent.add(dialog)
   dialog.onClose(() => {
     isClosed = true
-    cancel()
+    silent.delete(dialog)
     waiting.delete(dialog)
   })
   return async (message) => {
-    cancel()
+    silent.delete(dialog)
+    waiting.delete(dialog)
     if (message['observability_mode'] === true) throw unheeded()
     const { request_headers: request, response_headers: response } = message
     if (response) {
@@ -84,7 +92,6 @@ function openTry(options: TryOptions, caller: Caller, dialog: Dialog): Hear {
       signed = made.signed
       dialog.say({ request_headers: { response: { header_mutation: made.mutation } } })
       waiting.add(dialog)
-      cancel = clock.after(answerTimeout, () => dialog.end())
     } catch (caught) {
       refuse(dialog, Fault.from(caught))
     }
