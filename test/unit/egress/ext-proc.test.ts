@@ -1,5 +1,6 @@
-/** A stream of external processing that is given up while its request is being signed: nothing is kept for its answer. */
+/** Streams of external processing that are given up while their request is being signed, or say nothing. */
 import { expect, it } from 'vitest'
+import type { Fault } from '../../../src/base/fault.ts'
 import { Live } from '../../../src/base/live.ts'
 import { openExtProc } from '../../../src/egress/ext-proc.ts'
 import type { Releases, SignedSending } from '../../../src/egress/release.ts'
@@ -12,15 +13,18 @@ import { bookOfEntries } from '../../support/book.ts'
 import { ManualClock } from '../../support/clock.ts'
 import { headOf, linesOf } from '../../support/envoy-stream.ts'
 
-it.each([
-  ['is kept until it is answered', false, 1],
-  ['is not kept once it was given up', true, 0],
-])('a stream whose request was signed %s', async (_what, isGivenUp, ended) => {
+interface Opened {
+  readonly clock: ManualClock
+  readonly hear: Hear
+  /** What it was ended with, each time. */
+  readonly ends: (Fault | undefined)[]
+  close(): void
+  drain(): void
+}
+
+/** An open stream whose request is signed when `signing` resolves. */
+function openStream(signing: Promise<SignedSending>): Opened {
   const clock = new ManualClock()
-  let sign = (_signed: SignedSending): void => {}
-  const signing = new Promise<SignedSending>((resolve) => {
-    sign = resolve
-  })
   const releases = { sign: () => signing } as unknown as Releases
   const book = new Live<RuleBook>({ ...bookOfEntries(), targetsFor: () => [] })
   const unused = { audit: {} as Audit, metrics: openMetrics() }
@@ -28,28 +32,50 @@ it.each([
   const side = openExtProc({ ...unused, book, clock, load: async () => releases, ...timeouts })
   const { Process } = side.handlers
   const { dialog: open } = Process as { dialog: (caller: Caller, dialog: Dialog) => Hear }
-
   const closing: (() => void)[] = []
-  let ends = 0
-  const dialog: Dialog = {
+  const ends: (Fault | undefined)[] = []
+  const hear = open({ workload: () => ({}) } as unknown as Caller, {
     say: () => {},
-    end: () => {
-      ends += 1
-    },
+    end: (fault) => void ends.push(fault),
     onClose: (then) => void closing.push(then),
     told: () => undefined,
-  }
-  const heard = open(
-    { workload: () => ({}) } as unknown as Caller,
-    dialog,
-  )({
-    request_headers: headOf(linesOf('https://orders.example.test/v1/items')),
   })
-  if (isGivenUp) for (const close of closing) close()
+  const close = () => {
+    for (const then of closing) then()
+  }
+  return { clock, hear, ends, close, drain: side.drain }
+}
+
+const HEAD = { request_headers: headOf(linesOf('https://orders.example.test/v1/items')) }
+
+it.each([
+  ['is kept until it is answered', false, 1],
+  ['is not kept once it was given up', true, 0],
+])('a stream whose request was signed %s', async (_what, isGivenUp, ended) => {
+  let sign = (_signed: SignedSending): void => {}
+  const signing = new Promise<SignedSending>((resolve) => {
+    sign = resolve
+  })
+  const { clock, close, drain, ends, hear } = openStream(signing)
+  const heard = hear(HEAD)
+  if (isGivenUp) close()
   sign({ headers: { dpop: 'proof' }, isTransaction: false, hear: () => false })
   await heard
-  side.drain()
-  expect(ends).toBe(ended)
+  drain()
+  expect(ends).toHaveLength(ended)
   clock.advance(60_000)
-  expect(ends).toBe(2 * ended)
+  expect(ends).toHaveLength(2 * ended)
+})
+
+it('a stream that says nothing ends with deadline, one that is being signed does not', () => {
+  const never = new Promise<SignedSending>(() => {})
+  const silent = openStream(never)
+  silent.clock.advance(4_999)
+  expect(silent.ends).toEqual([])
+  silent.clock.advance(1)
+  expect(silent.ends.map((fault) => fault?.reason)).toEqual(['deadline'])
+  const asking = openStream(never)
+  void asking.hear(HEAD)
+  asking.clock.advance(60_000)
+  expect(asking.ends).toEqual([])
 })
