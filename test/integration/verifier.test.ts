@@ -127,8 +127,9 @@ describe('the key of nonces', () => {
     const file = isShared ? keyFile(32, 0o600) : undefined
     await using one = await openVerifyRig({ config: withKey(file) })
     await using two = await openVerifyRig({ config: withKey(file) })
-    // Of the second in which its memory began it cannot know whether another node has seen the proof.
-    two.pass(1)
+    // Its memory has begun once it has answered; of that second it cannot know whether another node has seen the proof.
+    await nonceOf(two)
+    for (const rig of [one, two]) rig.pass(1)
     const request = two.request({ route: 'strict', proof: { nonce: await nonceOf(one) } })
     expect(resultOf(await json.ask(two.socket, request))).toBe(expected)
   })
