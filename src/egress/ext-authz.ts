@@ -14,7 +14,7 @@ import type { Message } from '../serve/messages.ts'
 import { STATUS } from '../serve/status.ts'
 import type { Gone } from '../sign/over.ts'
 import { askOf, checkLines, type EnvoyRequest, parseChoice, spent } from './envoy-request.ts'
-import { firstOf, hasBody, type RawHeaders, takesBody } from './headers.ts'
+import { firstOf, hasBody, type RawHeaders, takesBody, withoutPseudo } from './headers.ts'
 import { type RecordOptions, readOnRecord } from './record.ts'
 import type { LoadReleases } from './release-api.ts'
 import type { SentAsk } from './release-ask.ts'
@@ -91,7 +91,5 @@ function mayHaveBody(method: string, lines: RawHeaders, size: unknown): boolean 
 /** The raw ones where Envoy sends them; pseudo-headers are no headers. */
 function linesIn(http: Members): RawHeaders {
   const lines = rawLines(http['header_map']) ?? Object.entries(memberOf(http, 'headers'))
-  const kept: string[] = []
-  for (const [name, value] of lines) if (!name.startsWith(':')) kept.push(name, String(value))
-  return kept
+  return withoutPseudo(lines.flatMap(([name, value]) => [name, String(value)]))
 }
