@@ -6,6 +6,7 @@
 import type { Duplex } from 'node:stream'
 import type { Clock, Millis } from '../base/clock.ts'
 import { Churn } from './churn.ts'
+import { CutStreams } from './cut-streams.ts'
 import {
   CODE,
   type Code,
@@ -70,6 +71,7 @@ export class Session implements StreamWire {
   readonly #churn: Churn
   readonly #streams = new Map<number, Stream>()
   readonly #waiting = new Set<Stream>()
+  readonly #cut = new CutStreams()
   /** The newest that was begun, and the newest that was served: none is after leave(). */
   #lastStream = 0
   #lastServed = 0
@@ -124,6 +126,7 @@ export class Session implements StreamWire {
   over(stream: Stream): void {
     this.#streams.delete(stream.id)
     this.#waiting.delete(stream)
+    if (!stream.isEnded) this.#cut.add(stream.id)
     this.#held -= stream.held
     if (stream.held > 0) this.#options.hold(-stream.held)
     if (this.#isLeaving && this.#streams.size === 0) this.#end()
@@ -209,6 +212,7 @@ export class Session implements StreamWire {
     const open = this.#streams.get(stream)
     if (open) open.reset(code)
     else this.#outbox.send(wordFrame(TYPE.reset, stream, code))
+    this.#cut.add(stream)
   }
 
   /** By type; frames of others are ignored (s.5.5). */
@@ -242,9 +246,16 @@ export class Session implements StreamWire {
       this.#toReceive = CONNECTION_WINDOW
     }
     const body = unpadded(received)
+    const isLast = (flags & FLAG.endStream) !== 0
     const stream = this.#streams.get(id)
-    if (!stream) throw new StreamError(id, CODE.streamClosed)
-    stream.receive(body, payload.length, (flags & FLAG.endStream) !== 0)
+    if (stream) stream.receive(body, payload.length, isLast)
+    else this.#discard(id, isLast)
+  }
+
+  /** Throws StreamError for a stream that the client has ended. */
+  #discard(id: number, isLast: boolean): void {
+    if (!this.#cut.has(id)) throw new StreamError(id, CODE.streamClosed)
+    if (isLast) this.#cut.delete(id)
   }
 
   #request(block: HeaderBlock | undefined): void {
@@ -256,9 +267,13 @@ export class Session implements StreamWire {
       open.receiveEnd()
       return
     }
+    if (this.#cut.delete(id)) return
     if (id <= this.#lastStream) throw new ConnectionError(CODE.streamClosed)
     this.#lastStream = id
-    if (this.#isLeaving) return
+    if (this.#isLeaving) {
+      this.#cut.add(id)
+      return
+    }
     this.#lastServed = id
     if (this.#streams.size >= this.#options.streams) throw new StreamError(id, CODE.refused)
     const head = fields && (this.#lastHead?.fields === fields ? this.#lastHead : requestHead(fields))
@@ -278,8 +293,11 @@ export class Session implements StreamWire {
   #resetByClient({ payload, stream }: Frame): void {
     this.#checkKnown(stream)
     if (payload.length !== 4) throw new ConnectionError(CODE.frameSize)
-    this.#churn.count()
-    this.#streams.get(stream)?.close()
+    const open = this.#streams.get(stream)
+    // What has been answered is not given up: an Envoy resets each try whose answer has no body when it has all of it.
+    if (open) this.#churn.count()
+    open?.close()
+    this.#cut.delete(stream)
   }
 
   #settings({ flags, payload, stream }: Frame): void {

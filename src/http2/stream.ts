@@ -85,6 +85,11 @@ export class Stream {
     return this.#queue.length > 0
   }
 
+  /** Whether the client has said its last. */
+  get isEnded(): boolean {
+    return this.#isEnded
+  }
+
   /** Octets that are held for the client. */
   get held(): number {
     return this.#held

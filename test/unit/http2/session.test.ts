@@ -460,6 +460,20 @@ describe('threats row 26: a client that asks for too much', () => {
     expect(rig.errors.goAway).toEqual(['calm'])
   })
 
+  it('that resets what has been answered is not: some proxies end each call so', async () => {
+    const rig = await opened((stream) => {
+      answer(stream, 1)
+      return {}
+    })
+    const calls = Array.from({ length: 11_000 }, (_, at) => [
+      headers(2 * at + 1),
+      frame(RST_STREAM, 0, 2 * at + 1, word(8)),
+    ])
+    await rig.say(...calls.flat())
+    await rig.say(whole(22_001))
+    expect([rig.streams.length, rig.errors.goAway]).toEqual([11_001, []])
+  })
+
   it('and changes what it takes all the time is sent away', async () => {
     const rig = await opened()
     const changes = (count: number) => Array.from({ length: count }, (_, at) => setting(4, 1 + (at % 2)))
@@ -507,6 +521,38 @@ describe('an end', () => {
     await rig.settle()
     expect(rig.of(FRAME.headers)).toHaveLength(1)
     expect(rig.errors.resets).toEqual(['1 none'])
+  })
+
+  it.each<readonly [string, readonly Buffer[]]>([
+    ['data', [frame(FRAME.data, 0, 1, Buffer.alloc(9)), frame(FRAME.data, FLAG.endStream, 1)]],
+    ['trailers', [whole(1, literal('x-last', '1'))]],
+    ['a reset', [frame(RST_STREAM, 0, 1, word(8))]],
+  ])('passes over what was on its way, once: %s', async (_what, late) => {
+    const rig = await opened((stream) => {
+      if (stream.id === 1) stream.finish(writeBlock([[':status', '415']]))
+      return {}
+    })
+    await rig.say(headers(1), ...late, whole(3))
+    expect(rig.errors).toEqual({ goAway: [], resets: ['1 none'] })
+    expect(rig.streams.length).toBe(2)
+    // It has said its last.
+    await rig.say(frame(FRAME.data, 0, 1, Buffer.alloc(9)))
+    expect(rig.errors.resets).toEqual(['1 none', '1 stream closed'])
+  })
+
+  it('of a request that is refused passes over its body', async () => {
+    const rig = await opened()
+    const body = Array.from({ length: 9 }, () => frame(FRAME.data, 0, 7, Buffer.alloc(9)))
+    await rig.say(headers(1), headers(3), headers(5), headers(7), ...body)
+    expect(rig.errors).toEqual({ goAway: [], resets: ['7 refused'] })
+  })
+
+  it('with leave() passes over the bodies of requests that it does not begin', async () => {
+    const rig = await opened()
+    await rig.say(headers(1))
+    rig.session.leave()
+    await rig.say(headers(3), frame(FRAME.data, FLAG.endStream, 3, Buffer.alloc(9)))
+    expect(rig.errors).toEqual({ goAway: ['none'], resets: [] })
   })
 
   it('is told to every stream once, whoever ended it', async () => {
