@@ -50,7 +50,11 @@ server.addService(definitions['envoy.service.auth.v3.Authorization'] as ServiceD
 server.addService(definitions['envoy.service.ext_proc.v3.ExternalProcessor'] as ServiceDefinition, {
   Process: (call: ServerDuplexStream<object, object>) => {
     call.on('error', () => {})
-    call.on('data', (message: object) => call.write('request_headers' in message ? SIGNED : HEARD))
+    const isUnheard = call.metadata.get('holdfast-answers').length > 0
+    call.on('data', (message: object) => {
+      call.write('request_headers' in message ? SIGNED : HEARD)
+      if (isUnheard) call.end()
+    })
     call.on('end', () => call.end())
   },
 })

@@ -139,6 +139,12 @@ function cluster(name: string, address: object, options: object) {
   }
 }
 
+/** For targets that ask for no nonces. */
+const UNHEARD = {
+  'response_header_mode: SEND': 'response_header_mode: SKIP',
+  '# - { key: holdfast-answers, value: unheard }': '- { key: holdfast-answers, value: unheard }',
+}
+
 /** The filter of the configuration to copy, for this way. */
 function filterOf(signing: Exclude<Signing, 'none'>, way: string, target: string): object {
   const file = signing === 'check' ? 'egress-check.yaml' : 'egress-signing.yaml'
@@ -147,7 +153,7 @@ function filterOf(signing: Exclude<Signing, 'none'>, way: string, target: string
   const timed = signing === 'check' ? { emit_filter_state_stats: true } : {}
   const sample = envoySample(file, {
     'cluster_name: holdfast }': `cluster_name: agent-${way} }`,
-    ...(signing === 'trip' ? { 'response_header_mode: SEND': 'response_header_mode: SKIP' } : {}),
+    ...(signing === 'trip' ? UNHEARD : {}),
   })
   const filter = findNamed(sample, wanted)
   if (!filter) throw new Error(`${file} has no ${wanted}`)

@@ -93,7 +93,11 @@ export const FIGURES = {
     'p50 of a Check that signs, from question to answer by the clock of a real Envoy, at 1,000 requests a second',
   ),
   envoy_check_us: atMost('us', 250, 'agent CPU of the same'),
-  envoy_trip_us: atMost('us', 250, 'agent CPU of a try by ext_proc with one round trip, its end included'),
+  envoy_trip_us: atMost(
+    'us',
+    250,
+    'agent CPU of a try by ext_proc whose answer goes unheard: one round trip, its end included',
+  ),
   envoy_process_ms: atMost('ms', 0.6, 'p50 of the round trip by ext_proc that signs, as for Check'),
   envoy_process_us: atMost(
     'us',

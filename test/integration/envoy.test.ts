@@ -222,6 +222,18 @@ describe('a stream of ext_proc', () => {
     expect(proofOf(await processOnce(client, linesOf(URL)))['nonce']).toBe('n-1')
   })
 
+  it('whose filter does not show answers ends with its first word', async () => {
+    const stream = openTry(client, [['holdfast-answers', 'unheard']])
+    stream.send(head)
+    expect(outcomeOf(await stream.message(1))).toBe('signed')
+    expect((await stream.end()).code).toBe('OK')
+  })
+
+  it('is refused where answers are to be anything else', async () => {
+    const answer = await processOnce(client, linesOf(URL), [['holdfast-answers', 'heard']])
+    expect(outcomeOf(answer)).toBe('invalid_request')
+  })
+
   const twice: Lines = [
     ['dpop-nonce', 'n-2'],
     ['dpop-nonce', 'n-3'],

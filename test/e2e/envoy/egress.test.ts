@@ -157,6 +157,32 @@ describe.skipIf(!hasEnvoy)('requests signed without a name of the target', () =>
   })
 })
 
+describe.skipIf(!hasEnvoy).each(ENVOY_VERSIONS)(
+  'requests whose answers go unheard, by Envoy %s',
+  (version) => {
+    it('are signed in one round trip, end their calls in good order, and tell the application of nonces', async () => {
+      const places = {
+        'response_header_mode: SEND': 'response_header_mode: SKIP',
+        '# - { key: holdfast-answers, value: unheard }': '- { key: holdfast-answers, value: unheard }',
+      }
+      rig.orders.nonce = undefined
+      const { envoy, port } = await openSigning('egress-signing.yaml', rig, places, version)
+      await using _envoy = envoy
+      const mark = rig.orders.requests.length
+      for (let at = 0; at < 3; at++) expect((await sendBy(port)).status).toBe(200)
+      expect(new Set(arrived(mark).map(({ proof }) => proof.jti)).size).toBe(3)
+      rig.orders.nonce = `unheard-of-${version}`
+      const { status, headers } = await sendBy(port)
+      expect([status, headers['dpop-nonce']]).toEqual([401, `unheard-of-${version}`])
+      const stats = await until('the calls to end', async () => {
+        const found = await envoy.stats(/^cluster\.holdfast\.(http2\.tx_reset|upstream_rq_active)$/)
+        return found['cluster.holdfast.upstream_rq_active'] === 0 ? found : undefined
+      })
+      expect(stats['cluster.holdfast.http2.tx_reset']).toBe(0)
+    })
+  },
+)
+
 describe.skipIf(!hasEnvoy)('requests signed once, by ext_authz', () => {
   let envoy: TestEnvoy
   let port: number
