@@ -294,7 +294,7 @@ export class Session implements StreamWire {
     this.#checkKnown(stream)
     if (payload.length !== 4) throw new ConnectionError(CODE.frameSize)
     const open = this.#streams.get(stream)
-    // What has been answered is not given up: an Envoy resets each try whose answer has no body when it has all of it.
+    // What has been answered is not given up: some proxies end each call so, Envoy's ext_proc without its graceful close.
     if (open) this.#churn.count()
     open?.close()
     this.#cut.delete(stream)
