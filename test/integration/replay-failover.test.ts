@@ -69,6 +69,7 @@ describe.skipIf(!hasRedis)('a failover', () => {
     const [a] = nodes
     const proof = { made: later() }
     expect(await a.use(proof)).toBe('fresh')
+    await pair.caughtUp()
     pair.replica.cli('REPLICAOF', 'NO', 'ONE')
     // The old primary becomes a replica: it takes no writes, and its connections are of no use.
     const unix = pair.primary.cli('CONFIG', 'SET', 'replica-read-only', 'yes')
