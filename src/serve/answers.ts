@@ -152,20 +152,24 @@ export class Answers {
       })
   }
 
-  #exchange(name: string, method: Method, handle: (caller: Caller, request: Message) => Message): Answer {
+  #exchange(
+    name: string,
+    method: Method,
+    handle: (caller: Caller, request: Message) => Message | Promise<Message>,
+  ): Answer {
     return (call, caller) => {
       this.#admitLong(name, call, caller, (fault) => this.#fail(call, name, fault))
       // Reading stops while the other side does not take answers, and while others have their turn.
-      const answer = (request: Message) => {
+      const say = (message: Message) => {
         if (call.isClosed) return
-        if (call.write(method.responseSerialize(handle(caller, request)))) call.resume()
+        if (call.write(method.responseSerialize(message))) call.resume()
         else call.pause()
       }
-      const answerLater = async (request: Message, wait: Promise<void>) => {
+      const answerLater = async (request: Message, wait: Promise<void> | Promise<Message>) => {
         call.pause()
-        await wait
         try {
-          answer(request)
+          const made = await wait
+          if (!call.isClosed) say(made ?? (await handle(caller, request)))
         } catch (caught) {
           this.#fail(call, name, caught)
         }
@@ -173,9 +177,9 @@ export class Answers {
       return {
         message: (bytes) => {
           const request = method.requestDeserialize(bytes)
-          const wait = this.#options.turns.enter(caller.owner)
-          if (wait) void answerLater(request, wait)
-          else answer(request)
+          const made = this.#options.turns.enter(caller.owner) ?? handle(caller, request)
+          if (made instanceof Promise) void answerLater(request, made)
+          else say(made)
         },
         drained: () => call.resume(),
         end: () => call.finish(),

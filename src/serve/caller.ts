@@ -14,12 +14,18 @@ export interface Caller {
   readonly owner: Owner
   /** Checks the peer and the lease anew; throws what attestation or the lease's end said. */
   workload(): Workload
+  /** Counts a request more than those that came as such: undefined when it may begin now, else resolves when it may. */
+  enter(): Promise<void> | undefined
   /** Of a caller over TCP, instead: its SPIFFE ID, judged anew; throws what ended its certificate. */
   readonly remote?: () => Entry['spiffeId']
 }
 
 /** A caller whose attestation succeeded. */
-export function attestedCaller(workload: Workload, owner = ownerOfUid(workload.peer.uid)): Caller {
+export function attestedCaller(
+  workload: Workload,
+  owner = ownerOfUid(workload.peer.uid),
+  enter: Caller['enter'] = () => undefined,
+): Caller {
   const { peer, signal } = workload
   // Calls that come together: the kernel is asked once for all of them.
   let checkedIn = -1
@@ -27,6 +33,7 @@ export function attestedCaller(workload: Workload, owner = ownerOfUid(workload.p
     pid: peer.pid,
     uid: peer.uid,
     owner,
+    enter,
     workload: () => {
       if (signal.aborted) throw Fault.from(signal.reason, 'lease_ended')
       const now = moment()
@@ -43,6 +50,7 @@ export function refusedCaller(pid: number, uid: number, fault: Fault, owner = ow
     pid,
     uid,
     owner,
+    enter: () => undefined,
     workload: () => {
       throw fault
     },
@@ -56,6 +64,7 @@ export function remoteCaller(at: number, remote: () => Entry['spiffeId']): Calle
     uid: -1 - at,
     owner: `the SPIFFE ID ${at + 1} of the list`,
     remote,
+    enter: () => undefined,
     workload: () => {
       throw new Fault('no_identity', 'no identity issued: the caller is on another machine')
     },

@@ -105,7 +105,9 @@ function enter(
   options.onConnection(undefined)
   const attested = attest(options, socket, fd)
   const caller =
-    attested instanceof Fault ? refusedCaller(pid, uid, attested, owner) : attestedCaller(attested, owner)
+    attested instanceof Fault
+      ? refusedCaller(pid, uid, attested, owner)
+      : attestedCaller(attested, owner, () => options.turns.enter(owner))
   const ready = attested instanceof Fault ? undefined : attested.ready
   void route(options, socket, caller, ready).catch(() => socket.destroy())
 }

@@ -35,7 +35,7 @@ export type Unary = (caller: Caller, request: Message, gone: () => AbortSignal) 
 export type Handler =
   | { readonly unary: Unary }
   | { readonly stream: (caller: Caller, request: Message, stream: Stream) => void }
-  | { readonly exchange: (caller: Caller, request: Message) => Message }
+  | { readonly exchange: (caller: Caller, request: Message) => Message | Promise<Message> }
   | { readonly dialog: (caller: Caller, dialog: Dialog) => Hear }
   | { readonly feed: (caller: Caller, feed: Feed) => (request: Message) => void }
 

@@ -8,6 +8,7 @@ import type { Entry } from '../policy/entry.ts'
 import { type Contacts, explainRequest } from '../policy/explain.ts'
 import type { JsonAnswer, JsonRequest, Routes } from '../serve/http.ts'
 import { parseDpopAsk, parseWptAsk } from './ask.ts'
+import { inTurns } from './in-turns.ts'
 import { BATCH_LIMIT, type ProofApiOptions } from './proof-api.ts'
 import type { SignedProof } from './sign.ts'
 
@@ -52,9 +53,11 @@ async function signMany(options: JsonApiOptions, { caller, body }: JsonRequest):
     throw new Fault('invalid_request', `unknown member ${JSON.stringify(unknown.slice(0, 64))}`)
   if (!Array.isArray(requests)) throw new Fault('invalid_request', 'requests is missing or not an array')
   if (requests.length > BATCH_LIMIT) throw new Fault('invalid_request', `over ${BATCH_LIMIT} requests`)
-  const workload = caller.workload()
-  options.audit.check()
-  const results = requests.map((item: unknown) => signItem(options, workload, item))
+  const results = await inTurns(caller, requests, () => {
+    const workload = caller.workload()
+    options.audit.check()
+    return (item: unknown) => signItem(options, workload, item)
+  })
   await options.audit.settle()
   return { results }
 }

@@ -9,6 +9,7 @@ import type { Handlers, Stream } from '../serve/grpc.ts'
 import type { Message } from '../serve/messages.ts'
 import type { Audit } from '../telemetry/audit.ts'
 import { type Ask, parseDpopAsk, parseWptAsk } from './ask.ts'
+import { inTurns } from './in-turns.ts'
 import type { Signing } from './sign.ts'
 
 export interface ProofApiOptions {
@@ -38,27 +39,35 @@ export function proofApi(options: ProofApiOptions): Handlers {
 }
 
 async function signUnary(options: ProofApiOptions, caller: Caller, request: Message): Promise<Message> {
-  const answer = signBatch(options, caller, request)
+  const results = await signBatch(options, caller, request)
   await options.audit.settle()
-  return answer
+  return { results }
 }
 
-function signOnStream(options: ProofApiOptions, caller: Caller, request: Message): Message {
-  const answer = signBatch(options, caller, request)
-  options.audit.commit()
-  return answer
+function signOnStream(
+  options: ProofApiOptions,
+  caller: Caller,
+  request: Message,
+): Message | Promise<Message> {
+  const recorded = (results: readonly Message[]): Message => {
+    options.audit.commit()
+    return { results }
+  }
+  const results = signBatch(options, caller, request)
+  return results instanceof Promise ? results.then(recorded) : recorded(results)
 }
 
-/** Peer and audit are checked once a message: within it no time passes. The records wait to be written. */
-function signBatch(options: ProofApiOptions, caller: Caller, request: Message): Message {
+/** Peer and audit are checked once as long as no time passes. The records wait to be written. */
+function signBatch(options: ProofApiOptions, caller: Caller, request: Message) {
   const requests = (request['requests'] ?? []) as readonly Message[]
   if (requests.length === 0) throw new Fault('invalid_request', 'requests is empty')
   if (requests.length > BATCH_LIMIT)
     throw new Fault('invalid_request', `over ${BATCH_LIMIT} requests in one message`)
-  const workload = caller.workload()
-  options.audit.check()
-  const results = requests.map((item) => signOne(options.signing, workload, item))
-  return { results }
+  return inTurns(caller, requests, () => {
+    const workload = caller.workload()
+    options.audit.check()
+    return (item: Message) => signOne(options.signing, workload, item)
+  })
 }
 
 function signOne(signing: Signing, workload: Workload, item: Message): Message {

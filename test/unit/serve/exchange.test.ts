@@ -22,7 +22,7 @@ const HEAD = Buffer.concat([
 const nextTurn = () => new Promise((resolve) => setImmediate(resolve))
 
 /** A caller that asks `QUESTIONS` at once; how often each turn of the event loop answered. */
-async function ask(answer: (count: number) => void): Promise<readonly number[]> {
+async function ask(answer: (count: number) => void | Promise<void>): Promise<readonly number[]> {
   let count = 0
   const wire = new Duplex({ read: () => {}, write: (_chunk, _encoding, done) => done() })
   const caller = { ...refusedCaller(1, 1, new Fault('no_identity')), workload: () => workload }
@@ -33,8 +33,8 @@ async function ask(answer: (count: number) => void): Promise<readonly number[]> 
         SignProofs: {
           exchange: () => {
             count += 1
-            answer(count)
-            return {}
+            const wait = answer(count)
+            return wait ? wait.then(() => ({})) : {}
           },
         },
       },
@@ -72,6 +72,18 @@ describe('threats row 26: questions on one stream', () => {
   it('are answered over several turns, all of them', async () => {
     const sizes = await ask(() => {})
     expect(Math.max(...sizes)).toBeLessThanOrEqual(IN_A_TURN)
+    expect(sizes.reduce((sum, size) => sum + size, 0)).toBe(QUESTIONS)
+  })
+
+  it('whose answers take time are taken one at a time, all of them', async () => {
+    let [open, most] = [0, 0]
+    const sizes = await ask(async () => {
+      open += 1
+      most = Math.max(most, open)
+      await Promise.resolve()
+      open -= 1
+    })
+    expect(most).toBe(1)
     expect(sizes.reduce((sum, size) => sum + size, 0)).toBe(QUESTIONS)
   })
 
