@@ -57,6 +57,8 @@ const HELD_LIMIT = 4 * 1024 * 1024
 
 /** What the head of a request costs, and its end: a frame that says little costs 1. */
 const REQUEST_FRAME = 4
+/** Octets that cost 1 more: messages of 53 KB that name 3,000 headers take 4 ms each. */
+const OCTETS = 128
 
 /** How long a client may take what is still to be said when its connection ends. */
 const PATIENCE: Millis = 1_000
@@ -379,9 +381,14 @@ export class Session implements StreamWire {
   }
 }
 
-function costOf({ type, flags }: Frame): number {
+function costOf({ flags, payload, type }: Frame): number {
   const isEnd = type === TYPE.data && (flags & FLAG.endStream) !== 0
-  return type === TYPE.headers || isEnd ? REQUEST_FRAME : 1
+  return (type === TYPE.headers || isEnd ? REQUEST_FRAME : 1) + toDecode(payload.length)
+}
+
+/** What it costs beside that, in parts of a turn, to decode so many octets. */
+export function toDecode(octets: number): number {
+  return Math.floor(octets / OCTETS)
 }
 
 function goAway(last: number, code: Code): Frame {

@@ -4,7 +4,7 @@
  */
 import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
-import type { Turn } from '../http2/session.ts'
+import { type Turn, toDecode } from '../http2/session.ts'
 import { Unread } from '../http2/unread.ts'
 
 /** More than most heads; fewer than sixty requests fit in it. */
@@ -99,9 +99,9 @@ class Reader {
 
   #push(): boolean {
     const slice = this.#unread.octets.subarray(0, Math.max(SLICE, this.#expected))
+    this.#turn.spend(this.#expected > 0 ? 1 : 1 + toDecode(slice.length))
     this.#expected = Math.max(0, this.#expected - slice.length)
     this.#unread.drop(slice.length)
-    this.#turn.spend(1)
     return this.#near.push(slice)
   }
 

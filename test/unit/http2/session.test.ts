@@ -445,6 +445,22 @@ describe('threats row 26: a client that asks for too much', () => {
     expect(rig.of(PING).map(({ payload }) => payload[0])).toEqual(pings.map((_, at) => at % 256))
   })
 
+  it('is heard over several turns when it says much: what is long is decoded', async () => {
+    const rig = new Rig(() => ({}), new Turns().of('uid 1'))
+    await rig.say(opening([]), headers(1))
+    const long = frame(FRAME.data, 0, 1, Buffer.alloc(16_000))
+    const counts: number[] = []
+    let before = 0
+    rig.wire.push(Buffer.concat([long, long, long, long]))
+    for (let turn = 0; turn < TURNS; turn += 1) {
+      counts.push(rig.heard.length - before)
+      before = rig.heard.length
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    expect(Math.max(...counts)).toBeLessThanOrEqual(2)
+    expect(rig.heard).toEqual(Array.from({ length: 4 }, () => '1 data 16000'))
+  })
+
   it('that resets what it asked for is sent away after ten thousand, then a thousand a second', async () => {
     const rig = await opened()
     const churn = (from: number, count: number) =>
