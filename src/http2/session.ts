@@ -26,16 +26,7 @@ import { Outbox } from './outbox.ts'
 import { areTrailers, type RequestHead, requestHead } from './request-fields.ts'
 import { settingsOf, settingsTaken, windowIn } from './settings.ts'
 import { Stream, type StreamUser, type StreamWire, WINDOW, WINDOW_LIMIT } from './stream.ts'
-
-/** How much of the client is heard in one turn of the event loop, so that others are heard in it too. */
-export interface Turn {
-  /** Whether more may be read in this one. */
-  isOpen(): boolean
-  /** Counts what was read, in frames that say little. */
-  spend(frames: number): void
-  /** Calls `then` in a later turn that is open. */
-  later(then: () => void): void
-}
+import { costOf, type Turn } from './turn.ts'
 
 export interface SessionOptions {
   readonly clock: Clock
@@ -54,11 +45,6 @@ export interface SessionOptions {
 const CONNECTION_WINDOW = 1024 * 1024
 /** What may be held for the client in all: messages that are not whole, or not read yet. */
 const HELD_LIMIT = 4 * 1024 * 1024
-
-/** What the head of a request costs, and its end: a frame that says little costs 1. */
-const REQUEST_FRAME = 4
-/** Octets that cost 1 more: messages of 53 KB that name 3,000 headers take 4 ms each. */
-const OCTETS = 128
 
 /** How long a client may take what is still to be said when its connection ends. */
 const PATIENCE: Millis = 1_000
@@ -214,7 +200,6 @@ export class Session implements StreamWire {
     const open = this.#streams.get(stream)
     if (open) open.reset(code)
     else this.#outbox.send(wordFrame(TYPE.reset, stream, code))
-    this.#cut.add(stream)
   }
 
   /** By type; frames of others are ignored (s.5.5). */
@@ -272,10 +257,17 @@ export class Session implements StreamWire {
     if (this.#cut.delete(id)) return
     if (id <= this.#lastStream) throw new ConnectionError(CODE.streamClosed)
     this.#lastStream = id
-    if (this.#isLeaving) {
-      this.#cut.add(id)
-      return
+    try {
+      if (!this.#isLeaving) this.#begin(block)
+    } finally {
+      // Where it was not begun, or is over already, the client may be saying the rest of it.
+      if (isLast) this.#cut.delete(id)
+      else if (!this.#streams.has(id)) this.#cut.add(id)
     }
+  }
+
+  /** Throws StreamError for a request that is not served. */
+  #begin({ fields, isLast, stream: id }: HeaderBlock): void {
     this.#lastServed = id
     if (this.#streams.size >= this.#options.streams) throw new StreamError(id, CODE.refused)
     const head = fields && (this.#lastHead?.fields === fields ? this.#lastHead : requestHead(fields))
@@ -379,16 +371,6 @@ export class Session implements StreamWire {
     this.#options.onBug(caught)
     return CODE.internal
   }
-}
-
-function costOf({ flags, payload, type }: Frame): number {
-  const isEnd = type === TYPE.data && (flags & FLAG.endStream) !== 0
-  return (type === TYPE.headers || isEnd ? REQUEST_FRAME : 1) + toDecode(payload.length)
-}
-
-/** What it costs beside that, in parts of a turn, to decode so many octets. */
-export function toDecode(octets: number): number {
-  return Math.floor(octets / OCTETS)
 }
 
 function goAway(last: number, code: Code): Frame {

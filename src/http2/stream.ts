@@ -161,10 +161,10 @@ export class Stream {
   /** Throws StreamError. */
   receiveEnd(): void {
     if (this.#isEnded) throw new StreamError(this.id, CODE.streamClosed)
+    this.#isEnded = true
     // s.8.1.1.
     if (this.#length !== undefined && this.#length !== this.#came)
       throw new StreamError(this.id, CODE.protocol)
-    this.#isEnded = true
     if (!this.#isClosed) this.#user?.end()
   }
 

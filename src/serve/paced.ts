@@ -4,7 +4,7 @@
  */
 import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
-import { type Turn, toDecode } from '../http2/session.ts'
+import { type Turn, toDecode } from '../http2/turn.ts'
 import { Unread } from '../http2/unread.ts'
 
 /** More than most heads; fewer than sixty requests fit in it. */

@@ -4,7 +4,7 @@
  * last for seconds: what comes on a connection in one go is up to 64 KiB, thousands of requests.
  */
 import type { Owner } from '../attest/owner.ts'
-import type { Turn } from '../http2/session.ts'
+import type { Turn } from '../http2/turn.ts'
 
 /** In parts: of a frame that says little, such as PING; a few µs. */
 const IN_A_TURN = 256

@@ -1,7 +1,7 @@
 /** HTTP/2 by hand: frames and header blocks as bytes, and those that Node's own client makes. */
 import { type ClientHttp2Session, connect, type OutgoingHttpHeaders } from 'node:http2'
 import { Duplex } from 'node:stream'
-import type { Turn } from '../../src/http2/session.ts'
+import type { Turn } from '../../src/http2/turn.ts'
 
 export const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'latin1')
 export const FRAME = { data: 0, headers: 1, settings: 4, continuation: 9 } as const

@@ -556,6 +556,22 @@ describe('an end', () => {
     expect(rig.errors.resets).toEqual(['1 none', '1 stream closed'])
   })
 
+  it.each<readonly [string, (stream: Stream) => Partial<StreamUser>]>([
+    ['before it is answered', () => ({})],
+    [
+      'after it was answered at once',
+      (stream) => {
+        answer(stream, 1)
+        return {}
+      },
+    ],
+  ])('passes over nothing that comes behind the last of a request, %s', async (_when, user) => {
+    const rig = await opened(user)
+    const data = frame(FRAME.data, 0, 1, Buffer.alloc(9))
+    await rig.say(whole(1), data, data, data)
+    expect(rig.errors.resets.filter((reset) => reset === '1 stream closed')).toHaveLength(3)
+  })
+
   it('of a request that is refused passes over its body', async () => {
     const rig = await opened()
     const body = Array.from({ length: 9 }, () => frame(FRAME.data, 0, 7, Buffer.alloc(9)))
