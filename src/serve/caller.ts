@@ -23,8 +23,7 @@ export interface Caller {
 /** A caller whose attestation succeeded. */
 export function attestedCaller(
   workload: Workload,
-  owner = ownerOfUid(workload.peer.uid),
-  enter: Caller['enter'] = () => undefined,
+  { owner, enter }: Pick<Caller, 'owner' | 'enter'>,
 ): Caller {
   const { peer, signal } = workload
   // Calls that come together: the kernel is asked once for all of them.

@@ -107,7 +107,7 @@ function enter(
   const caller =
     attested instanceof Fault
       ? refusedCaller(pid, uid, attested, owner)
-      : attestedCaller(attested, owner, () => options.turns.enter(owner))
+      : attestedCaller(attested, { owner, enter: () => options.turns.enter(owner) })
   const ready = attested instanceof Fault ? undefined : attested.ready
   void route(options, socket, caller, ready).catch(() => socket.destroy())
 }

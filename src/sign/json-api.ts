@@ -53,12 +53,11 @@ async function signMany(options: JsonApiOptions, { caller, body }: JsonRequest):
     throw new Fault('invalid_request', `unknown member ${JSON.stringify(unknown.slice(0, 64))}`)
   if (!Array.isArray(requests)) throw new Fault('invalid_request', 'requests is missing or not an array')
   if (requests.length > BATCH_LIMIT) throw new Fault('invalid_request', `over ${BATCH_LIMIT} requests`)
-  const results = await inTurns(caller, requests, () => {
-    const workload = caller.workload()
-    options.audit.check()
-    return (item: unknown) => signItem(options, workload, item)
-  })
-  await options.audit.settle()
+  const { audit } = options
+  const results = await inTurns({ caller, audit }, requests, (workload, item: unknown) =>
+    signItem(options, workload, item),
+  )
+  await audit.settle()
   return { results }
 }
 

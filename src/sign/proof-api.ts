@@ -57,17 +57,13 @@ function signOnStream(
   return results instanceof Promise ? results.then(recorded) : recorded(results)
 }
 
-/** Peer and audit are checked once as long as no time passes. The records wait to be written. */
-function signBatch(options: ProofApiOptions, caller: Caller, request: Message) {
+/** The records wait to be written. */
+function signBatch({ audit, signing }: ProofApiOptions, caller: Caller, request: Message) {
   const requests = (request['requests'] ?? []) as readonly Message[]
   if (requests.length === 0) throw new Fault('invalid_request', 'requests is empty')
   if (requests.length > BATCH_LIMIT)
     throw new Fault('invalid_request', `over ${BATCH_LIMIT} requests in one message`)
-  return inTurns(caller, requests, () => {
-    const workload = caller.workload()
-    options.audit.check()
-    return (item: Message) => signOne(options.signing, workload, item)
-  })
+  return inTurns({ caller, audit }, requests, (workload, item) => signOne(signing, workload, item))
 }
 
 function signOne(signing: Signing, workload: Workload, item: Message): Message {
