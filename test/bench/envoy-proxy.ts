@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort, startEnvoy, type TestEnvoy } from '../support/envoy.ts'
-import { envoySample } from '../support/envoy-sample.ts'
+import { envoySample, UNHEARD } from '../support/envoy-sample.ts'
 import { takeTimes, timesLog } from './envoy-times.ts'
 
 /** How a listener signs: not at all, by ext_authz, by ext_proc, by ext_proc that does not look at the answer. */
@@ -137,12 +137,6 @@ function cluster(name: string, address: object, options: object) {
     },
     typed_extension_protocol_options: { [OPTIONS]: typed(OPTIONS, OPTIONS, options).typed_config },
   }
-}
-
-/** For targets that ask for no nonces. */
-const UNHEARD = {
-  'response_header_mode: SEND': 'response_header_mode: SKIP',
-  '# - { key: holdfast-answers, value: unheard }': '- { key: holdfast-answers, value: unheard }',
 }
 
 /** The filter of the configuration to copy, for this way. */
